@@ -57,8 +57,8 @@ TEXT = """\
 LEGEND = (
     "Both axes of epochs are logarithmic. Left: accuracy after every epoch; the dashed line is "
     "backpropagation with random blocks. Right: the gradient that Γ compares with; below the "
-    "dashed line b fires and Γ is struck out. Libraries clamp norms under a tenth of it. A mark "
-    "shows the first epoch in which a diagnostic fires; in later epochs it may not. a: the "
+    "dashed line b fires and Γ is not diagnostic. Libraries clamp norms under a tenth of it. A "
+    "mark shows the first epoch in which a diagnostic fires; in later epochs it may not. a: the "
     "states grow; b: hardly any gradient is left; c: the gradients of all batches share a "
     "direction."
 )
@@ -114,13 +114,17 @@ def _seeds(group: Group) -> str:
 
 
 def _struck(seen: View) -> str:
-    """Say why Γ is struck out, for the rows in which it has a dagger."""
+    """Say why Γ is not diagnostic, for the rows in which it has a dagger."""
     reasons: dict[str, list[str]] = {}
     for row in seen.groups[0].rows:
         if row.role != "floor" and (reason := gamma(row).not_diagnostic):
             reasons.setdefault(reason, []).append(row.label)
     texts = [f"{joined(labels)}: {reason}" for reason, labels in reasons.items()]
-    return _wrapped(f"† Γ is struck out for {'; for '.join(texts)}.") + "\n\n" if texts else ""
+    return (
+        _wrapped(f"† Γ is not diagnostic (it means nothing) for {'; for '.join(texts)}.") + "\n\n"
+        if texts
+        else ""
+    )
 
 
 def _wrapped(words: str, indent: str = "") -> str:

@@ -169,7 +169,9 @@ def test_each_reason_for_which_gamma_means_nothing_is_counted() -> None:
     runs = [run("bench-core/ep", seed, 0.3, measurements=one) for seed, one in enumerate(own)]
     floor = "reference at the floor in 1 of 4 runs"
     slope = "its inference ends further from its equilibrium than it began in 1 of 4 runs"
-    assert f"† Γ is struck out for ep: {floor} and {slope}\n" in leaderboard(runs, width=None)
+    assert f"† Γ is not diagnostic (it means nothing) for ep: {floor} and {slope}\n" in leaderboard(
+        runs, width=None
+    )
 
 
 def test_gamma_never_stands_alone_where_b_fires() -> None:
@@ -894,7 +896,7 @@ def test_a_table_in_latex_has_a_short_caption_and_few_notes() -> None:
     below = table.partition(r"\raggedright")[2]
     for words in (
         r"$\pm$ 95 \% interval",
-        r"$^{\dagger}$ $\Gamma$ is struck out for dfa",
+        r"$^{\dagger}$ $\Gamma$ is not diagnostic (it means nothing) for dfa",
         "c): median",
     ):
         assert words in below

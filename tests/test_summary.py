@@ -576,7 +576,7 @@ def test_the_legend_names_the_built_in_rules_and_the_diagnostics_that_judged() -
     asked = leaderboard(records, width=None, columns=["c"])
     assert "0.9†" in asked
     medians = "cosine (c): median over finished runs; claims compare means"
-    assert f"{medians}; †: not judged, for the reason above" in asked
+    assert f"{medians}; †: not diagnostic, for the reason above" in asked
     results = SuiteResults("made", Settings(), tuple(records), superseded=0)
     lines = list(export.runs([view(results)]))
     assert not any("spread" in line for line in lines)

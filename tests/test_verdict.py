@@ -212,7 +212,7 @@ def test_an_odd_untrained_network_counts_for_its_own_run_unless_the_others_agree
     assert all(dict(item.judgement.not_diagnostic) == {"a": UNTRAINED} for item in row.runs)
     one = run("bench-core/dfa", 7, 0.4, initial=sick, measurements=sick, chance=0.1)
     text = leaderboard([one, *others], width=200)
-    assert "explode) is not judged for dfa in 1 of 3 runs: already fires" in text
+    assert "explode) is not diagnostic for dfa in 1 of 3 runs: already fires" in text
 
 
 def test_a_declared_reason_is_neither_fired_nor_missing() -> None:

@@ -67,7 +67,7 @@ def _alignment(run: Run) -> list[str]:
     cosines = partial(_series, written=partial(signed, digits=3))
     by_layer, deep = cosines(measured.layers), cosines([measured.deep])
     if measured.not_diagnostic:
-        return [f"Γ by layer  struck out ({measured.not_diagnostic}); was: {by_layer}"]
+        return [f"Γ by layer  not diagnostic ({measured.not_diagnostic}); was: {by_layer}"]
     used = "" if measured.in_use else f"; {judge.NOT_IN_USE}"
     lines = [f"Γ by layer  {by_layer}   deep {deep}   (cosine of credit a_l to gradient g_l{used})"]
     if measured.library:

@@ -27,11 +27,12 @@ def alignment(view: View, group: Group) -> list[Figure]:
     runs = draw.counted([cell["n"] for cell in cells], "run")
     silent = [visible(row.not_diagnostic) for row in rows if row.not_diagnostic is not None]
     reasons = "; ".join(dict.fromkeys(silent))
-    struck = f"Grey and struck through: Γ is struck out ({reasons}). " if silent else ""
+    struck = f"Grey and struck through: Γ is not diagnostic ({reasons}). " if silent else ""
     caption = (
         "Γ_l, the cosine between a method's credit and the backprop gradient at the state h_l "
         f"(unclamped), mean over runs. Blue: along the gradient; orange: against it. {struck}"
-        f"n = {runs} per method; {plural(len(silent), 'row')} struck out. Floors are in the table."
+        f"n = {runs} per method; {plural(len(silent), 'row')} struck through. Floors are in the "
+        "table."
     )
     if (total := len(group.competing)) > MOST:
         caption += f" Of {total} methods the first {MOST} are drawn."

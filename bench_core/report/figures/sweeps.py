@@ -169,7 +169,7 @@ def _figure(
         "Open marks: walked back, or flagged by a single seed.",
     ]
     if any(_gamma(entry.row).get("note") for entry in entries):
-        caption.append("A grey cross through a Γ: it is struck out there.")
+        caption.append("A grey cross through a Γ: it is not diagnostic there.")
     return [Figure(" ".join(caption), tuple(panels), keys)]
 
 
@@ -199,7 +199,7 @@ def _layers(
     layers = [base.mark_line(strokeWidth=1.5).encode(y, **dash)]
     if any("low" in point for point in points):
         layers.append(base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q")))
-    note = "is struck out because"
+    note = "is not diagnostic because"
     marks = base.mark_point(size=80, strokeWidth=2).encode(
         y,
         fillOpacity=alt.condition("datum.filled", alt.value(1.0), alt.value(0.0)),

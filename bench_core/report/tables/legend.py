@@ -103,7 +103,7 @@ def medians(rows: Sequence[Row], shown: Collection[str]) -> list[str]:
     batches = [(item.heading, item.item.batch) for item in medians if item.item.batch]
     remarks = [f"; {name} is per sample, divided by N={n}" for name, n in batches]
     cells = (c.cell(row) for c in columns if c.letter in letters for row in rows)
-    remarks += ["; †: not judged, for the reason above"] * any(cell.struck for cell in cells)
+    remarks += ["; †: not diagnostic, for the reason above"] * any(cell.struck for cell in cells)
     return [f"{names}: median over finished runs; claims compare means{''.join(remarks)}"]
 
 

@@ -104,7 +104,11 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
     """Yield the remarks on a method: the kind, the text before its label and the text after it."""
     deep = gamma(row)
     if deep.not_diagnostic is not None:
-        yield _Kind.MEANS_NOTHING, "† Γ is struck out for ", f": {deep.not_diagnostic}"
+        yield (
+            _Kind.MEANS_NOTHING,
+            "† Γ is not diagnostic (it means nothing) for ",
+            f": {deep.not_diagnostic}",
+        )
     elif deep.estimate is not None and deep.estimate.mean < AGAINST:
         yield _Kind.WRONG_SIGN, "Γ deep of ", f" is under {AGAINST}: {WRONG_SIGN}"
     elif below_zero(deep.estimate):
@@ -120,7 +124,8 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
         measured = next(r.judged[letter][0] for r in done if letter in r.judged)
         short = measured.rpartition("/")[2]
         fires = f" (fires if {WORDS[short][1]})" if short in WORDS else ""
-        yield _Kind.NOT_JUDGED, f"{short}{fires} is not judged for ", f"{some}: {reason}"
+        state = "judged" if whole == REPLACED else "diagnostic"
+        yield _Kind.NOT_JUDGED, f"{short}{fires} is not {state} for ", f"{some}: {reason}"
     for measured, item in (pair for run in done for pair in run.record.measurements.items()):
         if error := item.raised:
             yield _Kind.NOT_MEASURED, f"{measured} not measured for ", f": {error}"
