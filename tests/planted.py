@@ -381,6 +381,16 @@ class Chain(LocalMethod):
         self.B = [state[f"B_{layer}"] for layer in range(len(self.B))]
 
 
+class PointsAgainstTheGradient(Chain):
+    """Feedback alignment with a lost sign: the steps of the blocks raise the loss."""
+
+    laws = Laws(linear_in_error=True)
+
+    def credit(self, states, y, epoch):
+        right = super().credit(states, y, epoch)
+        return Credits(audited=[-a for a in right.audited], embed=-right.embed, reduction="mean")
+
+
 class Blend(LocalMethod):
     """(1 − t)·e·B_l + t·g_l with B_l from `draw`: the gradient with t = 1."""
 
@@ -774,6 +784,11 @@ METHODS = [
     ),
     (HidesItsGenerator, "an_audit_draws_nothing", "changes a generator of the rule;"),
     (MovesAtRateZero, "no_learning_rate_no_change", "readout"),
+    (
+        PointsAgainstTheGradient,
+        "the_credit_does_not_point_against_the_gradient",
+        "in the mean of 16 networks: is its sign right?",
+    ),
     (PrefersTheFirstUnit, "renamed_hidden_units_rename_their_updates", "blocks.0"),
     (SignOfTheError, "credit_is_linear_in_the_error", "not 3 times the credit"),
     (ClaimsAnExactTop, "the_top_credit_is_exact", "misses"),
