@@ -388,3 +388,55 @@ def test_somebody_elses_results_are_checked_and_made_again(here, finished: Finis
     assert re.search(r"agrees: (equal bit|accuracy 0\.\d+ and 0\.\d+, within)", two.stdout)
     replicas = runs(tmp_path / "theirs-replicas" / "tiny").values()
     assert sorted(run["cell"]["training"]["threads"] for run in replicas) == [1, 2]
+
+
+FORGETS = """
+import os, signal
+from pathlib import Path
+from bench_core.api import Credits, LocalMethod, Passport
+
+
+class Forgets(LocalMethod):
+    passport = Passport()
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        self.B = {n: self.draw(task.classes, task.features(n)) for n in sorted({0, *net.sites})}
+
+    def learn(self, states, y, epoch):
+        if epoch == 2 and Path("dies").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        for n in self.B:
+            self.B[n] += 0.1 * states.output_error.T @ states.h[n] / len(y)
+
+    def credit(self, states, y, epoch):
+        a = {n: states.output_error @ self.B[n] for n in self.B}
+        return Credits(audited=[a[n] for n in self.net.sites], embed=a[0])
+"""
+
+
+def test_a_rule_that_forgets_its_state_is_trained_anew_and_the_user_hears_why(
+    here, tmp_path, monkeypatch
+):
+    """Its accuracy is that of a training that nothing cut short."""
+    rule, dies = tmp_path / "forgets.py", tmp_path / "dies"
+    rule.write_text(FORGETS)
+    monkeypatch.chdir(tmp_path)
+    options = ["quickstart", "--method", "./forgets.py", "--seed", 1, "--set", "floors=false"]
+    options += ["--set", "checkpoint_every=1"]
+
+    def run(results: str) -> str:
+        done = here("run", *options, "--results", tmp_path / results)
+        return done.stdout + done.stderr
+
+    straight = run("straight")
+    dies.touch()
+    run("killed")
+    dies.unlink()
+    told = run("killed")
+    assert "forgets · seed 1: training begins anew: the rule rebuilt from it gives" in told
+    (one,), (other,) = (
+        runs(tmp_path / name / "quickstart").values() for name in ("straight", "killed")
+    )
+    assert other["resumed"] == []
+    assert one["accuracy"] == other["accuracy"], straight

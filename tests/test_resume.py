@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -21,7 +22,7 @@ from bench_core.errors import StoreError
 from bench_core.execution.resumption import CannotResume, Keeper, saved_state
 from bench_core.results import store
 from bench_core.training import checkpoint
-from bench_core.training.data import Data
+from bench_core.training.data import Data, Held
 from bench_core.training.loop import EpochRow, train
 
 EPOCHS = 4
@@ -327,6 +328,56 @@ def test_a_generator_that_is_made_later_than_in_setup_begins_anew(tmp_path: Path
         going(late, path, die_after=2)
     with pytest.raises(CannotResume, match="makes the generators noise later than in setup"):
         going(late, path)
+
+
+class Forgetful(type(rule("dfa"))):  # type: ignore[misc]
+    """Moves its feedback in every step, and leaves it out of `state_dict`."""
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        for feedback in self.kept.values():
+            feedback *= 1.01
+        return super().step(x, y, epoch)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        pass
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_a_rule_that_leaves_state_out_is_trained_anew_instead_of_continued(
+    tmp_path: Path, forgets: bool
+) -> None:
+    """The first worker saves its state after two epochs, and the second one begins with it."""
+    from bench_core.execution.worker import CellRun
+
+    def make() -> tuple[Method, Net, Data]:
+        data = toy_data(n=96, test=64)
+        kind = Forgetful if forgets else type(rule("dfa"))
+        return *ready(kind(kind.Params()), resmlp(seed=3), data, seed=5, **RECIPE), data
+
+    def keeper(method: Method, net: Net, data: Data) -> Keeper:
+        run = CellRun.__new__(CellRun)
+        run.built = SimpleNamespace(net=net, method=method, data=Held(data))
+        run.cell = SimpleNamespace(seed=5)
+        path = tmp_path / "state.safetensors"
+        return Keeper(path, "i", 1, net, method, dict, lambda state: None, credit=run.credit)
+
+    method, net, data = make()
+    first = keeper(method, net, data)
+    first.begin({})
+    for epoch in (1, 2):
+        method.step(data.train_x[:32], data.train_y[:32], epoch)
+        before = {name: value.clone() for name, value in state(method, net).items()}
+        first.passed(epoch)
+        assert_same_bits(state(method, net), before)  # the credit moves no generator
+    again = keeper(*make())
+    if forgets:
+        with pytest.raises(CannotResume, match="another credit a_0, because its state_dict lacks"):
+            again.begin({})
+    else:
+        assert again.begin({}) == 2
 
 
 def test_a_full_disk_leaves_the_older_state(

@@ -140,12 +140,17 @@ def _carry_out(
     Returns identity → record of the cells whose attempt was not kept.
     """
     begun, unkept = False, {}
+    names = dict(zip((c.identity for c in plan.to_run), names_of(plan.to_run), strict=True))
     display = progress(plan.to_run) if progress is not None else None
     with display or nullcontext(), Listener(lambda: "the progress", warn, math.inf) as screen:
 
         def on_event(cell: PlannedCell, event: dict[str, Any]) -> None:
             nonlocal begun
             kind, begun = event["event"], True
+            if kind == "anew":
+                name = names[cell.identity]
+                screen.call(partial(warn, f"{name}: training begins anew: {event['reason']}"))
+                return
             if display is not None:
                 screen.call(partial(display.event, cell, event), kind == "epoch")
             if kind == "start":

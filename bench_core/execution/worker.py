@@ -1,11 +1,11 @@
 """Train and measure one cell in a process of its own, and write its run folder.
 
 The job arrives as JSON on standard input. Events leave as JSON lines on a duplicate of standard
-output: {"event": "epoch", "row": …} after every epoch, {"event": "cut short", "status": …} before a
-run is kept that has no final status, {"event": "unwritable", "reason": …} if the results folder
-cannot be written. All that is printed goes to a file that becomes log.txt. The
-worker dies with the runner that started it, and holds the run folder's lock (an inherited
-descriptor) until then.
+output: {"event": "epoch", "row": …} after every epoch, {"event": "anew", "reason": …} if a saved
+state cannot be used, {"event": "cut short", "status": …} before a run is kept that has no final
+status, {"event": "unwritable", "reason": …} if the results folder cannot be written. All that is
+printed goes to a file that becomes log.txt. The worker dies with the runner that started it, and
+holds the run folder's lock (an inherited descriptor) until then.
 
 Exit codes: 0 a run folder was written, whatever its status; 74 (EX_IOERR) none can be written.
 """
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bench_core.errors import BenchError, ChangedByDiagnostic, NoDevice, StoreError
 from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
@@ -39,7 +40,7 @@ from bench_core.execution.machine import CodeChanged, check_machine, check_modul
 from bench_core.execution.memory import spare_memory
 from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.execution.tensors import save_tensors
-from bench_core.execution.untouched import Untouched, check_credit
+from bench_core.execution.untouched import SAMPLES, Untouched, check_credit
 from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.registry.faults import located
@@ -53,6 +54,7 @@ from bench_core.suite.budget import MIB
 from bench_core.suite.recipe import TrainingOptions
 from bench_core.training.audit import Audit
 from bench_core.training.loop import Diverged, EpochRow, train
+from bench_core.training.rng import set_to
 
 OUT_OF_MEMORY = re.compile(
     r"^(OutOfMemoryError|MemoryError|\w+ArrayMemoryError)|(not enough|can't allocate|out of) memory"
@@ -109,6 +111,7 @@ class CellRun:
                 self.train()
             except CannotResume as error:
                 print(f"the saved state cannot be used, training begins anew: {error}")
+                self.report("anew", reason=str(error))
                 store.remove_resume(self.final)
                 self.train()
             except Diverged:
@@ -152,7 +155,7 @@ class CellRun:
         }
         self.keeper = Keeper(
             store.resume_file(self.final), job["identity"], job["checkpoint_every"], net, method,
-            self.remember, self.recall, self.folder,
+            self.remember, self.recall, self.folder, self.credit,
         )  # fmt: skip
         every = job["evaluate_every"]
         spare_memory(method.task.shapes, method.task.batch_size)
@@ -190,7 +193,7 @@ class CellRun:
             built.net, built.method, data, self.cell.seed, step, initial=built.initial
         )
         self.audit.history = [*self.rows, line]
-        if row.epoch in (0, last) and self.diagnostics:
+        if row.epoch in (0, last) and (self.diagnostics or self.keeper.every):
             check_credit(self.audit, self.keeper.training)
         if row.epoch != last and row.epoch % self.job["diagnose_every"]:
             measured = {}
@@ -247,6 +250,22 @@ class CellRun:
         os.umask(self.umask)
         with writing(self.final), files.append_to(self.folder / store.EPOCHS) as file:
             file.write("".join(f"{line}\n" for line in lines).encode())
+
+    def credit(self, epoch: int) -> dict[str, Tensor]:
+        """Compute the audited credit of a few test samples after `epoch` epochs, by state.
+
+        Empty if the rule has none, or raises: the diagnostics say so. No generator moves.
+        """
+        built, credits = self.built, None
+        audit = Audit(built.net, built.method, built.data.opened(), self.cell.seed, epoch - 1)
+        x, y = next(audit.data.test_batches(SAMPLES, SAMPLES))
+        own = audit.generators
+        with contextlib.suppress(Exception), set_to(own, [each.get_state() for each in own]):
+            credits = audit.batch(x, y).credits
+        if credits is None:
+            return {}
+        pairs = zip(built.net.sites, credits.audited, strict=True)
+        return {str(site): built.net.flat(a).detach() for site, a in pairs}
 
     def remember(self) -> dict[str, Any]:
         """Return what a later attempt must know of this one, which is written next."""

@@ -43,7 +43,7 @@ def resumed_equals_straight(subject: MethodSubject) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
         saved = subject.trial(seed=3).steps(2)
-        path.write_bytes(Training(saved.net, saved.method, {}).dump(1, "trial", {}))
+        path.write_bytes(Training(saved.net, saved.method, {}).dump(1, "trial", {}, {}))
         resumed = subject.trial(seed=3)
         if Training(resumed.net, resumed.method, {}).load(path, "trial") is None:
             raise Failed("the saved training cannot be read back")

@@ -174,7 +174,8 @@ def start(
 
 
 def new_events(worker: Worker) -> Iterator[dict[str, Any]]:
-    """Yield the epochs that the worker reported since the last call; only whole lines.
+    """Yield what the worker reported since the last call, in whole lines: epochs, and why a saved
+    state was not used.
 
     A plugin can write to any descriptor: what is no event is left out, and a flood is read in
     pieces.
@@ -195,6 +196,8 @@ def new_events(worker: Worker) -> Iterator[dict[str, Any]]:
         if kind == "epoch" and _is_next(worker, event.get("row")):
             worker.epochs = worker.reported = event["row"]["epoch"]
             yield {"event": "epoch", "row": event["row"]}
+        elif kind == "anew":
+            yield {"event": "anew", "reason": last_line(str(event.get("reason")).encode())}
         elif kind == "cut short" and event.get("status") in ("crashed", "oom"):
             worker.cut_short = event["status"], last_line(str(event.get("reason")).encode())
         elif kind == "unwritable":
