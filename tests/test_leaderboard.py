@@ -490,6 +490,33 @@ def test_a_table_cuts_no_name(format: Format) -> None:
         assert "points below bp" in end[4]
 
 
+def test_a_network_of_one_block_has_no_deep_layer_and_no_remark_on_it() -> None:
+    """Γ is finite there; only its mean over the states between two blocks does not exist."""
+    one = {"deep": None, "mean": 1.0, "unclamped": [1.0], "ratio": [1.0], "library": [1.0]}
+    found = measured() | {"alignment": Measurement(value=1.0, details=one)}
+    for text in everything(seeds(BP, [0.6, 0.61, 0.62], measurements=found)).values():
+        assert "not finite" not in text
+        assert "†" not in text
+
+
+def test_a_median_over_some_of_the_runs_says_of_how_many() -> None:
+    """The other seeds say that the value means nothing in them."""
+    rho = Measurement(value=0.16)
+    silent = Measurement(value=-0.1, not_diagnostic="too small to resolve")
+    values = (rho, silent, silent)
+    runs = [
+        run(DFA, seed, 0.3, measurements=measured() | {"rho": value})
+        for seed, value in zip((1, 2, 3), values, strict=True)
+    ]
+    every = seeds(BP, [0.6, 0.61, 0.62], measurements=measured() | {"rho": rho})
+    text = leaderboard([*runs, *every], width=None, columns=("rho",))
+    shown = {line.split()[1]: line for line in rows_shown(text)}
+    assert "0.16 (n=1)" in shown["dfa"]
+    assert "(n=" not in shown["bp"]
+    notes = {row["rule"]: row["rho_note"] for row in as_csv([*runs, *every])}
+    assert notes == {DFA: "of n=1, not of all finished runs", BP: ""}
+
+
 def test_a_column_that_says_the_same_of_every_row_makes_room_first() -> None:
     """That all are of the reference stands in the heading too; Γ tells the rules apart."""
     shipped = {"environment": {"reference": "1"}, "original": {"run.json": "of another machine"}}

@@ -15,6 +15,7 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
+from conftest import TINY
 from folders import audit_folder
 from test_python import run_code
 
@@ -179,3 +180,19 @@ def test_every_column_of_an_export_is_explained(tmp_path: Path) -> None:
         others = {name for name in header if not name.startswith("environment_")} - measured
         assert others - known == set(), table
         assert known - {*header, "environment_"} == set(), table
+
+
+def test_the_distance_of_the_states_is_a_column_in_every_form(here, tmp_path: Path) -> None:
+    """It takes two runs, so it is computed when the table is made."""
+    suite = tmp_path / "near.yaml"
+    text = TINY.replace("name: tiny", "name: near") + "diagnostics: [state_distance]\n"
+    suite.write_text(text)
+    results = tmp_path / "results"
+    assert here("run", suite, "--results", results).returncode == 0
+    csv_text = here("leaderboard", results, "--format", "csv").stdout
+    rows = {row["label"]: row for row in csv.DictReader(io.StringIO(csv_text))}
+    assert float(rows["bp"]["state_distance"]) == 0
+    far = float(rows["dfa"]["state_distance"])
+    assert far > 0
+    table = here("leaderboard", results, "--column", "state_distance").stdout
+    assert f"{far:.3g}" in table

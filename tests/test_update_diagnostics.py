@@ -7,7 +7,8 @@ import math
 
 import pytest
 import torch
-from bench_plugins.diagnostics import participation
+from bench_plugins.archs.resmlp import ResMLP
+from bench_plugins.diagnostics import bench_diagnostics, participation
 from bench_plugins.diagnostics.block_utility import BlockUtility
 from bench_plugins.diagnostics.common_mode import CommonMode, share
 from bench_plugins.diagnostics.one_update import one_update
@@ -16,17 +17,22 @@ from bench_plugins.diagnostics.participation import (
     effective_rank,
     participation_ratio,
 )
-from bench_plugins.diagnostics.projected_step import ProjectedStep
+from bench_plugins.diagnostics.projected_step import ProjectedStep, read
 from bench_plugins.diagnostics.settledness import Settledness
 from bench_plugins.diagnostics.step_cost import StepCost
 from bench_plugins.diagnostics.target_alignment import TargetAlignment
 from nets import METHODS, TRAINING, ready, resmlp, rule, toy_data
+from test_diagnostics import diagnostic
 from test_resume import assert_same_bits, state
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench_core.api import Method, Net
+from bench_core.execution.cell import attempt
+from bench_core.execution.untouched import Untouched
+from bench_core.results.record import Measurement
 from bench_core.training.audit import Audit
+from bench_core.training.checkpoint import Training
 
 RULES = [name for name in METHODS if name != "forward_gradient"]  # its jvp imports a compiler
 
@@ -148,6 +154,89 @@ def test_the_common_mode_of_known_credits() -> None:
         for b in audit.batches
     ]
     assert found.details["layers"][1] == pytest.approx(sum(naive) / len(naive), rel=1e-5)
+
+
+@pytest.mark.parametrize("test", [128, 129, 130, 100])
+def test_a_probe_batch_of_a_few_samples_is_no_batch_of_its_own(test: int) -> None:
+    """The share of independent noise is 1/N of a full batch, whatever samples are left over."""
+    data = toy_data(test=test)
+    method, net = ready(rule("noise_credit"), resmlp(), data)
+    audit = Audit(net, method, data, 0, 3)
+    found = CommonMode(CommonMode.Params()).measure(audit)
+    assert found.details["null"] == 1 / min(test, 128)
+    assert 0 < found.value < 3 * found.details["null"]
+    assert audit.full_batches == 1
+    (update,) = [one_update(audit, audit.batches[0])]
+    of_one = read(audit, [update])
+    assert ProjectedStep(ProjectedStep.Params()).measure(audit).value == of_one.value
+
+
+class Moody(Net):
+    """What its blocks compute depends on the mode: BatchNorm, dropout."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__(ResMLP.Params(), (12,), 5)
+        torch.manual_seed(4)
+        self.embed = nn.Linear(12, 8)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm1d(8), nn.GELU(), nn.Dropout(dropout), nn.Linear(8, 8))
+            for _ in range(3)
+        )
+        self.readout = nn.Linear(8, 5)
+
+
+def moody(name: str, dropout: float = 0.0, test: int = 256, **params: object) -> Audit:
+    data = toy_data(n=256, test=test)
+    method, net = ready(rule(name, **params), Moody(dropout), data, seed=5, **TRAINING)
+    draws = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    for _, (x, y) in zip(range(8), data.epoch(32, *draws), strict=False):
+        method.step(x, y, 3)
+    initial = {k: v + 0.1 for k, v in net.state_dict().items()}
+    return Audit(net, method, data, 5, 3, initial=initial)
+
+
+NAMES = [component.name for component in bench_diagnostics()]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("name", ["sign_symmetry", "predictive_coding", "bp"])
+def test_diagnostics_read_the_network_in_eval_mode_and_move_no_generator(
+    name: str, dropout: float
+) -> None:
+    """The figures are the same whatever mode the training left the network in."""
+    found: dict[bool, dict[str, Measurement]] = {}
+    for training in (True, False):
+        audit = moody(name, dropout)
+        audit.net.train(training)
+        keeper = Training(audit.net, audit.method, {})  # type: ignore[arg-type]
+        found[training] = {}
+        for each in NAMES:
+            untouched = Untouched(keeper)
+            found[training][each] = attempt(each, diagnostic(each), audit)
+            untouched.check(each, audit)
+        assert audit.net.training is training
+    assert found[True] == found[False]
+    assert not [each for each, item in found[True].items() if item.raised]
+
+
+def test_the_gates_of_a_network_with_batch_norm_are_those_of_its_running_statistics() -> None:
+    audit = moody("bp")
+    found = attempt("participation", Participation(Participation.Params()), audit)
+    audit.net.eval()
+    u = []
+    for block in range(3):
+        z = audit.net.blocks[block][0](torch.cat([b.states.h[block] for b in audit.batches]))
+        z = z.detach().double().requires_grad_()
+        (slope,) = torch.autograd.grad(F.gelu(z).sum(), z)
+        u.append(slope.square().mean(0))
+    naive = sum(float(v.sum() ** 2 / (8 * v.square().sum())) for v in u) / 3
+    assert found.value == pytest.approx(naive, rel=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.4, 0.8])
+def test_the_update_of_backpropagation_is_the_gradient_with_dropout_too(dropout: float) -> None:
+    audit = moody("bp", dropout)
+    assert attempt("step", ProjectedStep(ProjectedStep.Params()), audit).value == pytest.approx(1)
 
 
 def test_ratios_and_ranks_of_known_numbers() -> None:

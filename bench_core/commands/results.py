@@ -72,7 +72,8 @@ def print_leaderboards(
     roots: Paths, form: str, output: Path | None = None, wanted: Wanted | None = None
 ) -> None:
     """Print, or write to a file, the leaderboards of all suites under the given folders."""
-    from bench_core.analysis.distance import attach
+    from bench_core.analysis.distance import NAME, attach
+    from bench_core.report.tables.columns import ALL
     from bench_core.report.tables.formats import Wanted, leaderboards, texts
     from bench_core.report.text.escape import visible
 
@@ -81,9 +82,9 @@ def print_leaderboards(
         if count := results.superseded:
             note = f"{count} older runs of the same cells by other code are not counted"
             echo(f"note: {results.name}: {note}", err=True)
-    if form == "json":
-        suites = [attach(results) for results in suites]
     wanted = wanted or Wanted(None)
+    if form in ("json", "csv") or not {NAME, ALL}.isdisjoint(wanted.columns):
+        suites = [attach(results) for results in suites]
     if not suites and form not in ("csv", "json"):
         text = "no runs yet: `bench run SUITE` makes some\n"
     elif form == "table":

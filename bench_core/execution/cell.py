@@ -14,6 +14,7 @@ from bench_core.registry.faults import located
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results.record import Cell, Measurement, checked
 from bench_core.training.diagnostic import Diagnostic, Measured
+from bench_core.training.net import in_eval
 from bench_core.training.params import read
 
 if TYPE_CHECKING:
@@ -77,8 +78,11 @@ class _Unmade:
 
 
 def measure(diagnostic: Diagnostic, audit: Audit) -> Measurement:
-    """Run one diagnostic; return its value with the rule by which it fires."""
-    return stored(diagnostic, diagnostic.measure(audit))
+    """Run one diagnostic with the network in eval mode; return its value with the rule by which it
+    fires.
+    """
+    with in_eval(audit.net):
+        return stored(diagnostic, diagnostic.measure(audit))
 
 
 def attempt(name: str, diagnostic: Diagnostic, audit: Audit) -> Measurement:

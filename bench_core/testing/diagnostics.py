@@ -25,7 +25,7 @@ from bench_core.training.diagnostic import Measured
 from bench_core.training.local_method import LocalMethod
 from bench_core.training.loop import set_up
 from bench_core.training.method import Credits, Task, Tools
-from bench_core.training.net import Net, States
+from bench_core.training.net import Net, States, in_eval
 
 WIDTH, FEATURES, CLASSES, TRAIN, TEST = 64, 12, 5, 256, 1280
 
@@ -85,7 +85,8 @@ def answers(subject: Subject) -> list[tuple[Any, Measured, Measurement]]:
     for control in some_controls(subject):
         audit, diagnostic = audited(), subject.instance()
         control.change(audit)
-        result = diagnostic.measure(audit)
+        with in_eval(audit.net):
+            result = diagnostic.measure(audit)
         measured.append((control, result, stored(diagnostic, result)))
     return measured
 
@@ -209,7 +210,7 @@ def measuring_leaves_what_it_measures(subject: Subject) -> None:
         return [g.get_state().tolist() for g in (tools.generator, tools.aux_generator)]
 
     streams = draws()
-    with preserved() as changes:
+    with preserved() as changes, in_eval(audit.net):
         subject.instance().measure(audit)
     must_equal(before, kept, "measuring changes {}")
     if audit.net.training != training:

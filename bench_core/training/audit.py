@@ -239,6 +239,11 @@ class Audit:
         """The number of probe samples."""
         return min(PROBE, len(self.data.test_y))
 
+    @property
+    def full_batches(self) -> int:
+        """The number of probe batches of 128 samples; 1 if the probe is smaller."""
+        return max(1, self.samples // BATCH)
+
     def figures(self, diagnostic: Diagnostic) -> list[Any]:
         """Return `per_batch` of a diagnostic for each probe batch."""
         batches, key = self.batches, id(diagnostic)

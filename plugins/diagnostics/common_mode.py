@@ -24,10 +24,11 @@ class CommonMode(Diagnostic):
 
         m_l = ‖mean_n a_{l,n}‖² / mean_n ‖a_{l,n}‖²,   0 ≤ m_l ≤ 1,
 
-    over a probe batch of N = 128, averaged over the batches; `error` is the same of the output
-    error e. Independent credits of mean zero give 1/N (`null`); credits that are equal for all
-    samples give 1, and then every unit of a block is driven alike. value = the mean over 1 ≤ l ≤
-    L−1. Not diagnostic for a rule without credit, or if a credit is zero or not finite.
+    over a probe batch of N = 128, averaged over the full batches (a smaller probe is one batch);
+    `error` is the same of the output error e. Independent credits of mean zero give 1/N (`null`);
+    credits that are equal for all samples give 1, and then every unit of a block is driven alike.
+    value = the mean over 1 ≤ l ≤ L−1. Not diagnostic for a rule without credit, or if a credit is
+    zero or not finite.
     Source: Reddy, Safaai, Sabatini 2026, "Common-Mode Collapse and Recovery in Direct Feedback
     Alignment" (code: KempnerInstitute/DFA-Stall), which splits e into its mean and the rest; the
     share is our figure of it.
@@ -36,22 +37,25 @@ class CommonMode(Diagnostic):
     when = "epochs"
     title, heading = "share of the credit in its batch mean", "common"
 
-    def per_batch(self, audit: Audit, batch: ProbeBatch) -> list[float]:
-        """The shares of the output error and of the credit at every site."""
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> list[float] | None:
+        """The shares of the output error and of the credit at every site, of a full batch."""
+        if len(batch.y) < min(BATCH, audit.samples):
+            return None
         credits = [audit.net.flat(credit) for credit in batch.audited]
         return [share(batch.states.output_error.flatten(1)), *map(share, credits)]
 
     def measure(self, audit: Audit) -> Measured:
         if not audit.has_credit:
             return Measured(None, not_diagnostic="the method has no credit to audit")
-        columns = audit.figures(self)
+        columns = [shares for shares in audit.figures(self) if shares is not None]
         error, *layers = (sum(column) / len(column) for column in zip(*columns, strict=True))
         sites, depth = audit.net.sites, audit.net.depth
         deep, mean = deep_mean(sites, layers, depth), sum(layers) / len(layers)
         value = mean if deep is None else deep
         details = {"sites": list(sites), "layers": layers, "mean": mean, "deep": deep}
         broken = None if value == value else "a credit is zero or not finite"
-        return Measured(value, details | {"error": error, "null": 1 / BATCH}, broken)
+        details |= {"error": error, "null": 1 / min(BATCH, audit.samples)}
+        return Measured(value, details, broken)
 
     def controls(self) -> list[Control]:
         def alike(audit: Audit) -> None:

@@ -36,7 +36,7 @@ def fresh_rule(audit: Audit, method: Method, draws: torch.Generator) -> Method:
     fresh = type(method)(method.params)
     with unmoved(method.tools):
         fresh.setup(
-            permuted(audit.net, own[0]),
+            permuted(audit.net, own[0]).train(),
             method.task,
             replace(method.tools, generator=own[1], aux_generator=own[2]),
         )

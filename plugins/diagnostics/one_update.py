@@ -52,6 +52,7 @@ class _Kept(Updater):
 def one_update(audit: Audit, batch: ProbeBatch) -> Update:
     """Carry out one step of the rule on a probe batch, on copies. Raises CannotCopy.
 
+    The step and the reference gradient get the same draws, such as the masks of dropout.
     Weights, moments, streams and auxiliary networks of the training stay as they are. Auxiliary
     networks learn nothing in the step, so the credits are those that the audit sees.
     """
@@ -60,6 +61,7 @@ def one_update(audit: Audit, batch: ProbeBatch) -> Update:
     own, net = copies(method)
     with torch.random.fork_rng(), torch.enable_grad():
         own.step(batch.states.x, batch.y, audit.epoch)
+    with torch.random.fork_rng(), torch.enable_grad():
         raw = {name: -_grad(p) for name, p in net.named_parameters() if p.requires_grad}
         adamw = _by_optimiser(method, own, net)
         net.zero_grad()
@@ -72,7 +74,7 @@ def one_update(audit: Audit, batch: ProbeBatch) -> Update:
 
 
 def copies(method: Method) -> tuple[Method, Net]:
-    """Copy a rule with its network and its streams; its updaters take no step."""
+    """Copy a rule with its network, in train mode, and its streams; its updaters take no step."""
     tools = method.tools
     streams = {id(g): _copied(g) for g in (tools.generator, tools.aux_generator)}
     lent = {id(updater): _Kept({}, 0.0, 0.0, None) for updater in tools.updaters}
@@ -94,6 +96,7 @@ def copies(method: Method) -> tuple[Method, Net]:
             name: [_same(p, memo) for p in parameters]
             for name, parameters in updater.groups.items()
         }
+    own.net.train()
     return own, own.net
 
 

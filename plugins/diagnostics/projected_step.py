@@ -28,7 +28,8 @@ class ProjectedStep(Diagnostic):
         cosine  ⟨Δθ, −∇θ⟩ / (‖Δθ‖·‖∇θ‖)          gain  ⟨Δθ, −∇θ⟩ / ‖∇θ‖²
 
     with ∇θ = ∂(batch-mean loss)/∂θ, both on the same probe batch, averaged over the first 4
-    of 128. `raw`: Δθ = −(the rule's gradient), before clipping: 1 and 1 for backpropagation.
+    full ones. `raw`: Δθ = −(the rule's gradient), before clipping: 1 and 1 for backpropagation
+    without a penalty, of which ∇θ knows nothing. Both get the same draws (masks of dropout).
     `adamw`: the change that AdamW makes of it with the moments of the training, weight decay
     included; its gain is in units of the learning rate at that epoch. A cosine of credits (Γ) looks
     at one state; this one looks at the weights, through the block's own Jacobian. value = the mean
@@ -45,7 +46,9 @@ class ProjectedStep(Diagnostic):
         if audit.method is None:
             return Measured(None, not_diagnostic="there is no rule to take a step")
         try:
-            updates = [one_update(audit, batch) for batch in audit.batches[:BATCHES]]
+            updates = [
+                one_update(audit, batch) for batch in audit.batches[: audit.full_batches][:BATCHES]
+            ]
         except CannotCopy as error:
             return Measured(None, not_diagnostic=str(error))
         return read(audit, updates)

@@ -128,7 +128,7 @@ class StepCost(Diagnostic):
             "stored_bytes": kept,
             "bp_stored_bytes": bp_kept,
             "bp_checkpointed_bytes": checkpointed(
-                audit.net, x, [h[:n].clone() for h in batch.states.h]
+                copies(audit.method)[1], x, [h[:n].clone() for h in batch.states.h]
             ),
             "n": n,
             "steps_per_epoch": audit.method.task.steps_per_epoch,
@@ -205,6 +205,7 @@ def checkpointed(net: Net, x: Tensor, h: Sequence[Tensor]) -> int:
         own = result.untyped_storage()
         return stored.peak - (own.nbytes() if stored.uses[own.data_ptr()] else 0)
 
-    blocks = [kept(lambda b=b: net.advance(states[b], b)[0]) for b in range(net.depth)]
-    ends = kept(lambda: net.embed(x)) + kept(lambda: net.readout(states[-1]))
+    with torch.random.fork_rng():
+        blocks = [kept(lambda b=b: net.advance(states[b], b)[0]) for b in range(net.depth)]
+        ends = kept(lambda: net.embed(x)) + kept(lambda: net.readout(states[-1]))
     return sum(each.nbytes for each in states[:-1]) + max(blocks, default=0) + ends

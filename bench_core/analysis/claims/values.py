@@ -132,6 +132,9 @@ def _measured(
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         missing = item.not_diagnostic or f"{figure.name} was not measured"
+        if figure.path and item.value is not None and item.not_diagnostic is None:
+            part = ".".join(map(str, figure.path))
+            missing = f"{figure.name} has no value {part!r} in a network like this"
         raise NotRun(missing if value is None else "it is no number")
     at_floor = at_end and "b" in run.judgement.fired and described(name, item).needs_reference
     lost = unsettled(measurements) if name == "alignment" else None

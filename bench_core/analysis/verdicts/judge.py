@@ -328,7 +328,8 @@ def judge(
 class Alignment:
     """Γ of one run.
 
-    deep            unclamped Γ, mean over deep layers
+    deep            unclamped Γ, mean over deep layers; None: it is not finite, or no layer is deep
+    has_deep        False: no state lies between two blocks
     layers          unclamped Γ per layer
     ratio           ‖a‖/‖g‖ per layer
     not_diagnostic  why Γ means nothing; then it is printed struck through with this reason
@@ -338,6 +339,7 @@ class Alignment:
     """
 
     deep: float | None
+    has_deep: bool
     layers: tuple[float | None, ...]
     ratio: tuple[float | None, ...]
     not_diagnostic: str | None
@@ -368,6 +370,7 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
     further = [key.removesuffix(suffix) for key in sorted(details) if key.endswith(suffix)]
     return Alignment(
         finite(details.get("deep")),
+        details.get("deep") is not None,
         numbers("unclamped"),
         numbers("ratio"),
         AT_FLOOR

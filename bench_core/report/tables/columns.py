@@ -41,7 +41,7 @@ from bench_core.report.text.numbers import (
     with_interval,
 )
 from bench_core.report.words import criteria
-from bench_core.report.words.rows import gamma, median_of, passport, shipped, value_of
+from bench_core.report.words.rows import gamma, median_of, passport, seeds_of, shipped, value_of
 
 
 @dataclass(frozen=True)
@@ -179,14 +179,21 @@ def _median(
             return value_of(row, letter)
         return median_of(getattr(run.record, name) for run in row.finished)
 
+    def of_some(row: Row) -> str:
+        """Say of how many finished runs the median is; empty if of all."""
+        n = seeds_of(row, letter) if letter else 0
+        return f"n={n}" if 0 < n < len(row.finished) else ""
+
     def noted(row: Row) -> dict[str, Any]:
-        value = of_row(row)
+        value, some = of_row(row), of_some(row)
         if value is None or math.isfinite(value):
-            return {"value": value}
+            note = {"note": f"of {some}, not of all finished runs"} if some else {}
+            return {"value": value, **note}
         return {"value": None, "note": NOT_FINITE}
 
     def cell(row: Row) -> Text:
-        return Text(optional(of_row(row), written), struck=letter in _silent(row))
+        text, some = optional(of_row(row), written), of_some(row)
+        return Text(text + f" ({some})" * bool(some), struck=letter in _silent(row))
 
     return {"cell": cell, "fields": (MEDIAN(name, noted),), "letter": letter}
 

@@ -56,12 +56,23 @@ def value_of(row: Row, letter: str) -> float | None:
 
     letter  by which it judges, or the name of one that judges nothing
     """
+    found = _found(row, letter)
+    stored = median_of(item.value for _, item in found)
+    return None if stored is None else Criterion(letter, *found[0]).shown(stored)
+
+
+def seeds_of(row: Row, letter: str) -> int:
+    """Count the finished runs over which `value_of` takes the median."""
+    return sum(item.value is not None for _, item in _found(row, letter))
+
+
+def _found(row: Row, letter: str) -> list[tuple[str, Measurement]]:
+    """Return name and measurement of a diagnostic in each finished run that has it."""
     named = [run.judged[letter] for run in row.finished if letter in run.judged]
-    if not named:
-        known = ((letter, run.record.measurements.get(letter)) for run in row.finished)
-        named = [(name, item) for name, item in known if item and _counts(item)]
-    stored = median_of(item.value for _, item in named)
-    return None if stored is None else Criterion(letter, *named[0]).shown(stored)
+    if named:
+        return named
+    known = ((letter, run.record.measurements.get(letter)) for run in row.finished)
+    return [(name, item) for name, item in known if item and _counts(item)]
 
 
 def _counts(item: Measurement) -> bool:
@@ -93,7 +104,9 @@ def gamma(row: Row) -> Gamma:
     read = alignments(row)
     values = [item.deep for item in read if item.deep is not None]
     counts = Counter(item.not_diagnostic for item in read if item.not_diagnostic is not None)
-    counts[NOT_FINITE] = sum(item.deep is None and not item.not_diagnostic for item in read)
+    counts[NOT_FINITE] = sum(
+        item.deep is None and item.has_deep and not item.not_diagnostic for item in read
+    )
     counts = +counts
     reasons = [
         reason if count == len(read) else f"{reason} in {count} of {len(read)} runs"
