@@ -165,7 +165,7 @@ def test_a_probe_batch_of_a_few_samples_is_no_batch_of_its_own(test: int) -> Non
     found = CommonMode(CommonMode.Params()).measure(audit)
     assert found.details["null"] == 1 / min(test, 128)
     assert 0 < found.value < 3 * found.details["null"]
-    assert audit.full_batches == 1
+    assert audit.large_batches == 1
     (update,) = [one_update(audit, audit.batches[0])]
     of_one = read(audit, [update])
     assert ProjectedStep(ProjectedStep.Params()).measure(audit).value == of_one.value

@@ -240,9 +240,11 @@ class Audit:
         return min(PROBE, len(self.data.test_y))
 
     @property
-    def full_batches(self) -> int:
-        """The number of probe batches of 128 samples; 1 if the probe is smaller."""
-        return max(1, self.samples // BATCH)
+    def large_batches(self) -> int:
+        """The number of probe batches of 64 samples or more, at least 1: the last one may be small,
+        and a mean over batches must not give a few samples the weight of 128.
+        """
+        return max(1, (self.samples + BATCH // 2) // BATCH)
 
     def figures(self, diagnostic: Diagnostic) -> list[Any]:
         """Return `per_batch` of a diagnostic for each probe batch."""

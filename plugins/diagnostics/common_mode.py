@@ -9,7 +9,7 @@ from bench_plugins.diagnostics.expect import value_is
 from torch import Tensor
 
 from bench_core.api import Control, Credits, Diagnostic, Measured
-from bench_core.training.audit import BATCH, Audit, ProbeBatch, credits_become, deep_mean
+from bench_core.training.audit import Audit, ProbeBatch, credits_become, deep_mean
 
 
 def share(rows: Tensor) -> float:
@@ -24,9 +24,10 @@ class CommonMode(Diagnostic):
 
         m_l = ‖mean_n a_{l,n}‖² / mean_n ‖a_{l,n}‖²,   0 ≤ m_l ≤ 1,
 
-    over a probe batch of N = 128, averaged over the full batches (a smaller probe is one batch);
-    `error` is the same of the output error e. Independent credits of mean zero give 1/N (`null`);
-    credits that are equal for all samples give 1, and then every unit of a block is driven alike.
+    over a probe batch of N = 128, averaged over the batches; `error` is the same of the output
+    error e. Independent credits of mean zero give the mean of 1/N (`null`); credits that are equal
+    for all samples give 1, and then every unit of a block is driven alike. A last batch of fewer
+    than 64 samples is left out.
     value = the mean over 1 ≤ l ≤ L−1. Not diagnostic for a rule without credit, or if a credit is
     zero or not finite.
     Source: Reddy, Safaai, Sabatini 2026, "Common-Mode Collapse and Recovery in Direct Feedback
@@ -37,25 +38,23 @@ class CommonMode(Diagnostic):
     when = "epochs"
     title, heading = "share of the credit in its batch mean", "common"
 
-    def per_batch(self, audit: Audit, batch: ProbeBatch) -> list[float] | None:
-        """The shares of the output error and of the credit at every site, of a full batch."""
-        if len(batch.y) < min(BATCH, audit.samples):
-            return None
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> list[float]:
+        """1/N, and the shares of the output error and of the credit at every site."""
         credits = [audit.net.flat(credit) for credit in batch.audited]
-        return [share(batch.states.output_error.flatten(1)), *map(share, credits)]
+        error = batch.states.output_error.flatten(1)
+        return [1 / len(error), *map(share, (error, *credits))]
 
     def measure(self, audit: Audit) -> Measured:
         if not audit.has_credit:
             return Measured(None, not_diagnostic="the method has no credit to audit")
-        columns = [shares for shares in audit.figures(self) if shares is not None]
-        error, *layers = (sum(column) / len(column) for column in zip(*columns, strict=True))
+        rows = audit.figures(self)[: audit.large_batches]
+        null, error, *layers = (sum(column) / len(column) for column in zip(*rows, strict=True))
         sites, depth = audit.net.sites, audit.net.depth
         deep, mean = deep_mean(sites, layers, depth), sum(layers) / len(layers)
         value = mean if deep is None else deep
         details = {"sites": list(sites), "layers": layers, "mean": mean, "deep": deep}
         broken = None if value == value else "a credit is zero or not finite"
-        details |= {"error": error, "null": 1 / min(BATCH, audit.samples)}
-        return Measured(value, details, broken)
+        return Measured(value, details | {"error": error, "null": null}, broken)
 
     def controls(self) -> list[Control]:
         def alike(audit: Audit) -> None:

@@ -28,8 +28,9 @@ class ProjectedStep(Diagnostic):
         cosine  ⟨Δθ, −∇θ⟩ / (‖Δθ‖·‖∇θ‖)          gain  ⟨Δθ, −∇θ⟩ / ‖∇θ‖²
 
     with ∇θ = ∂(batch-mean loss)/∂θ, both on the same probe batch, averaged over the first 4
-    full ones. `raw`: Δθ = −(the rule's gradient), before clipping: 1 and 1 for backpropagation
-    without a penalty, of which ∇θ knows nothing. Both get the same draws (masks of dropout).
+    of 128, without a last one of fewer than 64. `raw`: Δθ = −(the rule's gradient), before
+    clipping: 1 and 1 for backpropagation without a penalty, of which ∇θ knows nothing. Both get the
+    same draws (masks of dropout).
     `adamw`: the change that AdamW makes of it with the moments of the training, weight decay
     included; its gain is in units of the learning rate at that epoch. A cosine of credits (Γ) looks
     at one state; this one looks at the weights, through the block's own Jacobian. value = the mean
@@ -47,7 +48,7 @@ class ProjectedStep(Diagnostic):
             return Measured(None, not_diagnostic="there is no rule to take a step")
         try:
             updates = [
-                one_update(audit, batch) for batch in audit.batches[: audit.full_batches][:BATCHES]
+                one_update(audit, batch) for batch in audit.batches[: audit.large_batches][:BATCHES]
             ]
         except CannotCopy as error:
             return Measured(None, not_diagnostic=str(error))

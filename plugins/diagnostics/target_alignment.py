@@ -27,8 +27,9 @@ class TargetAlignment(Diagnostic):
     `all`: both. It needs no hidden gradient, so it is defined for forward-only rules, for which Γ
     is not. value = `blocks`, since every rule trains its readout by the exact gradient. `null` is
     the same of a Gaussian update with the norm of each tensor's. e has the precision of
-    the training: in float32 that of a sure output is rounded. Mean of the first 4 full probe
-    batches, `null` of the first. Not diagnostic where nothing below the readout moves.
+    the training: in float32 that of a sure output is rounded. Mean of the first 4 probe
+    batches, without a last one of fewer than 64 samples, `null` of the first. Not diagnostic where
+    nothing below the readout moves.
     Source: the quantity is that of arXiv:2605.11911; step, groups and null are ours.
     """
 
@@ -39,7 +40,7 @@ class TargetAlignment(Diagnostic):
         if audit.method is None:
             return Measured(None, not_diagnostic="there is no rule to take a step")
         draws, found = stream(audit.seed, "nulls"), []
-        for batch in audit.batches[: audit.full_batches][:BATCHES]:
+        for batch in audit.batches[: audit.large_batches][:BATCHES]:
             try:
                 raw = one_update(audit, batch).raw
             except CannotCopy as error:
