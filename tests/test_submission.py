@@ -20,10 +20,16 @@ from records import run as recorded
 from bench_core.errors import UsageError
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, reference, store, suite_folder
+from bench_core.results.hashing import file_text
 from bench_core.results.record import Measurement
-from bench_core.results.scan import scan
+from bench_core.results.scan import Stored, scan
 from bench_core.sharing.submission import (
+    LIST,
+    NEEDS,
+    Submission,
+    _about,
     _requirements,
+    against_their_lists,
     places,
     submit,
     without_paths,
@@ -228,6 +234,22 @@ def test_rules_from_files_and_folders_without_own_runs_are_refused(
         submit(good, tmp_path / "again")
 
 
+def test_requirements_that_lack_a_package_of_the_runs_are_a_fault(tmp_path: Path) -> None:
+    """The judge would train another version of the rule than the submitter."""
+    record = recorded("lab/mine").model_copy(
+        update={"code": {"lab": {"version": "0.1.0", "digest": "x"}}}
+    )
+    root = tmp_path / "me"
+    run = Stored(record, root / "s" / record.identity)
+    root.mkdir()
+    (root / LIST).write_text(file_text(_about(Submission([record]))))
+    for lines, fault in (("lab==0.1.0\n", False), ("lab==9.9\n", True), ("", True)):
+        (root / NEEDS).write_text(lines)
+        said = list(against_their_lists([root], [run]))
+        line = f"{root / NEEDS}: lacks lab==0.1.0, with which its runs were trained"
+        assert said == [line] * fault
+
+
 def judge(here: Here, folder: Path) -> list[tuple[str, int, str]]:
     """Run the commands of the example's judge.sh, up to the first that fails."""
     said = []
@@ -350,6 +372,20 @@ def test_broken_and_forged_submissions_are_refused(here: Here, good: Path, tmp_p
     assert (code, disagrees) == (0, 1)
     assert "3 of 4 agree (3 bit by bit)" in text
     assert "DISAGREES: measurements.alignment details mean" in text
+
+    path = spoiled("thinned")  # an unlucky seed taken out
+    shutil.rmtree(path.parent)
+    (name, code, text), *more = judge(here, path.parents[2])
+    assert (name, code, more) == ("verify", 1, [])
+    assert f"submission.json: lists runs that are not here: {path.parent.name[:12]}" in text
+
+    path = spoiled("modest").parents[2] / "submission.json"  # a rule that says to use less
+    path.write_text(
+        path.read_text().replace('"weight_transport": true', '"weight_transport": false')
+    )
+    (name, code, text), *more = judge(here, path.parent)
+    assert (name, code, more) == ("verify", 1, [])
+    assert "states bench-core/bp otherwise than its runs" in text
 
     path = spoiled("linked")
     path.unlink()

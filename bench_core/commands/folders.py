@@ -79,6 +79,7 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
     """
     from bench_core.report.text.numbers import plural
     from bench_core.results.scan import scan
+    from bench_core.sharing.submission import against_their_lists
     from bench_core.sharing.verify import between, faults, searches, set_aside, unreadable
 
     roots = own_folders(results, "`python -m bench_reference.add --check` checks it")
@@ -87,6 +88,7 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
         refuse_empty(roots, "to check")
     faults_of = {run.folder: faults(run) for run in stored.runs}
     among = [*between(stored.runs), *searches(stored.runs)]
+    among += against_their_lists(roots, stored.runs)
     lines = [f"{folder}: {line}" for folder, own in faults_of.items() for line in own]
     moved = {}
     for folder in unreadable(roots) if quarantine else ():

@@ -154,7 +154,7 @@ class Live(Plain):
             self.bars.update(self.tasks[identity], completed=row["epoch"], left=left)
             if row["accuracy"] is not None:
                 self.bars.update(self.tasks[identity], note=f"accuracy {row['accuracy']:.3f}")
-        else:
+        elif event["event"] in ("end", "reused"):
             self.bars.advance(self.total)
             if identity in self.tasks:
                 self.bars.remove_task(self.tasks.pop(identity))

@@ -104,7 +104,7 @@ class Forecast:
             own.epoch, own.latest = event["row"]["epoch"], now
             if own.first < 0:
                 own.first, own.since = own.epoch, now
-        else:
+        elif event["event"] in ("end", "reused"):
             own.running, own.ended = False, True
 
     def seconds_left(self, identity: str | None = None) -> float | None:

@@ -36,6 +36,7 @@ _MIB = 1 << 20
 LARGEST = {
     "run": 4 * _MIB,  # a real run.json has some thousand bytes
     "suite": 48 * _MIB,  # 100,000 cells take 28 MiB
+    "submission": 48 * _MIB,
     "tuning": 16 * _MIB,  # 10,000 trials of six rules
     "late": 4 * _MIB,
     "agreement": 1 * _MIB,

@@ -16,7 +16,7 @@ import getpass
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -27,10 +27,11 @@ from bench_core.analysis.distance import NAME, attach
 from bench_core.analysis.gather import gather
 from bench_core.analysis.suite_file import Described
 from bench_core.errors import UsageError, by_reason
+from bench_core.printable import few
 from bench_core.registry.distributions import FILE, OURS
 from bench_core.results import compact, epochs, files, ledger, store, suite_folder
 from bench_core.results.files import writing
-from bench_core.results.hashing import canonical, file_text, plain_text
+from bench_core.results.hashing import canonical, file_text, jsonable, plain_text
 from bench_core.results.ledger import Ledger, Tuned
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import Stored, scan
@@ -38,6 +39,7 @@ from bench_core.sharing.unlike import unlike
 from bench_core.sharing.verify import faults
 
 SCHEMA = 1
+LIST, NEEDS = "submission.json", "requirements.txt"
 _MIDDLE, _LAST = r"[^\s/\"'`<>|:]+", r"[^\s/\"'`<>|:;,()\[\]{}]+"  # parts of a path: /MIDDLE/LAST
 _REST = rf"(?:/+{_MIDDLE}(?=/))*/+{_LAST}/?"
 _HOME = r"~(?:[A-Za-z_][\w.-]*)?"  # `~1/2` is a number
@@ -187,9 +189,54 @@ def submit(results: Path, output: Path) -> Submission:
     submission.troubles += unlike(submission.runs)
     submission.requirements = _requirements(submission.runs, list(by_folder))
     needs = "".join(f"{line}\n" for line in submission.requirements)
-    files.replace_file(output / "requirements.txt", needs)
-    files.replace_file(output / "submission.json", file_text(_about(submission)))
+    files.replace_file(output / NEEDS, needs)
+    files.replace_file(output / LIST, file_text(_about(submission)))
     return submission
+
+
+def against_their_lists(roots: Sequence[Path], runs: Sequence[Stored]) -> Iterator[str]:
+    """Yield where the runs of submissions are not those that their submission.json states.
+
+    So a run that was taken out is found, and a passport that was changed in one place.
+    """
+    for root in sorted({*roots, *(run.folder.parent.parent for run in runs)}):
+        if (root / LIST).exists() or (root / LIST).is_symlink():
+            own = [run.record for run in runs if run.folder.parent.parent == root]
+            yield from _against_list(root / LIST, own)
+            yield from _against_needs(root / NEEDS, own)
+
+
+def _against_list(path: Path, records: Sequence[RunRecord]) -> Iterator[str]:
+    try:
+        stated = files.read_json(path, "submission", parts=1)
+    except (OSError, ValueError) as error:
+        yield f"{path}: {files.reason(error)}"
+        return
+    if not isinstance(stated, dict) or stated.get("schema") != SCHEMA:
+        yield f"{path}: is not of schema {SCHEMA}"
+        return
+    found = jsonable(_about(Submission([*records])))
+    listed = stated.get("runs")
+    named = {str(name) for name in listed} if isinstance(listed, list) else set()
+    here = set(found["runs"])
+    if lost := sorted(name[:12] for name in named - here):
+        yield f"{path}: lists runs that are not here: {few(lost)}"
+    if added := sorted(name[:12] for name in here - named):
+        yield f"{path}: does not list runs that are here: {few(added)}"
+    for name, rule in found["rules"].items():
+        rules = stated.get("rules")
+        if not isinstance(rules, dict) or rules.get(name) != rule:
+            yield f"{path}: states {name} otherwise than its runs (version, passport or numerics)"
+
+
+def _against_needs(path: Path, records: Sequence[RunRecord]) -> Iterator[str]:
+    try:
+        lines = files.read(path, "submission", parts=1).decode().split()
+    except (OSError, ValueError) as error:
+        yield f"{path}: {files.reason(error)}"
+        return
+    if lacking := set(_requirements(records, [])) - {*lines}:
+        yield f"{path}: lacks {few(sorted(lacking))}, with which its runs were trained"
 
 
 def _write_suite(folder: Path, output: Path, names: set[str]) -> None:
