@@ -240,7 +240,7 @@ def test_requirements_that_lack_a_package_of_the_runs_are_a_fault(tmp_path: Path
         update={"code": {"lab": {"version": "0.1.0", "digest": "x"}}}
     )
     root = tmp_path / "me"
-    run = Stored(record, root / "s" / record.identity)
+    run = Stored(record, root / "s" / "x")
     root.mkdir()
     (root / LIST).write_text(file_text(_about(Submission([record]))))
     for lines, fault in (("lab==0.1.0\n", False), ("lab==9.9\n", True), ("", True)):
