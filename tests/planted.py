@@ -381,6 +381,13 @@ class Chain(LocalMethod):
         self.B = [state[f"B_{layer}"] for layer in range(len(self.B))]
 
 
+class TrainsTheReadoutAlone(Direct):
+    """The credit of every state is zero."""
+
+    def plain(self, states):
+        return {layer: torch.zeros_like(states.output_error @ B) for layer, B in self.B.items()}
+
+
 class PointsAgainstTheGradient(Chain):
     """Feedback alignment with a lost sign: the steps of the blocks raise the loss."""
 
@@ -784,6 +791,11 @@ METHODS = [
     ),
     (HidesItsGenerator, "an_audit_draws_nothing", "changes a generator of the rule;"),
     (MovesAtRateZero, "no_learning_rate_no_change", "readout"),
+    (
+        TrainsTheReadoutAlone,
+        "some_credit_is_not_zero",
+        "the rule trains the readout alone",
+    ),
     (
         PointsAgainstTheGradient,
         "the_credit_does_not_point_against_the_gradient",

@@ -901,6 +901,10 @@ def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     assert "at the least 2; accuracies are over all seeds: dfa 3" in text
     scatter = "by the scatter of these runs (rough, of few seeds)"
     assert f"{scatter}, 2 seeds (all that bp has) tell two of 2 rules" in text
+    still = [*seeds(DFA, [0.9, 0.91, 0.93]), *frozen(DFA, [0.9, 0.91, 0.93])]
+    text = leaderboard([*tied, *still], width=None)
+    assert "dfa: its accuracy is that of its own floor in every seed: do its blocks learn" in text
+    assert "dfa: a margin" not in text
     level = [*seeds(BP, [0.611, 0.615, 0.619]), *seeds(DFA, [0.610, 0.614, 0.618])]
     text = leaderboard(level, width=None)
     assert "The differences between the rules are equal over the seeds, as counts of few" in text

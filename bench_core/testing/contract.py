@@ -67,6 +67,18 @@ def credits_have_the_type_of_their_states(subject: MethodSubject) -> None:
 
 
 @check("method", "contract")
+def some_credit_is_not_zero(subject: MethodSubject) -> None:
+    """A block whose credit is zero for every sample learns nothing."""
+    for shape, trial in subject.trained:
+        states, y = trial.states()
+        if not any(bool(credit.any()) for credit in trial.credits(states, y).for_blocks):
+            raise Failed(
+                f"the credit of every block is zero ({shape} network): the rule trains the readout "
+                "alone, and its blocks stay those of its floor"
+            )
+
+
+@check("method", "contract")
 def the_docstring_is_a_card(subject: MethodSubject) -> None:
     """The docstring has the sections Source, Ours (deviations) and Verified; if not, a hint."""
     texts = split(docstring := type(subject.instance()).__doc__ or "")

@@ -96,11 +96,16 @@ def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
 
 def tied(row: Row) -> list[str]:
     """Say that a margin is equal in all seeds, so that its interval has width 0."""
+    if row.role == "floor":
+        return []
+    own = row.margin_matched
+    if own is not None and own.half_width is not None and abs(own.mean) + own.half_width < EQUAL:
+        return ["its accuracy is that of its own floor in every seed: do its blocks learn at all?"]
     halves = [item.half_width for item in (row.margin, row.margin_bp) if item is not None]
     text = "a margin over a floor is equal in all seeds, as counts of few samples can be by "
     text += "chance; its interval of width 0 does not make it certain"
     equal = any(half is not None and half < EQUAL for half in halves)
-    return [text] * (equal and row.role != "floor")
+    return [text] * equal
 
 
 def _network(run: Run) -> Any:
