@@ -203,7 +203,7 @@ def measuring_leaves_what_it_measures(subject: Subject) -> None:
         kept |= {f"g_{layer} of probe batch {number}": g for layer, g in enumerate(batch.g)}
         kept |= {f"h_{layer} of probe batch {number}": h for layer, h in enumerate(batch.states.h)}
         kept |= {f"a_{i} of probe batch {number}": a for i, a in enumerate(batch.credits.audited)}  # type: ignore[union-attr]
-    before, training = copies(kept), audit.net.training
+    before = copies(kept)
 
     def draws() -> list[list[int]]:
         tools = method.tools
@@ -212,8 +212,9 @@ def measuring_leaves_what_it_measures(subject: Subject) -> None:
     streams = draws()
     with preserved() as changes, in_eval(audit.net):
         subject.instance().measure(audit)
+        in_training = audit.net.training
     must_equal(before, kept, "measuring changes {}")
-    if audit.net.training != training:
+    if in_training:
         raise Failed("measuring leaves the network in another mode (train or eval)")
     if draws() != streams:
         raise Failed("measuring draws from the method's generators, and so changes what is trained")
