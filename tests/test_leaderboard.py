@@ -400,7 +400,7 @@ def test_all_failed() -> None:
     records = [run(seed=seed, status="failed", reason="boom") for seed in (1, 2, 3, 4)]
     for text in everything(records).values():
         clean(text)
-        assert "seed 1 failed: boom" in text
+        assert "seeds 1, 2, 3, 4 failed: boom" in text
     assert rows_of(leaderboard(records, format="markdown"))[2][3] == "–"
 
 
@@ -488,6 +488,38 @@ def test_a_table_cuts_no_name(format: Format) -> None:
         shown = [line.strip() for line in end[1:4]]
         assert shown == ["feedback[penalty=0.01,", "rate=0.0,", "sparsity=0.5]"]
         assert "points below bp" in end[4]
+
+
+def test_seeds_that_end_for_one_reason_stand_together() -> None:
+    broken = [run(seed=seed, status="failed", reason="boom") for seed in (1, 2, 3, 4)]
+    text = leaderboard([*broken, run(seed=5, status="timeout", reason="late")], width=None)
+    assert "(seeds 1, 2, 3, 4 failed: boom; seed 5 timeout: late)" in text
+
+
+def test_a_floor_shows_what_means_nothing_as_its_rule_does() -> None:
+    """Both rest on the same few probe batches."""
+    few = measured(c=0.4)
+    few["batch_stability"] = few["batch_stability"].model_copy(
+        update={"not_diagnostic": "2 full probe batches"}
+    )
+    both = [*seeds(DFA, [0.4] * 3, measurements=few), *frozen(DFA, [0.3] * 3, measurements=few)]
+    wanted = Wanted(None, floors=True, columns=("c",))
+    text = leaderboards([SuiteResults("s", Settings(), tuple(both), 0)], "table", wanted)
+    shown = {line.split()[1]: line for line in rows_shown(text)}
+    assert "0.4†" in shown["dfa"]
+    assert "0.4†" in shown["dfa[frozen]"]
+    assert "batch_stability: fires" not in text  # the legend of what could be judged
+
+
+def test_the_remarks_name_a_rule_as_the_table_does_and_latex_says_what_it_lacks() -> None:
+    name = "a-long-distribution-name/hebbian"
+    own = [*seeds(name, [0.3, 0.31, 0.45]), *frozen(name, [0.3, 0.3, 0.31])]
+    text = leaderboard([*audit(), *own], width=80)
+    assert text.count("a-long-distribution-name/hebbian") == 1  # in the legend alone
+    long = seeds(name, [0.3, 0.31, 0.45], params={f"a_long_option_{i}": 0.123 for i in range(4)})
+    text = leaderboard([*audit(), *long], format="latex", columns=("all",))
+    assert "% No room at this width for the columns" in text
+    assert "--format csv has all columns" in text
 
 
 def test_a_network_of_one_block_has_no_deep_layer_and_no_remark_on_it() -> None:

@@ -332,7 +332,7 @@ def test_the_temporal_figure_marks_the_first_firings(
     }
     lines = next(values for values in data_of(figure.panels[2]) if "letter" not in values[0])
     assert len(lines) == 8 * 7
-    assert "n = 8 runs of 3 methods over 6 epochs; 5 never fired" in figure.caption
+    assert "n = 8 runs of 3 methods over 6 epochs; in 5 no diagnostic with a mark" in figure.caption
     assert "It alone is no verdict, because a verdict rests on the last epoch. n" in figure.caption
     assert [(key.name, key.shape) for key in figure.marks] == [
         ("a (scale_growth) first fires", "triangle-up"),

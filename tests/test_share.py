@@ -576,7 +576,7 @@ def test_a_time_is_not_compared() -> None:
     assert compare(timed(1.0), timed(2.0)).said == "equal bit by bit"
     assert disagreement(timed(1.0), timed(2.0)) == []
     assert disagreement(timed(1.0, True), timed(2.0, True)) == [
-        "measurements.lab/clock fires in one of them only",
+        "measurements.lab/clock fires in one of them only: false and true",
         "measurements.lab/clock value 1.0 and 2.0",
         CLOCK,
     ]

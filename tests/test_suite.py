@@ -392,6 +392,11 @@ matrix:
             b"name: s\nmethods:\n\t- bp\n",
             "3:1: not valid YAML: a tab is not allowed here; use spaces",
         ),
+        (
+            b"name: s\n  title: x\nmethods: [bp]\n",
+            "2:8: not valid YAML: mapping values are not allowed here; is the indentation that of "
+            "the lines around it?",
+        ),
         (b"name: s\ntitle: \xff\n", "2:8: invalid UTF-8 (byte 0xff); save the file as UTF-8"),
         (b"name: s\ntitle: a\x00b\n", "2:9: the control character U+0000 is not allowed"),
         (b'name: s\ntitle: "\\0"\n', "2:8: title: the control character U+0000 is not allowed"),
@@ -1133,6 +1138,9 @@ def test_a_missing_file_names_what_is_near(tmp_path: Path) -> None:
         UsageError, match="audti5: no such file or installed suite; did you mean audit5"
     ):
         load_suite("audti5")
+    (tmp_path / "mine.yaml").touch()
+    with pytest.raises(UsageError, match=f"did you mean {tmp_path}/mine.yaml"):
+        load_suite(tmp_path / "mine.yml")
     with pytest.raises(UsageError, match="is a folder"):
         load_suite(tmp_path)
     (tmp_path / "mine.py").touch()

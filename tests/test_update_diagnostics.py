@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from bench_plugins.diagnostics.projected_step import ProjectedStep, read
 from bench_plugins.diagnostics.settledness import Settledness
 from bench_plugins.diagnostics.step_cost import StepCost
 from bench_plugins.diagnostics.target_alignment import TargetAlignment
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from nets import METHODS, TRAINING, ready, resmlp, rule, toy_data
 from test_diagnostics import diagnostic
 from test_resume import assert_same_bits, state
@@ -28,8 +30,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench_core.api import Method, Net
+from bench_core.errors import BenchError
 from bench_core.execution.cell import attempt
-from bench_core.execution.untouched import Untouched
+from bench_core.execution.untouched import Untouched, check_credit
 from bench_core.results.record import Measurement
 from bench_core.training.audit import Audit
 from bench_core.training.checkpoint import Training
@@ -324,3 +327,38 @@ def test_a_block_is_worth_what_the_accuracy_loses_without_it() -> None:
                     parameter.data.zero_()
             lost = 100 * (audit.accuracy - net.loss.score(other.states(x).logits, y))
             assert found.details[kind][block] == pytest.approx(lost, abs=1e-9)
+
+
+class Counting(DirectFeedbackAlignment):
+    """Its credit grows whenever it is asked for."""
+
+    calls = 0
+
+    def credit(self, states, y, epoch):  # type: ignore[no-untyped-def]
+        self.calls += 1
+        own = super().credit(states, y, epoch)
+        return replace(own, audited=[self.calls * a for a in own.audited])
+
+
+class NotFinite(DirectFeedbackAlignment):
+    def credit(self, states, y, epoch):  # type: ignore[no-untyped-def]
+        own = super().credit(states, y, epoch)
+        return replace(own, audited=[a / 0 for a in own.audited])
+
+
+def test_a_credit_that_counts_its_calls_or_is_not_finite_is_named_before_the_training() -> None:
+    """And not the loss, or a place in a list that the reader does not know."""
+    for kind, told in (
+        (Counting, "of Counting returns another credit when it is asked for the same samples a"),
+        (NotFinite, r"of NotFinite is not finite on the untrained network \(state h_0\)"),
+    ):
+        data = toy_data(n=64, test=64)
+        method, net = ready(kind(kind.Params()), resmlp(seed=3), data, seed=5, **TRAINING)
+        audit = Audit(net, method, data, 5, 0)
+        audit.history = [{"epoch": 0}]
+        torch.use_deterministic_algorithms(True)
+        try:
+            with pytest.raises(BenchError, match=told):
+                check_credit(audit, Training(net, method, {}))
+        finally:
+            torch.use_deterministic_algorithms(False)

@@ -23,6 +23,7 @@ from bench_core.execution.global_state import ARITHMETIC, GENERATORS, read, unli
 from bench_core.training.audit import Audit
 from bench_core.training.checkpoint import Training
 
+CREDIT = "the credit of the same samples"
 SAMPLES = 16  # of the batch whose credit is computed twice
 PROBE_DRAWS = 'draw by stream(audit.seed, "probe") of bench_core.api'  # the remedy for a diagnostic
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -102,27 +103,47 @@ def check_credit(audit: Audit, training: Training) -> None:
     The first time it may fill caches and keep what it saw last. The second time, with the same
     samples, the credit must be the same, and every tensor that can be reached from the rule must
     stay as it is: a running mean does not. Counters and logs that no credit depends on may change.
-    A credit that raises is left to the diagnostics.
+    A credit that raises is left to the diagnostics. One that is not finite on the untrained network
+    is refused, because after a step the loss would be blamed for it.
     """
     method: Any = audit.method
+    rule = type(method).__name__
     x, y = next(audit.data.test_batches(SAMPLES, SAMPLES))
-    state, tensors = Untouched(training), []
+    state, tensors, infinite = Untouched(training), [], list[int]()
     for _ in range(2):
         roots: dict[str, Any] = {"rule": method, "net": audit.net}
         with suppress(Exception):
             if (credits := audit.batch(x, y).credits) is not None:
-                roots["the credit of the same samples"] = list(credits.audited)
+                roots[CREDIT] = list(credits.audited)
+                pairs = zip(audit.net.sites, credits.audited, strict=True)
+                infinite = [site for site, a in pairs if credits.in_use and not a.isfinite().all()]
         tensors.append(dict(_tensors(roots, method)))
     one, other = tensors
     names = sorted(name for name in one if name in other and one[name] != other[name])
     if not torch.are_deterministic_algorithms_enabled():
         names = []  # what the credit saw last may differ by rounding
-    if what := state.changes() or ", ".join(names[:3]):
+    rest = (
+        "audits must not change a training: keep counts, means and draws for setup(), learn() or "
+        "step(), out of credit() and of a forward pass in eval mode"
+    )
+    changes = state.changes()
+    if not changes and any(name.startswith(CREDIT) for name in names):
         raise BenchError(
-            f"computing the credit of {type(method).__name__} in an audit changes {what}; audits "
-            "must not change a training: do this in setup(), learn() or step(), not in credit() or "
-            "in a forward pass in eval mode"
+            f"credit() of {rule} returns another credit when it is asked for the same samples a "
+            f"second time; {rest}"
         )
+    if what := changes or ", ".join(names[:3]):
+        raise BenchError(f"computing the credit of {rule} in an audit changes {what}; {rest}")
+    if infinite and training_has_not_begun(audit):
+        raise BenchError(
+            f"the credit of {rule} is not finite on the untrained network (state h_{infinite[0]}): "
+            "`bench check` shows where it begins"
+        )
+
+
+def training_has_not_begun(audit: Audit) -> bool:
+    """Decide whether the network of an audit is untrained."""
+    return bool(audit.history) and audit.history[-1]["epoch"] == 0
 
 
 def _tensors(roots: Mapping[str, Any], method: Any) -> Iterator[tuple[str, Any]]:

@@ -163,7 +163,8 @@ def _take_class(registry: Registry, module: Any, point: EntryPoint) -> None:
             f"{len(names)} learning rules: {', '.join(names)}" if names else "no learning rule"
         )
         remedy = (
-            "define one class derived from LocalMethod or Method; the names of others begin with _"
+            "define one class derived from LocalMethod or Method (the names of others begin with "
+            "_), or name several in a bench_methods() hook"
         )
         return registry.fault(point, f"it has {brought}; {remedy}")
     own_text = vars(getattr(module, names[0])).get("__doc__") or ""  # and not that of its base

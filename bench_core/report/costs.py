@@ -121,7 +121,7 @@ def table_of(
         table = tabulated(cells, heads, align=align, width=width, narrow=[(0, 20)])
         if width is None or max(map(len, table.splitlines())) <= width:
             break
-    remarks = [f"{no_room(left_out)}: --format csv has all columns"] * bool(left_out)
+    remarks = [no_room(left_out)] * bool(left_out)
     if all(item.flops_over_bp is None for item in rows):
         remarks.append(
             "Operations are not counted: bench audit RESULTS --diagnostic step_cost counts them"

@@ -57,7 +57,9 @@ def _diagnostics(shown: View, run: Run, width: int | None) -> str:
 def _trust(run: Run) -> str:
     own = run.standing.trust
     shipped = own == "posted" and source([run.record])
-    return "shipped with bench; its checksum agrees" if shipped else own
+    if shipped:
+        return "shipped with bench; its checksum agrees"
+    return f"{own}: neither checked by `bench verify` nor replicated" if own == "posted" else own
 
 
 def _alignment(run: Run) -> list[str]:

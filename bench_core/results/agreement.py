@@ -178,9 +178,10 @@ class _Way:
             elif isinstance(a, dict) and isinstance(b, dict):
                 yield from self._unlike(a, b, f"{label} ")
             elif not self._alike(a, b):
-                flag, plain = isinstance(a, bool), isinstance(a, str | int | float | None)
+                plain = isinstance(a, str | int | float | None)
                 values = f"{str(a)[:40]} and {str(b)[:40]}" if plain else "differ"
-                yield f"{label} {'in one of them only' if flag else values}"
+                flag = isinstance(a, bool)
+                yield f"{label} {f'in one of them only: {values.lower()}' if flag else values}"
 
     def _alike(self, a: Any, b: Any) -> bool:
         if isinstance(a, list | tuple) and isinstance(b, list | tuple):

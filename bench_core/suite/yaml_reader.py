@@ -134,6 +134,8 @@ class _Builder:
             rest = self.lines[at.line][at.column :]
             if "got '['" in what and re.match(r"\[\s*\w+\s*=", rest):
                 hint = "write a rule with options as a mapping: {name: dfa, penalty: 0.1}"
+            if "block end" in what or "mapping values are not allowed" in what:
+                hint = "is the indentation that of the lines around it?"
             if "'\\t'" in what:
                 what, hint = "a tab is not allowed here", "use spaces"
             begin = error.context_mark or at

@@ -101,7 +101,8 @@ def temporal(view: View, group: Group) -> list[Figure]:
         f"The residual stream, the reference gradient and the accuracy {when}, "
         f"epoch 0 before training; a line per run, all seeds. {_meaning_of_marks(rows, curves)}"
         f"n = {plural(len(curves), 'run')} of {plural(len(names), 'method')} "
-        f"over {plural(longest, 'epoch')}; {never} never fired. Floors have no curve."
+        f"over {plural(longest, 'epoch')}; in {never} no diagnostic with a "
+        "mark ever fired. Floors have no curve."
     )
     if early:
         caption += " The axis of epochs is logarithmic but for its start, at 0."

@@ -193,7 +193,9 @@ def _median(
 
     def cell(row: Row) -> Text:
         text, some = optional(of_row(row), written), of_some(row)
-        return Text(text + f" ({some})" * bool(some), struck=letter in _silent(row))
+        items = (run.judged[letter][1] for run in row.finished if letter in run.judged)
+        silent = letter in _silent(row) or any(item.not_diagnostic for item in items)  # of a floor
+        return Text(text + f" ({some})" * bool(some), struck=silent and text != NONE)
 
     return {"cell": cell, "fields": (MEDIAN(name, noted),), "letter": letter}
 

@@ -13,8 +13,8 @@ These steps follow each other until it fits:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from bench_core.analysis.verdicts.leaderboard import Row
 from bench_core.report.tables.columns import Column
@@ -28,11 +28,30 @@ LEAST = 12  # characters of a name that is cut to make room for a margin
 
 @dataclass
 class Sheet:
-    """Columns, the escaped texts of each row by key, and a legend of shortened names."""
+    """A table that fits.
+
+    columns    those that are left
+    lines      the escaped texts of each row by key
+    shortened  the full names of rules of other packages, with the names that stand for them
+    left_out   the columns for which there is no room
+    """
 
     columns: list[Column]
     lines: list[dict[str, str]]
-    legend: list[str]
+    shortened: dict[str, str] = field(default_factory=dict)
+    left_out: list[Column] = field(default_factory=list)
+
+    @property
+    def legend(self) -> list[str]:
+        """Explain the shortened names."""
+        return [f"{visible(short)} = {visible(full)}" for full, short in self.shortened.items()]
+
+    def renamed(self, texts: Iterable[str]) -> list[str]:
+        """Name the rules in texts as the table does."""
+        lines = list(texts)
+        for full, short in self.shortened.items():
+            lines = [line.replace(full, short) for line in lines]
+        return lines
 
     def excess(self, width: int) -> int:
         heads = [max(column.header.split("|"), key=len) for column in self.columns]
@@ -43,6 +62,7 @@ class Sheet:
         for column in columns:
             if self.excess(width) > 0 and column in self.columns:
                 self.columns.remove(column)
+                self.left_out.append(column)
 
     def cells(self) -> list[list[str]]:
         return [[line[column.key] for column in self.columns] for line in self.lines]
@@ -57,7 +77,7 @@ def fit(
     """
     cells = ([(column.key, column.cell(row)) for column in columns] for row in rows)
     lines = [{k: visible(c.brief or c.text) + "†" * c.struck for k, c in row} for row in cells]
-    sheet = Sheet(list(columns), lines, [])
+    sheet = Sheet(list(columns), lines)
     if width is None:
         return sheet
     width = max(width, NARROWEST)
@@ -102,5 +122,4 @@ def _bare_names(sheet: Sheet, rows: Sequence[Row]) -> None:
     for line, row, label in zip(sheet.lines, rows, bare_labels(rows), strict=True):
         if label != row.label:
             line["method"], name = visible(label), row.method.name
-            sheet.legend.append(f"{visible(name.rpartition('/')[2])} = {visible(name)}")
-    sheet.legend = list(dict.fromkeys(sheet.legend))
+            sheet.shortened[name] = name.rpartition("/")[2]

@@ -140,10 +140,11 @@ def _terminal(shown: View, wanted: Wanted) -> str:
         sheet = fit(rows, columns, width, wanted.passports)
         kept |= {column.key for column in sheet.columns}
         table = _table(sheet.columns, sheet.cells(), "simple")
-        texts = ["; ".join(reasons.of_row(row, settings)) for row in rows]
+        texts = sheet.renamed("; ".join(reasons.of_row(row, settings)) for row in rows)
         heights = [1 + line["method"].count("\n") for line in sheet.lines]
         table = _with_reasons(table, heights, texts, width)
-        below = paragraph(sheet.legend + notes.of_group(group, settings, rows), width)
+        remarks = sheet.renamed(notes.of_group(group, settings, rows))
+        below = paragraph(sheet.legend + remarks, width)
         opening = filter(None, [summary.opening(group), notes.warning(group, settings)])
         above = paragraph(opening, width, indent="")
         blocks += [above, f"{paragraph([header], width)}\n\n{table}", below]
@@ -223,9 +224,11 @@ def _latex(shown: View, wanted: Wanted) -> str:
         title = shown.title_of(group)
         heading = f"{title}: {header}" if title else header
         keys = [column.key for column in columns]
-        below = _below(group, settings, keys, sheet.legend)
+        below = sheet.legend + sheet.renamed(_below(group, settings, keys))
         remarks = [summary.opening(group), *notes.of_group(group, settings)]
-        remarks += legend.of_all(shown.groups, settings, keys)
+        remarks = sheet.renamed(remarks + legend.of_all(shown.groups, settings, keys))
+        if sheet.left_out:
+            remarks.insert(0, no_room([column.title for column in sheet.left_out]))
         body = [
             r"\begin{table}",
             r"\centering\scriptsize\setlength{\tabcolsep}{2pt}",
@@ -250,13 +253,10 @@ def _latex(shown: View, wanted: Wanted) -> str:
     return rf"% needs \usepackage{{booktabs}}{letters}; {wide}" + "\n" + text
 
 
-def _below(
-    group: Group, settings: Settings, keys: Sequence[str], shortened: Sequence[str]
-) -> list[str]:
+def _below(group: Group, settings: Settings, keys: Sequence[str]) -> list[str]:
     """Return what must stand below a table wherever it is pasted: its marks, and doubts."""
     return [
         *filter(None, [notes.warning(group, settings)]),
-        *shortened,
         legend.accuracy(group.rows),
         legend.floors(settings)[1],
         *notes.marked(group),

@@ -71,7 +71,7 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     floor += " (where its interval reaches chance, over that of bp)" * replaced
     judged = {
         letter
-        for run in (run for row in rows if row.role != "floor" for run in row.runs)
+        for run in (run for row in rows if row.role != "floor" for run in row.finished)
         for letter in run.judged.keys() - {letter for letter, _ in run.judgement.not_diagnostic}
     }
     names = "; ".join(

@@ -321,7 +321,8 @@ def _older(group: Group) -> list[str]:
     rows = [row for row in group.rows if any(r.record.identity in changed for r in row.runs)]
     names = sorted({name for own in changed.values() for name in own})
     command = "bench tune" if any(row.tuned is not None for row in rows) else "bench run"
-    remedy = f"`{command}` trains them again, `bench clean --older` removes them"
+    remedy = f"`{command}` trains those again that its suite still has, `bench clean --older` "
+    remedy += "removes them"
     text = f"Older code than other runs here ({few(names)}): "
     return [f"{text}{listed(row.label for row in rows)}; {remedy}"] if rows else []
 

@@ -29,9 +29,10 @@ def joined(names: Iterable[str]) -> str:
 
 
 def no_room(headings: Sequence[str]) -> str:
-    """Name columns for which a table has no room."""
+    """Name columns for which a table has no room, and where they are."""
     names = joined(f'"{heading}"' for heading in headings)
-    return f"No room at this width for the column{'s' * (len(headings) > 1)} {names}"
+    columns = f"column{'s' * (len(headings) > 1)} {names}"
+    return f"No room at this width for the {columns}: --format csv has all columns"
 
 
 def paragraph(lines: Iterable[str], width: int | None, indent: str = "  ") -> str:

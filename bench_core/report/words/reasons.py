@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
 from bench_core.analysis.verdicts.leaderboard import Row, is_finished
 from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE
-from bench_core.report.text.layout import joined
+from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import finite, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
 from bench_core.report.words.rows import BP_FLOOR, median_of, random_blocks, read_floor
 from bench_core.suite.protocol import LETTERS
 
-MOST_LOST = 3  # unfinished runs that are named
+MOST_LOST = 3  # ways not to end that are named
 
 
 def of_row(row: Row, settings: Settings) -> list[str]:
@@ -90,15 +92,19 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
 
 
 def lost(row: Row) -> list[str]:
-    """Write how many runs are not done, with the reason of the first ones."""
+    """Write how many runs are not done, with the reasons; seeds with one reason stand together."""
     broken = [run.record for run in row.runs if not is_finished(run.record)]
     if not broken:
         return []
-    failures = []
-    for record in broken[:MOST_LOST]:
+    alike: dict[str, list[int]] = defaultdict(list)
+    for record in broken:
         status = record.status if record.status != "done" else "without a usable accuracy"
         reason = f": {record.reason}" if record.reason else ""
-        failures.append(f"seed {record.cell.seed} {status}{reason}")
-    if (more := len(broken) - MOST_LOST) > 0:
+        alike[f"{status}{reason}"].append(record.cell.seed)
+    failures = [
+        f"seed{'s' * (len(seeds) > 1)} {listed(map(str, seeds))} {what}"
+        for what, seeds in [*alike.items()][:MOST_LOST]
+    ]
+    if more := sum(map(len, [*alike.values()][MOST_LOST:])):
         failures.append(f"and {more} more")
     return [f"{len(broken)} of {len(row.runs)} runs not done ({'; '.join(failures)})"]
