@@ -10,7 +10,8 @@ import pytest
 import torch
 from bench_plugins.archs.resmlp import ResMLP
 
-from bench_core.api import Credits, Laws, LocalMethod, Method, Passport
+from bench_core.api import Credits, Laws, LocalMethod, Method, Passport, draws_from
+from bench_core.errors import BenchError
 from bench_core.printable import brief
 from bench_core.registry.faults import located, misfit
 from bench_core.testing.subjects import MethodSubject
@@ -31,7 +32,7 @@ def line(function: Any, below: int = 0) -> str:
 
 def raised(rule: type[Method]) -> BaseException:
     """What one training step of a rule raises, without this file's line in its traceback."""
-    with pytest.raises((AttributeError, RuntimeError)) as caught:
+    with pytest.raises((AttributeError, RuntimeError, TypeError, BenchError)) as caught:
         MethodSubject(rule, {}).trial("residual").steps(1)
     trace = caught.value.__traceback__
     assert trace is not None
@@ -151,6 +152,41 @@ def test_an_option_that_the_rule_does_not_have_is_told_at_its_line() -> None:
     place = f" (at {line(WrongOption.credit, 1)})"
     assert told.startswith("AttributeError: 'Params' object has no attribute 'penalti'")
     assert told.endswith(f"{place}; did you mean penalty?")
+
+
+class Detached(Rule):
+    def credit(self, states: Any, y: Any, epoch: int) -> Any:
+        return torch.autograd.grad(self.net.readout(states.h[-1]).sum(), states.h)
+
+
+class Listed(Rule):
+    def setup(self, net: Any, task: Any, tools: Any) -> None:
+        super().setup(net, task, tools)
+        tools.auxiliary([*torch.nn.Linear(2, 2).parameters()])
+
+
+class DrawsFromTools(Rule):
+    def setup(self, net: Any, task: Any, tools: Any) -> None:
+        super().setup(net, task, tools)
+        with draws_from(tools):
+            torch.nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        (
+            Detached,
+            "are detached: inside `with torch.enable_grad():` begin a graph at h = states.h",
+        ),
+        (Listed, "tools.auxiliary() takes groups of parameters by name: tools.auxiliary({"),
+        (DrawsFromTools, "draws_from() takes a generator, such as tools.aux_generator, no Tools"),
+    ],
+)
+def test_a_wrong_call_of_the_interface_is_told_with_its_remedy(
+    rule: type[Method], told: str
+) -> None:
+    assert told in located(raised(rule))
 
 
 class Forgetful(Rule):

@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Finished, Here, alive, fake_dist, lines, plugin, wait_until
+from torch import nn
 
 from bench_core.analysis.gather import gather
 from bench_core.errors import SuiteError, UsageError
@@ -46,6 +48,9 @@ training: {{epochs: 1}}
 
 
 @pytest.fixture
+UNREAD = SimpleNamespace(net=nn.Identity())  # an audit that no diagnostic reads
+
+
 def planned(tmp_path: Path, asked_here: None) -> Callable[..., Plan]:
     """Plan a suite; plugins are imported and components validated in this process."""
 
@@ -204,6 +209,18 @@ def test_a_plan_says_that_the_floors_bring_an_excluded_ceiling_back(planned) -> 
     assert planned(both + "exclude: [{seed: 1}]\n").troubles == ()  # bp runs with seed 2 alone
     unlisted = SUITE.replace("[dfa]", "[dfa, {name: fa, penalty: 0.0}, fa]")
     assert planned(unlisted + "exclude: [{method.penalty: 0.0}]\n").troubles == ()
+
+
+def test_a_plan_names_the_misspelt_rule_of_a_claim(planned) -> None:
+    """A claim about a rule that is installed and not run now is no fault."""
+    claim = "expect: [{figure: accuracy, method: METHOD, value: 0.5, tolerance: 0.1, source: me}]\n"
+    (told,) = planned(SUITE + claim.replace("METHOD", "dfaa")).troubles
+    assert "expect[0].method: no rule is called dfaa, so this claim is never judged" in told
+    assert "did you mean dfa" in told
+    minus = claim.replace("METHOD", "dfa, minus: bpp")
+    assert "expect[0].minus: no rule is called bpp" in planned(SUITE + minus).troubles[0]
+    for name in ("dfa", "ep", "bench-core/dfa"):
+        assert planned(SUITE + claim.replace("METHOD", name)).troubles == ()
 
 
 def test_a_plan_names_what_every_verdict_needs_and_the_suite_does_not_measure(planned) -> None:
@@ -454,10 +471,10 @@ def test_a_diagnostic_that_cannot_be_made_fails_its_measurement_alone() -> None:
     made = diagnostics(plugins.load(), entries)
     assert [name for name, _ in made] == ["batch_stability", "nothing", "drift"]
     for name, diagnostic in made[:2]:
-        measurement = attempt(name, diagnostic, None)  # type: ignore[arg-type]
+        measurement = attempt(name, diagnostic, UNREAD)  # type: ignore[arg-type]
         assert measurement.value is None
         assert "could not be made" in measurement.details["error"]
-    assert attempt(*made[0], None).letter == "c"  # type: ignore[arg-type]
+    assert attempt(*made[0], UNREAD).letter == "c"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -476,7 +493,7 @@ def test_a_result_that_cannot_be_stored_says_what_to_give(result: Measured, faul
         def measure(self, audit: Any) -> Measured:
             return result
 
-    error = attempt("odd", Odd(None), None).details["error"]  # type: ignore[arg-type]
+    error = attempt("odd", Odd(None), UNREAD).details["error"]  # type: ignore[arg-type]
     assert f"it cannot be stored: {fault}" in error
     assert error.endswith(("; give numbers, texts, lists or dicts, such as x.tolist()", fault)) or (
         error.endswith("; give a text")

@@ -36,6 +36,7 @@ def remarks(components: Components, planned: Sequence[PlannedCell], folder: Path
     yield from _returned(suite, planned)
     yield from _undecided(suite, planned)
     yield from _floorless(suite, planned)
+    yield from _unclaimed(components, planned)
     yield from _rejudged(suite, folder)
     yield from _measured(diagnostics, folder)
     yield from _unmeasured(diagnostics, planned)
@@ -60,6 +61,21 @@ def _rejudged(suite: Suite, folder: Path) -> list[str]:
     remedy = "another `name:` in the file, or -o FOLDER, keeps the two apart"
     changed = " and ".join(dict.fromkeys(differing))
     return [f"{folder}: {before} {changed}; its runs get those of this file; {remedy}"]
+
+
+def _unclaimed(components: Components, planned: Sequence[PlannedCell]) -> Iterator[str]:
+    """Name the rules of claims that are neither in the suite nor installed: none is ever judged."""
+    suite, registry = components.suite, components.registry
+    known = {cell.cell.method.name for cell in planned}
+    for i, claim in enumerate(suite.expect):
+        for key, method in (("method", claim.method), ("minus", claim.minus)):
+            if method is None or registry.matches("method", method.name):
+                continue
+            if not any(same_name(name, method.name) for name in known):
+                names = {*known, *(item.short_name for item in registry.of_kind("method"))}
+                what = f"no rule is called {method.name}, so this claim is never judged"
+                hint = did_you_mean(method.name, names)
+                yield str(suite.problem(None, f"expect[{i}].{key}", what, hint))
 
 
 def _undecided(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 _FIELD = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 _SIGNATURE = re.compile(r"(?:.*\.)?(\w+)\(\) (?:takes|missing|got) ")
 IN_PLACE = "modified by an inplace operation"  # in the words of torch
+NO_GRAPH = re.compile(r"does not require grad|not have been used in the graph")
+DETACHED = (
+    "the states that credit() gets are detached: inside `with torch.enable_grad():` begin a graph "
+    "at h = states.h[l].detach().requires_grad_(), and compute the rest from it"
+)
 
 
 def misfit(target: type, base: type) -> str:
@@ -63,6 +68,8 @@ def located(error: BaseException) -> str:
         remedy = _unknown_option(error) or _not_measured(error) or _not_set_up(error)
     elif isinstance(error, TypeError):
         remedy = _other_field(error) or _other_signature(error)
+    elif isinstance(error, RuntimeError) and NO_GRAPH.search(text):
+        remedy = DETACHED
     return text + (f" (at {place})" if place else "") + (f"; {remedy}" if remedy else "")
 
 

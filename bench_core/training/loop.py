@@ -87,6 +87,11 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
     updaters = [Updater(net.groups(), training["learning_rate"], training["weight_decay"], clip)]
 
     def auxiliary(groups: Mapping[str, Sequence[torch.nn.Parameter]]) -> Updater:
+        if not isinstance(groups, Mapping):
+            raise BenchError(
+                "tools.auxiliary() takes groups of parameters by name: "
+                "tools.auxiliary({'predictor': list(self.predictor.parameters())})"
+            )
         updaters.append(Updater(groups, AUXILIARY_LR, 0.0, clip))
         return updaters[-1]
 

@@ -46,6 +46,9 @@ def stream(seed: int, name: Name) -> torch.Generator:
 @contextmanager
 def draws_from(generator: torch.Generator) -> Iterator[None]:
     """Seed torch's global generator, from which modules draw, by `generator`; restore it after."""
+    if not isinstance(generator, torch.Generator):
+        kind = type(generator).__name__
+        raise TypeError(f"draws_from() takes a generator, such as tools.aux_generator, no {kind}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(0, 2**62, (), generator=generator)))
         yield
