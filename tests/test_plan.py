@@ -36,6 +36,7 @@ from bench_core.training.diagnostic import Diagnostic, Measured
 from bench_core.training.params import read
 
 NUMBERS = count()
+UNREAD = SimpleNamespace(net=nn.Identity())  # an audit that no diagnostic reads
 RESMLP = "{name: resmlp, width: 8, depth: 2}"
 SUITE = f"""\
 name: planned
@@ -48,9 +49,6 @@ training: {{epochs: 1}}
 
 
 @pytest.fixture
-UNREAD = SimpleNamespace(net=nn.Identity())  # an audit that no diagnostic reads
-
-
 def planned(tmp_path: Path, asked_here: None) -> Callable[..., Plan]:
     """Plan a suite; plugins are imported and components validated in this process."""
 
