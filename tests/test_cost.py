@@ -288,3 +288,14 @@ def test_a_machine_without_counters_has_no_energy(
     meter.start()
     meter.stop()
     assert meter.joules is None
+
+
+def test_an_aim_that_the_commonest_class_reaches_says_so() -> None:
+    def told(chance: float) -> str:
+        records = (run("bench-core/bp", seed, 0.5) for seed in (1, 2))
+        done = [record.model_copy(update={"chance": chance}) for record in records]
+        results = SuiteResults("s", Settings(), tuple(done), 0)
+        return " ".join(costs_text([results], "table", None, None).split())
+
+    assert "aim: accuracy .450 (0.9 of bp's); the commonest class alone gives .489: " in told(0.489)
+    assert "commonest" not in told(0.1)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from bench_core.analysis.cost import SHARE, Cost, costs, target_of
 from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.verdicts.leaderboard import Group
 from bench_core.report.tables.columns import OPERATIONS
 from bench_core.report.tables.data import csv_text, document
 from bench_core.report.tables.notes import NOTHING, references
@@ -61,7 +62,7 @@ def costs_text(
         blocks = [
             table_of(
                 f"{visible(shown.results.name)}: {header}",
-                _aim(aim, given),
+                _aim(aim, given, group),
                 own,
                 width,
                 references(group),
@@ -94,10 +95,15 @@ def _flat(shown: View, header: str, target: float | None, item: Cost) -> dict[st
     return dict(zip(_names(), [*known, target, *figures.values()], strict=True))
 
 
-def _aim(target: float | None, given: bool) -> str:
+def _aim(target: float | None, given: bool, group: Group) -> str:
+    """Write the aim, and that reaching it shows nothing where one answer for all samples does."""
     if target is None:
         return "no aim: bp has no finished run"
-    return f"aim: accuracy {fraction(target)}" + ("" if given else f" ({SHARE:g} of bp's)")
+    text = f"aim: accuracy {fraction(target)}" + ("" if given else f" ({SHARE:g} of bp's)")
+    chance = max((r.chance for r in group.records if r.chance is not None), default=0.0)
+    if target <= chance:
+        text += f"; the commonest class alone gives {fraction(chance)}: `--target` sets another aim"
+    return text
 
 
 def table_of(
