@@ -22,7 +22,7 @@ from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.report.tables import legend, schema
 from bench_core.report.tables.columns import COLUMNS, columns_of
-from bench_core.report.tables.fit import over_lines
+from bench_core.report.tables.fit import Sheet, over_lines
 from bench_core.report.tables.formats import FORMATS, Format, Wanted, leaderboards
 from bench_core.report.text import escape
 from bench_core.report.view import gamma_deep, view
@@ -494,6 +494,9 @@ def test_seeds_that_end_for_one_reason_stand_together() -> None:
     broken = [run(seed=seed, status="failed", reason="boom") for seed in (1, 2, 3, 4)]
     text = leaderboard([*broken, run(seed=5, status="timeout", reason="late")], width=None)
     assert "(seeds 1, 2, 3, 4 failed: boom; seed 5 timeout: late)" in text
+    other = [run(seed=seed, status="failed", reason=f"{seed % 4}") for seed in range(1, 9)]
+    text = leaderboard(other, width=None)
+    assert "(seeds 1, 5 failed: 1; seeds 2, 6 failed: 2; seeds 3, 7 failed: 3; and 2 more)" in text
 
 
 def test_a_floor_shows_what_means_nothing_as_its_rule_does() -> None:
@@ -520,6 +523,23 @@ def test_the_remarks_name_a_rule_as_the_table_does_and_latex_says_what_it_lacks(
     text = leaderboard([*audit(), *long], format="latex", columns=("all",))
     assert "% No room at this width for the columns" in text
     assert "--format csv has all columns" in text
+
+
+def test_only_whole_names_are_shortened_and_no_command_or_path_is() -> None:
+    sheet = Sheet([], [], {"lab/hebb": "hebb", "mylab/hebbian": "hebbian"})
+    text = "mylab/hebbian and lab/hebb[rate=1], lab/hebb; /home/lab/hebb/w: `bench tune lab/hebb`"
+    told = "hebbian and hebb[rate=1], hebb; /home/lab/hebb/w: `bench tune lab/hebb`"
+    assert sheet.renamed([text, "lab/hebb2 and lab/hebb-fast"]) == [
+        told,
+        "lab/hebb2 and lab/hebb-fast",
+    ]
+
+
+def test_the_reasons_name_a_rule_as_the_table_does() -> None:
+    """The floor that is missing is named in a reason."""
+    own = seeds("a-long-distribution-name/hebbian", [0.3, 0.31, 0.45])
+    text = leaderboard([*audit(), *own], width=80)
+    assert "no finished run of hebbian[frozen] with this recipe" in " ".join(text.split())
 
 
 def test_a_network_of_one_block_has_no_deep_layer_and_no_remark_on_it() -> None:

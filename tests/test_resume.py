@@ -8,21 +8,22 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy
 import pytest
 import torch
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from nets import METHODS, TRAINING, ready, resmlp, rule, toy_data
 from torch import Tensor, nn
 
 from bench_core.api import Method, Net
 from bench_core.errors import StoreError
+from bench_core.execution.continuity import answers, lost
 from bench_core.execution.resumption import CannotResume, Keeper, saved_state
 from bench_core.results import store
 from bench_core.training import checkpoint
-from bench_core.training.data import Data, Held
+from bench_core.training.data import Data
 from bench_core.training.loop import EpochRow, train
 
 EPOCHS = 4
@@ -68,7 +69,7 @@ def going(
                 raise Killed
 
     keeper = Deadly(
-        path, identity, every, net, method, lambda: {"rows": len(rows)}, lambda state: None
+        path, identity, every, net, method, lambda: {"rows": len(rows)}, lambda state, answers: None
     )
     train(method, net, data, RECIPE, 5, observe, keeper)
     return method, net, rows
@@ -330,7 +331,7 @@ def test_a_generator_that_is_made_later_than_in_setup_begins_anew(tmp_path: Path
         going(late, path)
 
 
-class Forgetful(type(rule("dfa"))):  # type: ignore[misc]
+class Forgetful(DirectFeedbackAlignment):
     """Moves its feedback in every step, and leaves it out of `state_dict`."""
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
@@ -345,39 +346,93 @@ class Forgetful(type(rule("dfa"))):  # type: ignore[misc]
         pass
 
 
-@pytest.mark.parametrize("forgets", [True, False])
-def test_a_rule_that_leaves_state_out_is_trained_anew_instead_of_continued(
-    tmp_path: Path, forgets: bool
+class Centring(DirectFeedbackAlignment):
+    """Computes in every step the mean error that its credit needs: a restored one has none yet."""
+
+    mean: Tensor | None = None
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        with torch.no_grad():
+            self.mean = self.net.states(x).detach(y).output_error.mean(0)
+        return super().step(x, y, epoch)
+
+    def credit(self, states: Any, y: Tensor, epoch: int) -> Any:
+        own = super().credit(states, y, epoch)
+        if self.mean is None:
+            return own
+        return replace(own, audited=[a + self.mean.sum() + self.mean[0] for a in own.audited])
+
+
+class Drawing(DirectFeedbackAlignment):
+    """Draws in every credit, and in every step from all global generators."""
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        torch.rand(()), random.random(), numpy.random.rand()
+        return super().step(x, y, epoch)
+
+    def credit(self, states: Any, y: Tensor, epoch: int) -> Any:
+        own = super().credit(states, y, epoch)
+        noise = torch.randn((), generator=self.tools.generator)
+        return replace(own, audited=[a * noise for a in own.audited])
+
+
+@pytest.mark.parametrize(
+    ("kind", "site"),
+    [(Forgetful, "0"), (DirectFeedbackAlignment, None), (Centring, None), (Drawing, None)],
+)
+def test_a_restored_rule_that_lacks_what_its_credit_needs_is_found(
+    tmp_path: Path, kind: type[Method], site: str | None
 ) -> None:
-    """The first worker saves its state after two epochs, and the second one begins with it."""
-    from bench_core.execution.worker import CellRun
+    """A rule that computes it anew in each step goes on, and no answer moves a generator."""
 
     def make() -> tuple[Method, Net, Data]:
         data = toy_data(n=96, test=64)
-        kind = Forgetful if forgets else type(rule("dfa"))
         return *ready(kind(kind.Params()), resmlp(seed=3), data, seed=5, **RECIPE), data
 
-    def keeper(method: Method, net: Net, data: Data) -> Keeper:
-        run = CellRun.__new__(CellRun)
-        run.built = SimpleNamespace(net=net, method=method, data=Held(data))
-        run.cell = SimpleNamespace(seed=5)
-        path = tmp_path / "state.safetensors"
-        return Keeper(path, "i", 1, net, method, dict, lambda state: None, credit=run.credit)
+    def drawn() -> list[Any]:
+        return [random.getstate(), *numpy.random.get_state()[1].tolist()]
 
     method, net, data = make()
-    first = keeper(method, net, data)
-    first.begin({})
+    path, before = tmp_path / "state.safetensors", dict[str, Tensor]()
     for epoch in (1, 2):
         method.step(data.train_x[:32], data.train_y[:32], epoch)
-        before = {name: value.clone() for name, value in state(method, net).items()}
-        first.passed(epoch)
-        assert_same_bits(state(method, net), before)  # the credit moves no generator
-    again = keeper(*make())
-    if forgets:
-        with pytest.raises(CannotResume, match="another credit a_0, because its state_dict lacks"):
-            again.begin({})
-    else:
-        assert again.begin({}) == 2
+        kept, others = {n: v.clone() for n, v in state(method, net).items()}, drawn()
+        before = answers(net, method, data, 5, epoch)
+        assert_same_bits(state(method, net), kept)
+        assert drawn() == others
+    assert {*before} == {"0", "1", "2", "step.0", "step.1", "step.2"}
+    path.write_bytes(checkpoint.Training(net, method, {}).dump(2, "i", {}, before))
+    restored, other, _ = make()
+    loaded = checkpoint.Training(other, restored, {}).load(path, "i")
+    assert loaded is not None
+    now = answers(other, restored, data, 5, 2)
+    assert lost(now, loaded[1], here=True) == site
+    if kind is Centring:
+        assert not torch.allclose(now["1"], before["1"])
+
+
+def test_credits_are_another_rules_where_more_than_an_eighth_of_the_samples_differ() -> None:
+    a = torch.randn(16, 5, generator=torch.Generator().manual_seed(0))
+
+    def verdict(now: Tensor | None, here: bool = True) -> str | None:
+        return lost({} if now is None else {"1": now}, {"1": a}, here)
+
+    def changed(rows: int, factor: float) -> Tensor:
+        return torch.cat([a[:rows] * factor, a[rows:]])
+
+    assert verdict(a) is None
+    assert verdict(changed(2, 5.0)) is None  # an inference that diverges
+    assert verdict(changed(3, 5.0)) == "1"
+    assert verdict(changed(16, 1.0005)) is None
+    assert verdict(changed(16, 1.002)) == "1"
+    assert verdict(changed(16, 1.002), here=False) is None
+    assert verdict(changed(16, 1.1), here=False) == "1"
+    assert verdict(a * torch.nan) == "1"
+    assert verdict(None) == "1"
+    assert verdict(a[:, :4]) == "1"
+    nan = a.clone()
+    nan[:9, 0] = torch.nan
+    assert lost({"1": nan}, {"1": nan}, True) is None
 
 
 def test_a_full_disk_leaves_the_older_state(

@@ -130,7 +130,7 @@ def test_a_training_that_is_continued_elsewhere_says_where_it_began(tmp_path: Pa
         attempt = CellRun({**job, **EVERY}, print)
         attempt.fields["environment"] = here
         store.clear_temporary(attempt.final)
-        attempt.recall({**own, **({"environment": environment} if environment else {})})
+        attempt.recall({**own, **({"environment": environment} if environment else {})}, {})
         assert attempt.fields["environment"] == found
         assert attempt.remember()["environment"] == found
     assert environment_key(records.run(environment=expected)) != environment_key(
@@ -152,4 +152,4 @@ def test_a_saved_state_with_sparser_epochs_is_not_continued(
     store.temporary(attempt.final).mkdir()
     state = {"rows": [], "seconds": 1.0, "resumed": [], "epoch": -1, "measured": {}}
     with nullcontext() if serves else pytest.raises(CannotResume, match="evaluate_every"):
-        attempt.recall({**state, "every": {"evaluate_every": has}})
+        attempt.recall({**state, "every": {"evaluate_every": has}}, {})

@@ -248,6 +248,12 @@ def test_requirements_that_lack_a_package_of_the_runs_are_a_fault(tmp_path: Path
         said = list(against_their_lists([root], [run]))
         line = f"{root / NEEDS}: lacks lab==0.1.0, with which its runs were trained"
         assert said == [line] * fault
+        assert list(against_their_lists([tmp_path], [run])) == said  # the folder of submissions
+        assert list(against_their_lists([root / "s"], [run])) == []  # a part of one
+    (root / LIST).write_text("[]")
+    assert f"{root / LIST}: is not of schema 1" in against_their_lists([root], [run])
+    (root / LIST).unlink()
+    assert list(against_their_lists([root], [run])) == []  # no submission
 
 
 def judge(here: Here, folder: Path) -> list[tuple[str, int, str]]:

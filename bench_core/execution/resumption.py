@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from bench_core.training.net import Net
 
 PIECE = 1 << 20  # bytes that are read at once
-TOLERANCE = 1e-3  # distance of two credits of a sample, in units of their norm
 
 
 def saved_state(final: Path) -> dict[str, Any] | None:
@@ -50,18 +49,6 @@ def _is_mine(path: str) -> bool:
         return False
 
 
-def alike(now: Tensor | None, before: Tensor) -> bool:
-    """Decide whether two credits agree within what the rounding of another machine explains.
-
-    The median of the samples decides: single ones can diverge by rounding.
-    """
-    if now is None or now.shape != before.shape:
-        return False
-    now, before = now.cpu().double(), before.double()
-    apart = (now - before).norm(dim=1) / before.norm(dim=1).clamp(min=1e-30)
-    return bool(apart.nan_to_num(0.0).median() <= TOLERANCE)
-
-
 class CannotResume(Exception):  # noqa: N818
     """A saved state does not fit the training: the cell's objects must be built anew.
 
@@ -75,19 +62,21 @@ class Keeper:
     every     epochs between saves; None: never
     through   a folder for the unfinished file
     remember  returns the worker's own state as JSON values; `recall` takes it back, with the epoch
-    credit    computes the rule's credit of a few samples after so many epochs; a saved state with
-              which the rule gives another one lacks a part of the rule, and is not used
+              and with what `answers` gave
+    answers   computes tensors after so many epochs by which a restored rule can be told from
+              another one (`continuity`)
     """
 
     def __init__(
         self, path: Path, identity: str, every: int | None, net: Net, method: Method,
-        remember: Callable[[], dict[str, Any]], recall: Callable[[dict[str, Any]], None],
+        remember: Callable[[], dict[str, Any]],
+        recall: Callable[[dict[str, Any], dict[str, Tensor]], None],
         through: Path | None = None,
-        credit: Callable[[int], dict[str, Tensor]] = lambda epoch: {},
+        answers: Callable[[int], dict[str, Tensor]] = lambda epoch: {},
     ) -> None:  # fmt: skip
         self.path, self.identity, self.every = path, identity, every
         self.net, self.method, self.remember, self.recall = net, method, remember, recall
-        self.through, self.credit = through, credit
+        self.through, self.answers = through, answers
 
     def begin(self, streams: dict[str, Generator]) -> int:
         """Restore the saved state; return its epoch, 0 if none is saved. Raises CannotResume."""
@@ -101,16 +90,9 @@ class Keeper:
             raise CannotResume(str(error)) from error
         if saved is None:
             return 0
-        state, before = saved
-        now = self.credit(state["epoch"])
-        if other := next((name for name in before if not alike(now.get(name), before[name])), None):
-            raise CannotResume(
-                f"the rule rebuilt from it gives another credit a_{other}, because its state_dict "
-                "lacks a tensor that the credit needs: keep it in self.kept (`bench check` tests "
-                "this)"
-            )
+        state, answers = saved
         try:
-            self.recall(state)
+            self.recall(state, answers)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise CannotResume(f"its figures cannot be read: {type(error).__name__}") from error
         return int(state["epoch"])
@@ -118,6 +100,6 @@ class Keeper:
     def passed(self, epoch: int) -> None:
         """Save after every `every`-th epoch. Raises StoreError."""
         if self.every and epoch % self.every == 0:
-            credit = self.credit(epoch)
-            content = self.training.dump(epoch, self.identity, self.remember(), credit)
+            answers = self.answers(epoch)
+            content = self.training.dump(epoch, self.identity, self.remember(), answers)
             files.replace_file(self.path, content, through=self.through)

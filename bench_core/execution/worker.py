@@ -31,6 +31,7 @@ from torch import Tensor
 
 from bench_core.errors import BenchError, ChangedByDiagnostic, NoDevice, StoreError
 from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
+from bench_core.execution.continuity import answers, lost
 from bench_core.execution.devices import absent
 from bench_core.execution.energy import Meter
 from bench_core.execution.executors.supervise import EX_IOERR
@@ -40,7 +41,7 @@ from bench_core.execution.machine import CodeChanged, check_machine, check_modul
 from bench_core.execution.memory import spare_memory
 from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.execution.tensors import save_tensors
-from bench_core.execution.untouched import SAMPLES, Untouched, check_credit
+from bench_core.execution.untouched import Untouched, check_credit
 from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.registry.faults import located
@@ -54,7 +55,6 @@ from bench_core.suite.budget import MIB
 from bench_core.suite.recipe import TrainingOptions
 from bench_core.training.audit import Audit
 from bench_core.training.loop import Diverged, EpochRow, train
-from bench_core.training.rng import set_to
 
 OUT_OF_MEMORY = re.compile(
     r"^(OutOfMemoryError|MemoryError|\w+ArrayMemoryError)|(not enough|can't allocate|out of) memory"
@@ -155,7 +155,7 @@ class CellRun:
         }
         self.keeper = Keeper(
             store.resume_file(self.final), job["identity"], job["checkpoint_every"], net, method,
-            self.remember, self.recall, self.folder, self.credit,
+            self.remember, self.recall, self.folder, self.answers,
         )  # fmt: skip
         every = job["evaluate_every"]
         spare_memory(method.task.shapes, method.task.batch_size)
@@ -193,7 +193,7 @@ class CellRun:
             built.net, built.method, data, self.cell.seed, step, initial=built.initial
         )
         self.audit.history = [*self.rows, line]
-        if row.epoch in (0, last) and (self.diagnostics or self.keeper.every):
+        if row.epoch in (0, last):
             check_credit(self.audit, self.keeper.training)
         if row.epoch != last and row.epoch % self.job["diagnose_every"]:
             measured = {}
@@ -251,21 +251,10 @@ class CellRun:
         with writing(self.final), files.append_to(self.folder / store.EPOCHS) as file:
             file.write("".join(f"{line}\n" for line in lines).encode())
 
-    def credit(self, epoch: int) -> dict[str, Tensor]:
-        """Compute the audited credit of a few test samples after `epoch` epochs, by state.
-
-        Empty if the rule has none, or raises: the diagnostics say so. No generator moves.
-        """
-        built, credits = self.built, None
-        audit = Audit(built.net, built.method, built.data.opened(), self.cell.seed, epoch - 1)
-        x, y = next(audit.data.test_batches(SAMPLES, SAMPLES))
-        own = audit.generators
-        with contextlib.suppress(Exception), set_to(own, [each.get_state() for each in own]):
-            credits = audit.batch(x, y).credits
-        if credits is None:
-            return {}
-        pairs = zip(built.net.sites, credits.audited, strict=True)
-        return {str(site): built.net.flat(a).detach() for site, a in pairs}
+    def answers(self, epoch: int) -> dict[str, Tensor]:
+        """Compute what a restored rule is compared by (`continuity.answers`)."""
+        built = self.built
+        return answers(built.net, built.method, built.data.opened(), self.cell.seed, epoch)
 
     def remember(self) -> dict[str, Any]:
         """Return what a later attempt must know of this one, which is written next."""
@@ -280,7 +269,7 @@ class CellRun:
             "measured": {key: _plain(self.fields[key]) for key in ("initial", "measurements")},
         }
 
-    def recall(self, state: dict[str, Any]) -> None:
+    def recall(self, state: dict[str, Any], before: dict[str, Tensor]) -> None:
         """Continue the attempt that `remember` described. Raises an error if it cannot."""
         for name, has in state.get("every", {}).items():
             if has < 1 or self.job[name] % has:
@@ -297,6 +286,11 @@ class CellRun:
         unlike = {key: value for key, value in then.items() if value != now.get(key)}
         if other := {key: unlike[key] for key in unlike.keys() - {"earlier", *NO_CAUSE}}:
             earlier[str(state["epoch"])] = other
+        if before and (site := lost(self.answers(state["epoch"]), before, here=not other)):
+            raise CannotResume(
+                f"the rule rebuilt from it gives another credit a_{site}, because its state_dict "
+                "lacks something that the credit needs: keep tensors in self.kept"
+            )
         if earlier:  # the epochs up to these were computed elsewhere
             self.fields["environment"] = {**now, "earlier": earlier}
         self.write_rows(rows)  # the first of this attempt

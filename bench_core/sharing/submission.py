@@ -197,10 +197,13 @@ def submit(results: Path, output: Path) -> Submission:
 def against_their_lists(roots: Sequence[Path], runs: Sequence[Stored]) -> Iterator[str]:
     """Yield where the runs of submissions are not those that their submission.json states.
 
-    So a run that was taken out is found, and a passport that was changed in one place.
+    So a run that was taken out is found, and a passport that was changed in one place. Only
+    submissions that were read whole are looked at: the roots, and those that lie in them.
     """
-    for root in sorted({*roots, *(run.folder.parent.parent for run in runs)}):
-        if (root / LIST).exists() or (root / LIST).is_symlink():
+    inside = {run.folder.parent.parent for run in runs}
+    inside = {root for root in inside if any(each in root.parents for each in roots)}
+    for root in sorted({*roots, *inside}):
+        if os.path.lexists(root / LIST):
             own = [run.record for run in runs if run.folder.parent.parent == root]
             yield from _against_list(root / LIST, own)
             yield from _against_needs(root / NEEDS, own)

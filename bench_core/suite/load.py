@@ -169,10 +169,11 @@ def _read(source: str | Path) -> tuple[str, bytes]:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{shown}: cannot be read: {reason}") from None
     hint = did_you_mean(path.stem, names).replace("known:", "installed suites:")
-    with contextlib.suppress(OSError):  # a file beside it, such as mine.yaml for mine.yml
-        beside = [str(each) for each in path.parent.glob("*.y*ml")]
-        if near := get_close_matches(str(path), beside, n=1, cutoff=0.8):
-            hint = f"did you mean {near[0]}?"
+    if path.suffix in (".yml", ".yaml"):
+        with contextlib.suppress(OSError):  # a file beside it, such as mine.yaml for mine.yml
+            beside = [each.name for each in path.parent.glob("*.y*ml")]
+            if near := get_close_matches(path.name, beside, n=1, cutoff=0.8):
+                hint = f"did you mean {path.with_name(near[0])}?"
     raise UsageError(f"{shown}: no such file or installed suite" + (f"; {hint}" if hint else ""))
 
 

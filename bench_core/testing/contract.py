@@ -14,7 +14,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench_core.errors import BenchError
 from bench_core.registry.card import SECTIONS, split
 from bench_core.testing.kit import Failed, Skipped, check
-from bench_core.testing.subjects import LAST, MethodSubject, Trial, copies, differs, distance
+from bench_core.testing.subjects import (
+    BATCH,
+    BATCHES,
+    LAST,
+    MethodSubject,
+    Trial,
+    copies,
+    differs,
+    distance,
+)
 from bench_core.training.checkpoint import part, storable
 
 
@@ -68,14 +77,21 @@ def credits_have_the_type_of_their_states(subject: MethodSubject) -> None:
 
 @check("method", "contract")
 def some_credit_is_not_zero(subject: MethodSubject) -> None:
-    """A block whose credit is zero for every sample learns nothing."""
-    for shape, trial in subject.trained:
-        states, y = trial.states()
-        if not any(bool(credit.any()) for credit in trial.credits(states, y).for_blocks):
-            raise Failed(
-                f"the credit of every block is zero ({shape} network): the rule trains the readout "
-                "alone, and its blocks stay those of its floor"
-            )
+    """The blocks get a credit in the first or the last epoch: where it is zero for every sample,
+    they learn nothing."""
+    for shape in subject.supported():
+        trial = subject.trial(shape)
+        for trial.epoch in (0, 1, LAST):
+            for number in range(BATCHES):
+                states, y = trial.states(number)
+                if any(bool(credit.any()) for credit in trial.credits(states, y).for_blocks):
+                    return
+            trial.steps(1)
+        raise Failed(
+            f"the credit of every block is zero in the epochs 0, 1 and {LAST}, for "
+            f"{BATCH * BATCHES} samples ({shape} network): then the rule trains the readout alone, "
+            "and its blocks stay those of its floor"
+        )
 
 
 @check("method", "contract")

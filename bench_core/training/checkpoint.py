@@ -9,7 +9,7 @@ atomically every `checkpoint_every` epochs and removed when the cell has ended. 
     generator.<name>       generators of torch that are attributes of the method; one that it makes
                            later than in `setup` is saved, but not restored
     global.cpu, global.cuda, global.numpy    global generators of torch and numpy
-    credit.<l>             credit of a few samples, with which a restored rule must agree
+    answer.<name>          what the worker compares a restored rule with
 
 Its metadata hold JSON (no pickle): epoch, rows, learning rates, seconds, Python's generator and a
 checksum. A file that is damaged is not used: the cell starts again from epoch 0. Values that a
@@ -87,16 +87,16 @@ class Training:
         return generators_of(self.method)
 
     def dump(
-        self, epoch: int, identity: str, more: Mapping[str, Any], credit: Mapping[str, Tensor]
+        self, epoch: int, identity: str, more: Mapping[str, Any], answers: Mapping[str, Tensor]
     ) -> bytes:
         """Return the content of the file with the state after `epoch` epochs.
 
-        more, credit  JSON values and the credit of a few samples, which `load` returns
+        more, answers  JSON values and tensors, which `load` returns
         """
         from safetensors.torch import save
 
         tensors, scalars = self._capture()
-        tensors |= {f"credit.{name}": value.cpu().contiguous() for name, value in credit.items()}
+        tensors |= {f"answer.{name}": value.cpu().contiguous() for name, value in answers.items()}
         state = {"version": VERSION, "identity": identity, "epoch": epoch, **scalars, **more}
         text = json.dumps(state, sort_keys=True)  # NaN and Infinity as Python writes and reads them
         content: bytes = save(tensors, {"state": text, "blake2b": _sum(tensors, text, self.key)})
@@ -105,7 +105,7 @@ class Training:
     def load(
         self, path: str | Path, identity: str
     ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """Restore the saved state; return its JSON and credit, None if no file can be trusted."""
+        """Restore the saved state; return its JSON and answers, None if no file can be trusted."""
         from safetensors import safe_open
 
         if header(path) is None:
@@ -124,7 +124,7 @@ class Training:
         ):
             return None
         self._restore(tensors, state)
-        return state, part(tensors, "credit.")
+        return state, part(tensors, "answer.")
 
     def _capture(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         import numpy

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from bench_plugins.methods.bp import Backprop
@@ -12,13 +12,10 @@ from torch import Tensor
 
 from bench_core.api import Method, Net
 from bench_core.training.audit import Audit, ProbeBatch
-from bench_core.training.optimizer import AdamW, Updater
+from bench_core.training.copies import copies
+from bench_core.training.optimizer import AdamW
 
 BATCHES = 4  # probe batches on which a step is taken
-
-
-class CannotCopy(Exception):  # noqa: N818
-    """A rule of which no copy can be made; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +31,6 @@ class Update:
     raw: dict[str, Tensor]
     adamw: dict[str, Tensor] | None
     gradient: dict[str, Tensor]
-
-
-class _Kept(Updater):
-    """An updater that keeps the gradients of its parameters and takes no step."""
-
-    def descend(
-        self, tensors: Tensor | Sequence[Tensor], gradients: Sequence[Tensor | None] | None = None
-    ) -> None:
-        for parameters in self.groups.values():
-            for parameter in parameters:
-                parameter.grad = None
-        if self.groups:
-            torch.autograd.backward(tensors, gradients)
 
 
 def one_update(audit: Audit, batch: ProbeBatch) -> Update:
@@ -71,46 +55,6 @@ def one_update(audit: Audit, batch: ProbeBatch) -> Update:
         )
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
     return Update(raw, adamw, dict(zip(names, gradients, strict=True)))
-
-
-def copies(method: Method) -> tuple[Method, Net]:
-    """Copy a rule with its network, in train mode, and its streams; its updaters take no step."""
-    tools = method.tools
-    streams = {id(g): _copied(g) for g in (tools.generator, tools.aux_generator)}
-    lent = {id(updater): _Kept({}, 0.0, 0.0, None) for updater in tools.updaters}
-    memo: dict[int, object] = {**streams, **lent}
-    memo[id(tools)] = replace(
-        tools,
-        updater=lent[id(tools.updater)],
-        generator=streams[id(tools.generator)],
-        aux_generator=streams[id(tools.aux_generator)],
-        updaters=list(lent.values()),
-    )
-    try:
-        own = copy.deepcopy(method, memo)
-    except Exception as error:
-        raise CannotCopy(f"the rule or its network cannot be copied: {error}") from error
-    for updater in tools.updaters:
-        kept = lent[id(updater)]
-        kept.groups = {
-            name: [_same(p, memo) for p in parameters]
-            for name, parameters in updater.groups.items()
-        }
-    own.net.train()
-    return own, own.net
-
-
-def _same(parameter: Tensor, memo: Mapping[int, object]) -> torch.nn.Parameter:
-    found = memo.get(id(parameter))
-    if not isinstance(found, torch.nn.Parameter):
-        raise CannotCopy("an updater of the rule trains a parameter that the rule does not hold")
-    return found
-
-
-def _copied(generator: torch.Generator) -> torch.Generator:
-    other = torch.Generator(generator.device)
-    other.set_state(generator.get_state())
-    return other
 
 
 def _grad(parameter: Tensor) -> Tensor:

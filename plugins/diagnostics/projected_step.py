@@ -9,7 +9,6 @@ import torch
 from bench_plugins.diagnostics.expect import value_is
 from bench_plugins.diagnostics.one_update import (
     BATCHES,
-    CannotCopy,
     Update,
     by_group,
     one_update,
@@ -20,6 +19,7 @@ from torch import Tensor
 from bench_core.analysis.verdicts.judge import AT_FLOOR
 from bench_core.api import Control, Diagnostic, Measured
 from bench_core.training.audit import Audit
+from bench_core.training.copies import CannotCopy
 
 
 class ProjectedStep(Diagnostic):

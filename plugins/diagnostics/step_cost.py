@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from bench_plugins.diagnostics.expect import value_is
-from bench_plugins.diagnostics.one_update import CannotCopy, copies
 from bench_plugins.methods.bp import Backprop
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -19,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 from bench_core.api import Control, Diagnostic, Measured, Method, Net
 from bench_core.training.audit import Audit
+from bench_core.training.copies import CannotCopy, copies
 
 PHASES = ("forward", "credit", "update")
 

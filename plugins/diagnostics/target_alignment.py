@@ -8,11 +8,12 @@ from statistics import fmean
 
 import torch
 from bench_plugins.diagnostics.expect import value_is
-from bench_plugins.diagnostics.one_update import BATCHES, CannotCopy, one_update, steps_become
+from bench_plugins.diagnostics.one_update import BATCHES, one_update, steps_become
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, Net
 from bench_core.training.audit import Audit, ProbeBatch, by_parts
+from bench_core.training.copies import CannotCopy
 from bench_core.training.rng import stream
 
 SMALL = 1e-6  # step length, in units of ‖θ‖

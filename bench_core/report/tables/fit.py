@@ -47,11 +47,14 @@ class Sheet:
         return [f"{visible(short)} = {visible(full)}" for full, short in self.shortened.items()]
 
     def renamed(self, texts: Iterable[str]) -> list[str]:
-        """Name the rules in texts as the table does."""
-        lines = list(texts)
-        for full, short in self.shortened.items():
-            lines = [line.replace(full, short) for line in lines]
-        return lines
+        """Name the rules in texts as the table does, but for commands, which stand in backticks."""
+        if not self.shortened:
+            return list(texts)
+        names = "|".join(map(re.escape, sorted(self.shortened, key=len, reverse=True)))
+        whole = re.compile(rf"(`[^`]*`)|(?<![\w./-])({names})(?![\w./-])")
+        return [
+            whole.sub(lambda found: found[1] or self.shortened[found[2]], line) for line in texts
+        ]
 
     def excess(self, width: int) -> int:
         heads = [max(column.header.split("|"), key=len) for column in self.columns]

@@ -146,7 +146,7 @@ def _terminal(shown: View, wanted: Wanted) -> str:
         remarks = sheet.renamed(notes.of_group(group, settings, rows))
         below = paragraph(sheet.legend + remarks, width)
         opening = filter(None, [summary.opening(group), notes.warning(group, settings)])
-        above = paragraph(opening, width, indent="")
+        above = paragraph(sheet.renamed(opening), width, indent="")
         blocks += [above, f"{paragraph([header], width)}\n\n{table}", below]
     last = legend.of_all(shown.groups, settings, kept)
     if left_out := [title for key, title in every.items() if key not in kept]:
