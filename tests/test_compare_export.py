@@ -261,7 +261,7 @@ def test_show_says_what_a_run_is_and_where_it_comes_from(tmp_path: Path) -> None
     )
     told = invoke("show", record.identity[:12], tmp_path)
     assert told == invoke("show", results.run_folder(record))
-    for words in ("flagged (a+b+d)", "694", "> 50", "struck out (reference at the floor)",
+    for words in ("flagged (a+b+d)", "694", "> 50", "not diagnostic (reference at the floor)",
                   "again.yaml", "torch 2.11", "epoch", record.identity, "ab",
                   "cd" * 16):  # fmt: skip
         assert words in told, words

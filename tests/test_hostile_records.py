@@ -8,6 +8,7 @@ import random
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hostile
@@ -17,6 +18,7 @@ from conftest import TINY, Here
 from folders import leaderboard, write
 from records import frozen, seeds
 from test_terminal_safety import CONTROL
+from torch import nn
 
 from bench_core.analysis.distance import distances
 from bench_core.analysis.gather import gather
@@ -122,7 +124,8 @@ def test_a_diagnostic_whose_details_no_reader_takes_is_an_error_of_the_diagnosti
         def measure(self, audit: Any) -> Measured:
             return Measured(1.0, {"x": hostile.nested(9)})
 
-    item = attempt("odd", Odd(ParamsModel()), None)  # type: ignore[arg-type]
+    unread = SimpleNamespace(net=nn.Identity())
+    item = attempt("odd", Odd(ParamsModel()), unread)  # type: ignore[arg-type]
     assert item.value is None
     assert "nested more than 6 deep" in item.details["error"]
 

@@ -403,7 +403,7 @@ def test_what_changes_a_training_beside_its_identity_ends_the_cell(here: Here) -
             assert [row["epoch"] for row in rows] == [0, 1]
     status, reason = ended["counts"]
     assert status == "failed"
-    assert "computing the credit of Counts in an audit changes the credit of the same " in reason
+    assert "credit() of Counts returns another credit when it is asked for the same " in reason
     both = (here.cwd / "results" / "meddled").glob("*/run.json")
     for raw in map(json.loads, (path.read_text() for path in both)):
         if raw["cell"]["method"]["name"] == "x-meddle/sets":  # one of them has diverged by then
