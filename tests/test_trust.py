@@ -602,6 +602,28 @@ def test_a_conflict_survives_a_merge_and_this_users_replication_ends_it(tmp_path
     assert said == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("other", "environment", "settled"),
+    [(0.405, THERE, False), (0.405, None, True), (0.6, THERE, True)],
+)
+def test_a_replica_that_agrees_with_both_results_ends_no_conflict(
+    tmp_path: Path, other: float, environment: dict[str, Any] | None, settled: bool
+) -> None:
+    """Between environments 2 points are allowed: a replica cannot choose between .4 and .405."""
+    put(tmp_path / "a", true(seed=1, accuracy=0.4))
+    theirs = put(tmp_path / "b", true(seed=1, accuracy=other))
+    record = store.read(theirs)
+    again = record.model_copy(update={"environment": environment or record.environment})
+    if environment:  # other weights too
+        again = again.model_copy(update={"files": {}, "accuracy": other + 0.001})
+    replica = compare(record, again)
+    assert (replica.agrees, replica.how) == (True, "figures" if environment else "bits")
+    marks.write(theirs.parent, marks.read(theirs.parent, record).replicated(replica))
+    suites, _ = gather([tmp_path / "a", tmp_path / "b"])
+    said = ["conflict" in text_of([suite], "table") for suite in suites]
+    assert said == [True, not settled]
+
+
 def test_a_run_that_this_user_disputes_does_not_count(tmp_path: Path) -> None:
     """Neither alone, nor before a run of the cell by other code that nothing is known of."""
     records = seeds("bench-core/dfa", [0.9, 0.4, 0.4])

@@ -19,7 +19,7 @@ from bench_core.analysis.suite_file import SuiteFile, claims, described
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.results import ledger, marks, reference, remeasured, store
-from bench_core.results.agreement import disagreement
+from bench_core.results.agreement import POINTS, disagreement
 from bench_core.results.ledger import Ledger, Tuned
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
@@ -202,7 +202,8 @@ def _conflicts(
     """Map the checksum of each run to its disagreement with another result of its identity.
 
     A result that this user has replicated counts, and a row of the reference, unless the other one
-    is such a result too.
+    is such a result too. A replica that agrees within the tolerance between environments counts
+    only if it does not agree with the other result as well.
     """
     by_identity: dict[str, dict[str, Stored]] = defaultdict(dict)
     for run in runs:
@@ -210,22 +211,30 @@ def _conflicts(
             by_identity[run.record.identity].setdefault(run.record.checksum, run)
     clashes: dict[str, str] = {}
     for same in by_identity.values():
-        replicated = {
-            checksum
-            for checksum, run in same.items()
-            if run.record.shipped
-            or (
-                (mark := known.get(run.folder.parent, {}).get(checksum))
-                and mark.state == "replicated"
-            )
-        }
         ordered = sorted(same.items(), key=lambda item: (repr(item[1].record.accuracy), item[0]))
         for (first, one), (second, other) in combinations(ordered, 2):
             if parts := disagreement(one.record, other.record):
                 more = "; …" if len(parts) > MOST_PARTS else ""
                 text = f"two results of one identity: {'; '.join(parts[:MOST_PARTS])}{more}"
-                clashes |= dict.fromkeys({first, second} - replicated or {first, second}, text)
+                pairs = ((first, one, other), (second, other, one))
+                lost = {name for name, own, against in pairs if not _holds(own, against, known)}
+                clashes |= dict.fromkeys(lost or {first, second}, text)
     return clashes
+
+
+def _holds(run: Stored, other: Stored, known: Mapping[Path, Mapping[str, marks.TrustMark]]) -> bool:
+    """Decide whether a result counts against another one of its identity."""
+    mark = known.get(run.folder.parent, {}).get(run.record.checksum or "")
+    if run.record.shipped or mark is None or mark.state != "replicated":
+        return run.record.shipped
+    theirs = other.record.accuracy
+
+    def tells_apart(replica: marks.Replica) -> bool:
+        own = replica.accuracy
+        near = own is not None and theirs is not None and abs(own - theirs) <= POINTS
+        return replica.how == "bits" or not near
+
+    return any(map(tells_apart, mark.own))
 
 
 def current(
