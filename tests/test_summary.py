@@ -423,7 +423,7 @@ def test_a_trustworthy_rule_near_the_floor_of_bp_is_named() -> None:
     fa = [*seeds(FA, [0.41, 0.42, 0.40]), *frozen(FA, [0.35, 0.36, 0.34])]
     told = (
         "Both rules are trustworthy: bp and fa. fa beats its own random blocks; the seeds do "
-        "not show whether it also beats those of backpropagation."
+        "not show whether it beats backpropagation with random blocks."
     )
     assert sentence([*bp, *fa]) == told
     over = [*seeds(FA, [0.51, 0.52, 0.50]), *frozen(FA, [0.35, 0.36, 0.34])]

@@ -105,7 +105,7 @@ def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
         if row.judged.kind == TRUSTWORTHY and row.margin_bp and ends(row.margin_bp)[0] <= 0:
             own = "its|their own random blocks"
             names[own if row.floor.kind == "matched" else random_blocks(row)].append(label)
-    rest = "the seeds do not show whether it|they also beats|beat those of backpropagation"
+    rest = "the seeds do not show whether it|they beats|beat backpropagation with random blocks"
     return [_sentence(own, f"beats|beat {floor}; {rest}") for floor, own in names.items()]
 
 
