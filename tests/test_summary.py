@@ -624,3 +624,17 @@ def test_on_the_board_recipes_with_a_verdict_come_first() -> None:
     assert {line.label for line in known["lists"][trained.TRAIN]} == {"bp", "dfa"}
     assert [*open_["lists"]] == [trained.OPEN]
     assert "200 epochs" in open_["recipe"]
+
+
+def test_plain_words_say_that_a_margin_is_unpaired() -> None:
+    """The floor has two of the three seeds."""
+    for floors, words in ((3, ""), (2, " (unpaired: the floor has 2 seeds)")):
+        own = [*seeds(DFA, [0.50, 0.51, 0.52]), *frozen(DFA, [0.30, 0.31, 0.32][:floors])]
+        (group,) = judge_all([*GOOD, *own])
+        (line,) = (
+            line
+            for lines in trained.sorted_rules(group).values()
+            for line in lines
+            if line.label == "dfa"
+        )
+        assert line.text.endswith(f"higher than with random blocks{words}")

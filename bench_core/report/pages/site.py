@@ -118,12 +118,13 @@ def _first_recipes(views: Sequence[View]) -> list[dict[str, Any]]:
         {
             "link": slug("suite", shown.results.name),
             "recipe": recipe,
-            "lists": trained.sorted_rules(group),
+            "lists": lists,
             "caution": trained.caution(group),
         }
         for _, (_, shown, recipe, group) in sorted(
             chosen.items(), key=lambda item: (item[1][0][0] > 0, item[0]), reverse=True
         )
+        if (lists := trained.sorted_rules(group))
     ]
 
 

@@ -20,7 +20,7 @@ from bench_core.analysis.verdicts.kinds import (
 from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.verdict import BEATS, beats, ends
 from bench_core.report.text.layout import joined, listed
-from bench_core.report.text.numbers import share, with_interval
+from bench_core.report.text.numbers import plural, share, with_interval
 from bench_core.report.words.rows import BP_FLOOR, bare_labels, read_floor
 from bench_core.report.words.summary import fires, inflected, letters, rules
 
@@ -91,6 +91,8 @@ def _text(row: Row) -> str:
         return "no finished run"
     text = f"accuracy {share(row.accuracy.mean, row.accuracy.half_width)} (n = {row.accuracy.n})"
     text += ", " + joined(_margins(row))
+    if row.over_floor is not None and row.over_floor.how == "unpaired":
+        text += f" (unpaired: the floor has {plural(len(row.over_floor.floor_seeds), 'seed')})"
     phrases = [inflected(fires(row, item), one=True) for item in letters(row) if not item.margin]
     return text + (f"; it {joined(phrases)}" if phrases else "")
 
