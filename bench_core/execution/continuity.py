@@ -1,9 +1,8 @@
 """Decide whether a rule that was restored from a saved state goes on as the one that was saved.
 
-Both answer for a few test samples: by the credit, and by the credit after a step of a copy on these
-samples. The first answer alone may differ where a rule computes anew in each step what its credit
-needs. If both differ, its `state_dict` lacks something, and the training would end with another
-number.
+Both answer for a few test samples by their credit. If it differs, the rule's `state_dict` lacks
+something that the credit needs, and the training would end with another number. No step is tried: a
+copy of a rule may hold functions that train the network itself.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor
 
 from bench_core.training.audit import Audit
-from bench_core.training.copies import copies
 from bench_core.training.data import Data
 from bench_core.training.method import Method
 from bench_core.training.net import Net
@@ -27,34 +25,20 @@ SAMPLES = 16
 # distance of two credits of a sample, in units of their norm, that rounding explains
 HERE = 1e-3  # on the same machine, with the same versions
 ELSEWHERE = 5e-2  # rounding grows where an inference has many steps: 3e-4 after 5 epochs of ep
-STEP = "step."
 
 
 def answers(net: Net, method: Method, data: Data, seed: int, epoch: int) -> dict[str, Tensor]:
     """Return the credit a_l of each sample after `epoch` epochs by state, `0` …, (N, features).
 
-    `step.0` … are those after a step. Empty for a rule without a credit, or whose credit raises;
-    the step is left out where no copy can take it. The training and its generators stay.
+    Empty for a rule without a credit, or whose credit raises. The training and its generators stay.
     """
     x, y = next(data.test_batches(SAMPLES, SAMPLES))
-
-    def credit(net: Net, method: Method) -> dict[str, Tensor]:
-        audit = Audit(net, method, data, seed, epoch - 1)
-        own = audit.generators
-        with set_to(own, [each.get_state() for each in own]):
-            credits = audit.batch(x, y).credits
-        pairs = zip(net.sites, credits.audited, strict=True) if credits else ()
-        return {str(site): net.flat(a).detach() for site, a in pairs}
-
-    found: dict[str, Tensor] = {}
-    with _same_draws():
-        with suppress(Exception):
-            found |= credit(net, method)
-        with suppress(Exception), torch.enable_grad():
-            own, copy = copies(method)
-            own.step(x.clone(), y.clone(), epoch)
-            found |= {f"{STEP}{site}": a for site, a in credit(copy, own).items()}
-    return found
+    audit = Audit(net, method, data, seed, epoch - 1)
+    own, credits = audit.generators, None
+    with _same_draws(), suppress(Exception), set_to(own, [each.get_state() for each in own]):
+        credits = audit.batch(x, y).credits
+    pairs = zip(net.sites, credits.audited, strict=True) if credits else ()
+    return {str(site): net.flat(a).detach() for site, a in pairs}
 
 
 @contextmanager
@@ -70,16 +54,12 @@ def _same_draws() -> Iterator[None]:
 
 
 def lost(now: Mapping[str, Tensor], before: Mapping[str, Tensor], here: bool) -> str | None:
-    """Name a state whose credit is another one, now and after a step; None if the rule goes on.
+    """Name the first state whose credit is another one; None if the rule goes on.
 
     here  whether both were computed in one environment
     """
     limit = HERE if here else ELSEWHERE
-    other = [name for name in before if not _alike(now.get(name), before[name], limit)]
-    after = [name for name in before if name.startswith(STEP)]
-    if after and not any(name in other for name in after):
-        return None
-    return next((name for name in other if not name.startswith(STEP)), None)
+    return next((name for name in before if not _alike(now.get(name), before[name], limit)), None)
 
 
 def _alike(now: Tensor | None, before: Tensor, limit: float) -> bool:
