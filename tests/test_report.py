@@ -261,7 +261,8 @@ def test_claims_stand_beside_what_was_measured(tmp_path: Path) -> None:
 
 def test_later_recipes_and_older_runs_are_told(sweeps: View) -> None:
     text = Parsed(page.page([sweeps.results])).text
-    assert "of 8 rules in 2 recipes; 27 runs" in text
+    assert "In 2 recipes, 0 of 8 rows are trustworthy" in text
+    assert "27 runs" in text
     assert "arch.depth=8" in text
 
 
