@@ -337,10 +337,21 @@ def test_a_job_finds_the_modules_that_its_runner_finds(
     assert sys.path[-1] == str(tmp_path / "scripts")
 
 
+ANEW = """
+if final.name.endswith("0"):
+    event = {"event": "anew", "reason": "the state is another rule's"}
+    os.write(1, json.dumps(event).encode() + b"\\n")
+finish()
+"""
+
+
 def test_the_executor_of_the_manual_runs_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The dask executor in the docstring of the executors runs, with threads in place of dask."""
+    """The dask executor in the docstring of the executors runs, with threads in place of dask.
+
+    A saved state that is not used is told, as by the local executor.
+    """
 
     class Client:
         def __init__(self, address: str | None) -> None:
@@ -363,14 +374,18 @@ def test_the_executor_of_the_manual_runs_cells(
     manual = textwrap.dedent(str(executors.__doc__).partition("for dask:\n")[2])
     names: dict[str, Any] = {}
     exec(manual, names)
-    here_is(monkeypatch, tmp_path, "finish()")
+    here_is(monkeypatch, tmp_path, ANEW)
     planned = cells(tmp_path, 3)
-    events: list[str] = []
-    names["execute"](
-        planned, forged.job, lambda c, event: events.append(event["event"]), Options(2)
-    )
+    events: dict[str, list[str]] = {cell.identity: [] for cell in planned}
+
+    def on_event(cell: Any, event: dict[str, Any]) -> None:
+        events[cell.identity].append(str(event.get("reason", event["event"])))
+
+    names["execute"](planned, forged.job, on_event, Options(2))
     assert {store.read(cell.folder, sums=True).status for cell in planned} == {"done"}
-    assert Counter(events) == {"start": 3, "end": 3}
+    said, *others = (events[cell.identity] for cell in planned)
+    assert said == ["start", "the state is another rule's", "end"]
+    assert others == [["start", "end"]] * 2
     assert leftovers(tmp_path / "s") == []
 
 

@@ -10,8 +10,7 @@ An executor is a callable that a distribution offers through the hook `bench_exe
     on_event  on_event(cell, event); call it in the process and the thread of `execute` with
               {"event": "start"}                  a worker has begun
               {"event": "epoch", "row": …}        a line of epochs.jsonl
-              {"event": "anew", "reason": …}      its saved state is not used; not promised, its
-                                                  log says so too
+              {"event": "anew", "reason": …}      its saved state is not used; may come late
               {"event": "end", "record": …}       the run's `RunRecord`, once per cell; without a
                                                   checksum if the attempt was not kept, because an
                                                   older run stays or another runner is at work

@@ -18,7 +18,6 @@ import secrets
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -76,7 +75,8 @@ def run_job(text: str) -> str:
     """Run one cell on this machine and return JSON text for `settle`.
 
     {"is": "end"}                        a run was made; with "files" if the results are elsewhere,
-                                         and its record if it was "cut short"
+                                         its record if it was "cut short", and the
+                                         reasons why it began "anew"
     {"is": "reused"}                     another runner made the run meanwhile
     {"is": "busy"}                       another runner is at work on it
     {"is": "unwritable", "reason": …}    the results folder cannot be written
@@ -107,19 +107,27 @@ def _run_at(job: dict[str, Any], final: Path) -> dict[str, Any]:
             if supervise.finished_elsewhere(final, stamp, job) is not None:
                 return {"is": "reused"}
             worker = supervise.start(job, lock)
+            anew: list[str] = []
             try:
                 while worker.process.poll() is None:
                     time.sleep(POLL)
-                    deque(supervise.new_events(worker), 0)
+                    anew += _anew(worker)
                     supervise.watch(worker)
-                deque(supervise.new_events(worker), 0)
+                anew += _anew(worker)
                 record = supervise.finish(worker)
             finally:
                 supervise.end([worker])
             content = record.model_dump(mode="json", by_alias=True)
-            return {"is": "end", **({} if record.status in FINAL else {"cut short": content})}
+            cut = {} if record.status in FINAL else {"cut short": content}
+            return {"is": "end", "anew": anew, **cut}
     except StoreError as error:
         return {"is": "unwritable", "reason": str(error)}
+
+
+def _anew(worker: supervise.Worker) -> list[str]:
+    """Read what a worker reported, and return why it did not use its saved state."""
+    events = list(supervise.new_events(worker))
+    return [event["reason"] for event in events if event["event"] == "anew"]
 
 
 def drive(
@@ -164,7 +172,10 @@ def drive(
                     answer = handle.answer()
                     if answer is None:
                         continue
-                    record, ran = settle(cell, job(cell), answer), json.loads(answer)["is"] == "end"
+                    told = json.loads(answer)
+                    record, ran = settle(cell, job(cell), answer), told["is"] == "end"
+                    for why in told.get("anew", []):
+                        watch.anew(cell, why)
                 except Lost as reason:
                     row = partial(supervise.new_row, job(cell), "crashed", str(reason))
                     record, ran = _keep_row(cell, row), True
@@ -293,6 +304,11 @@ class Watch:
             self._rows(cell, cell.folder)
         kind = "end" if cell.identity in self.epochs or not kept else "reused"
         self.on_event(cell, {"event": kind, "record": record})
+
+    def anew(self, cell: PlannedCell, reason: str) -> None:
+        """Report that the training did not use its saved state."""
+        self._started(cell)
+        self.on_event(cell, {"event": "anew", "reason": reason})
 
     def _started(self, cell: PlannedCell) -> None:
         if cell.identity not in self.epochs:
