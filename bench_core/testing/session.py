@@ -90,19 +90,24 @@ def carry_out(request: Request, seconds: float = SECONDS) -> Iterator[Outcome]:
 
 
 def said_once(outcome: Outcome, first: dict[tuple[str, str], str]) -> Outcome:
-    """Return the outcome, or a skip if an earlier check failed with the same exception there.
+    """Return the outcome, or a skip if an earlier check failed for the same reason.
 
-    first  (line, type) of an exception, the plugin's own line if there is one → the check that met
-           it first; extended here
+    first  (line, type) of an exception, the plugin's own line if there is one, and the reason
+           of a failure without one → the check that met it first; extended here
     """
-    if outcome.status != "failed" or not outcome.trace:
+    if outcome.status != "failed":
+        return outcome
+    if not outcome.trace:
+        first.setdefault(("", outcome.reason), outcome.check)
         return outcome
     raised = outcome.where or re.findall(r"^  File .*", outcome.trace, re.MULTILINE)[-1]
     kind = re.findall(r"^[^\s:]+", outcome.trace, re.MULTILINE)[-1]
-    met = first.setdefault((raised, kind), outcome.check)
+    said = first.get(("", outcome.reason.removeprefix(f"it raised {kind}: ")))
+    met = said or first.setdefault((raised, kind), outcome.check)
     if met == outcome.check:
         return outcome
-    reason = f"not reached: {kind} as in {met}; mend that first"
+    remedy = f"mend {met} first" if said else f"{kind} as in {met}; mend that first"
+    reason = f"not reached: {remedy}"
     return replace(outcome, status="skipped", reason=reason, trace="")
 
 
