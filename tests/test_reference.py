@@ -1050,11 +1050,14 @@ def test_the_shipped_reference_is_whole_and_valid() -> None:
     assert sum(path.stat().st_size for path in home.rglob("*.json*")) < LIMIT
 
 
+known_plugins = cache(plugins.load)
+
+
 def as_today(cell: Cell) -> Cell:
     """Return the cell as today's code resolves its parameters."""
-    refs = {}
+    refs, registry = {}, known_plugins()
     for kind, ref in cell.refs.items():
-        params = resolve(plugins.load().find(kind, ref.name), base_class(kind)).Params
+        params = resolve(registry.find(kind, ref.name), base_class(kind)).Params
         refs[kind] = ref.model_copy(update={"params": resolved(read(params, ref.params))})
     stop_when = {"stop_when": cell.training["stop_when"]}
     own = {key: value for key, value in cell.training.items() if key != "stop_when"}

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from bench_core.analysis.claims.board import FINDINGS, Board, Finding, SuiteClaims, board
 from bench_core.analysis.claims.hold import ClaimResult
-from bench_core.analysis.verdicts.kinds import FAILS, NOT_RUN, ClaimStatus
+from bench_core.analysis.verdicts.kinds import FAILS, ClaimStatus
 from bench_core.report.claimed import claim_text, claims_text, expected_text, measured_text
 from bench_core.report.text.escape import markdown
 from bench_core.report.text.layout import paragraph, tabulated
@@ -105,7 +105,7 @@ def priced(item: SuiteClaims) -> list[ClaimResult]:
 
 
 def _with_cost(outcome: ClaimResult, seconds: Mapping[Any, float] | None) -> ClaimResult:
-    if outcome.status != NOT_RUN or seconds == {}:  # every training has a run
+    if seconds == {}:  # every training has a run
         return outcome
     cost = f"about {spoken(sum(seconds.values()))}" if seconds else "time not known"
     return replace(outcome, notes=tuple(f"{note} (training: {cost})" for note in outcome.notes))

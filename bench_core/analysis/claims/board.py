@@ -45,7 +45,8 @@ class Finding:
 class SuiteClaims:
     """The claims of a suite.
 
-    seconds   of each claim's trainings that have no run yet, by cell; None: unknown
+    seconds   of the trainings that each claim lacks, by cell; of a claim that was not run, None:
+              unknown
     findings  claim as it is printed → why it fails
     """
 
@@ -58,8 +59,8 @@ class SuiteClaims:
     def missing(self) -> Mapping[Any, float]:
         """Return the seconds of each training of the claims that were not run, by cell."""
         cells: dict[Any, float] = {}
-        for outcome, own in zip(self.outcomes, self.seconds, strict=True):
-            for cell, seconds in own.items() if own and outcome.status == NOT_RUN else ():
+        for own in self.seconds:
+            for cell, seconds in (own or {}).items():
                 cells[cell] = max(seconds, cells.get(cell, 0.0))
         return cells
 
@@ -79,7 +80,10 @@ class Board:
             if suite.expect:
                 outcomes, troubles = claims_of(self.results(suite))
                 self.troubles.extend(troubles)
-                seconds = [self.trainings.cost(suite, outcome.claim) for outcome in outcomes]
+                seconds = [
+                    self.trainings.cost(suite, outcome.claim) if outcome.status == NOT_RUN else {}
+                    for outcome in outcomes
+                ]
                 yield SuiteClaims(suite, outcomes, seconds, self.findings.get(suite.name, {}))
 
     def results(self, suite: Suite) -> SuiteResults:
