@@ -385,4 +385,5 @@ def _estimate_text(costs: Costs) -> str:
     text = f"about {spoken(sum(cost.seconds for cost in estimates))} of one worker, estimated from"
     text += f" runs of {joined(sources)}"
     text += f", {some}the fastest on machines of the reference" * bool(foreign)
+    text += "; a busy core takes longer" * bool(foreign)
     return text + f"; {unknown}" * bool(unlike)

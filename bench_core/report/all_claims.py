@@ -37,10 +37,10 @@ COSTS = (
     "The last columns count the trainings that the claims not run still need, and their time on "
     "one core of a machine like those of the reference. The estimate comes from the fastest like "
     "runs of the reference, and from measured steps. It may be too long where all runs of a rule "
-    "shared their core: the slowest run of a rule took up to six times as long as its fastest. A "
-    "training that several claims need counts once. Further seeds of measured claims are not "
-    "counted. Suites on handwritten digits are not in the reference, because they train in "
-    "minutes: `bench run rules`, then `bench claims results/rules`."
+    "shared their core: the slowest run of a rule took up to six times as long as its fastest. On "
+    "a busy core it is too short. A training that several claims need counts once. Further seeds "
+    "of measured claims are not counted. Suites on handwritten digits are not in the reference, "
+    "because they train in minutes: `bench run rules`, then `bench claims results/rules`."
 )
 TOLERANCES = (
     "A claim holds if our mean lies within the tolerance that its suite states. {apart} of those "
