@@ -174,6 +174,12 @@ def test_a_probe_batch_of_a_few_samples_is_no_batch_of_its_own(test: int) -> Non
     assert ProjectedStep(ProjectedStep.Params()).measure(audit).value == of_one.value
 
 
+@pytest.mark.parametrize(("test", "large"), [(20, 1), (191, 1), (192, 2), (255, 2), (320, 3)])
+def test_a_probe_batch_counts_as_large_from_half_a_batch_on(test: int, large: int) -> None:
+    method, net = ready(rule("dfa"), resmlp(), data := toy_data(test=test))
+    assert Audit(net, method, data, 0, 3).large_batches == large
+
+
 class Moody(Net):
     """What its blocks compute depends on the mode: BatchNorm, dropout."""
 

@@ -215,8 +215,9 @@ def _over_own(row: Row) -> str:
     if over is None:
         return ""
     low, high = ends(over)
-    if low <= 0 and reading(over, BEATS) == "fires":
-        return f"; its|their blocks gain less than {BEATS:g} points over random ones, if anything"
+    if reading(over, BEATS) == "fires":
+        gain = f"; its|their blocks gain less than {BEATS:g} points over random ones"
+        return gain + ", if anything" * (low <= 0)
     unclear = "; the seeds do not show whether it|they beats|beat its|their own random blocks"
     return unclear * (low <= 0 <= high)
 
