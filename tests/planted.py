@@ -382,10 +382,10 @@ class Chain(LocalMethod):
 
 
 class TrainsTheReadoutAlone(Direct):
-    """The credit of every state is zero."""
+    """The credit of every state is zero, in networks without residual branches."""
 
     def plain(self, states):
-        return {layer: torch.zeros_like(states.output_error @ B) for layer, B in self.B.items()}
+        return {layer: self.net.residual * a for layer, a in super().plain(states).items()}
 
 
 class PointsAgainstTheGradient(Chain):
@@ -794,7 +794,7 @@ METHODS = [
     (
         TrainsTheReadoutAlone,
         "some_credit_is_not_zero",
-        "the rule trains the readout alone",
+        "samples (plain network): then the rule trains the readout alone",
     ),
     (
         PointsAgainstTheGradient,

@@ -80,18 +80,23 @@ def some_credit_is_not_zero(subject: MethodSubject) -> None:
     """The blocks get a credit in the first or the last epoch: where it is zero for every sample,
     they learn nothing."""
     for shape, _ in subject.trained:  # raises for a credit that fits no state, as others do
-        trial = subject.trial(shape)
-        for trial.epoch in (0, 1, LAST):
-            for number in range(BATCHES):
-                states, y = trial.states(number)
-                if any(bool(credit.any()) for credit in trial.credits(states, y).for_blocks):
-                    return
-            trial.steps(1)
-        raise Failed(
-            f"the credit of every block is zero in the epochs 0, 1 and {LAST}, for "
-            f"{BATCH * BATCHES} samples ({shape} network): then the rule trains the readout alone, "
-            "and its blocks stay those of its floor"
-        )
+        if not _gives_credit(subject.trial(shape)):
+            raise Failed(
+                f"the credit of every block is zero in the epochs 0, 1 and {LAST}, for "
+                f"{BATCH * BATCHES} samples ({shape} network): then the rule trains the readout "
+                "alone, and its blocks stay those of its floor"
+            )
+
+
+def _gives_credit(trial: Trial) -> bool:
+    """Decide whether a block gets a credit for a sample, in one of a few epochs."""
+    for trial.epoch in (0, 1, LAST):
+        for number in range(BATCHES):
+            states, y = trial.states(number)
+            if any(bool(credit.any()) for credit in trial.credits(states, y).for_blocks):
+                return True
+        trial.steps(1)
+    return False
 
 
 @check("method", "contract")
