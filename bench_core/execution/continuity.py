@@ -28,17 +28,23 @@ ELSEWHERE = 5e-2  # rounding grows where an inference has many steps: 3e-4 after
 
 
 def answers(net: Net, method: Method, data: Data, seed: int, epoch: int) -> dict[str, Tensor]:
-    """Return the credit a_l of each sample after `epoch` epochs by state, `0` …, (N, features).
+    """Return the credits of each sample after `epoch` epochs by name, (N, features).
 
-    Empty for a rule without a credit, or whose credit raises. The training and its generators stay.
+    `0` … are the audited ones by their state; `blocks[0]` … and `embed` those that blocks and
+    embedding learn from, where a rule gives them others. Empty for a rule without a credit, or
+    whose credit raises. The training and its generators stay.
     """
     x, y = next(data.test_batches(SAMPLES, SAMPLES))
     audit = Audit(net, method, data, seed, epoch - 1)
     own, credits = audit.generators, None
     with _same_draws(), suppress(Exception), set_to(own, [each.get_state() for each in own]):
         credits = audit.batch(x, y).credits
-    pairs = zip(net.sites, credits.audited, strict=True) if credits else ()
-    return {str(site): net.flat(a).detach() for site, a in pairs}
+    if credits is None:
+        return {}
+    named = dict(zip(map(str, net.sites), credits.audited, strict=True))
+    named |= {f"blocks[{number}]": a for number, a in enumerate(credits.blocks or ())}
+    named |= {"embed": credits.embed} if credits.embed is not None else {}
+    return {name: net.flat(a).detach().clone() for name, a in named.items()}
 
 
 @contextmanager
@@ -54,7 +60,7 @@ def _same_draws() -> Iterator[None]:
 
 
 def lost(now: Mapping[str, Tensor], before: Mapping[str, Tensor], here: bool) -> str | None:
-    """Name the first state whose credit is another one; None if the rule goes on.
+    """Name the first credit that is another one; None if the rule goes on.
 
     here  whether both were computed in one environment
     """

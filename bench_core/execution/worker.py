@@ -108,12 +108,11 @@ class CellRun:
         """Train and measure; any fault of a plugin becomes a status. Raises StoreError."""
         try:
             try:
-                self.train()
-            except CannotResume as error:
-                print(f"the saved state cannot be used, training begins anew: {error}")
-                self.report("anew", reason=str(error))
-                store.remove_resume(self.final)
-                self.train()
+                if (reason := self.resume()) is not None:  # no traceback holds the first network
+                    print(f"the saved state cannot be used, training begins anew: {reason}")
+                    self.report("anew", reason=reason)
+                    store.remove_resume(self.final)
+                    self.train()
             except Diverged:
                 self.check_arithmetic()
                 raise
@@ -130,6 +129,16 @@ class CellRun:
             reason = located(error)
             return self.record("oom" if OUT_OF_MEMORY.search(reason) else "failed", reason)
         return self.record("done")
+
+    def resume(self) -> str | None:
+        """Train, from the saved state if there is one; return the reason if it cannot be used."""
+        try:
+            self.train()
+        except CannotResume as error:
+            del self.built
+            self.audit = None
+            return str(error)
+        return None
 
     def train(self) -> None:
         """Build the cell's network and rule, train, and write the tensors."""
@@ -286,9 +295,10 @@ class CellRun:
         unlike = {key: value for key, value in then.items() if value != now.get(key)}
         if other := {key: unlike[key] for key in unlike.keys() - {"earlier", *NO_CAUSE}}:
             earlier[str(state["epoch"])] = other
-        if before and (site := lost(self.answers(state["epoch"]), before, here=not other)):
+        if before and (name := lost(self.answers(state["epoch"]), before, here=not other)):
+            credit = f"credit a_{name}" if name.isdigit() else f"Credits.{name}"
             raise CannotResume(
-                f"the rule rebuilt from it gives another credit a_{site}, because its state_dict "
+                f"the rule rebuilt from it gives another {credit}, because its state_dict "
                 "lacks something that the credit needs: keep tensors in self.kept"
             )
         if earlier:  # the epochs up to these were computed elsewhere

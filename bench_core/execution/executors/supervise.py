@@ -197,6 +197,7 @@ def new_events(worker: Worker) -> Iterator[dict[str, Any]]:
             worker.epochs = worker.reported = event["row"]["epoch"]
             yield {"event": "epoch", "row": event["row"]}
         elif kind == "anew":
+            worker.spent, worker.epochs = 0.0, 0  # the earlier attempt is no part of this one
             yield {"event": "anew", "reason": last_line(str(event.get("reason")).encode())}
         elif kind == "cut short" and event.get("status") in ("crashed", "oom"):
             worker.cut_short = event["status"], last_line(str(event.get("reason")).encode())

@@ -51,7 +51,7 @@ class Sheet:
         if not self.shortened:
             return list(texts)
         names = "|".join(map(re.escape, sorted(self.shortened, key=len, reverse=True)))
-        whole = re.compile(rf"(`[^`]*`)|(?<![\w./-])({names})(?![\w./-])")
+        whole = re.compile(rf"(`[^`]*`)|(?<![\w./-])({names})(?![\w/-]|\.\w)")
         return [
             whole.sub(lambda found: found[1] or self.shortened[found[2]], line) for line in texts
         ]
