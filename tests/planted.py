@@ -11,6 +11,7 @@ import os
 import random
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -396,6 +397,14 @@ class PointsAgainstTheGradient(Chain):
     def credit(self, states, y, epoch):
         right = super().credit(states, y, epoch)
         return Credits(audited=[-a for a in right.audited], embed=-right.embed, reduction="mean")
+
+
+class TrainsAgainstTheGradient(Chain):
+    """Its audited credit is right, and that of its blocks has lost the sign."""
+
+    def credit(self, states, y, epoch):
+        right = super().credit(states, y, epoch)
+        return replace(right, blocks=[-a for a in right.for_blocks])
 
 
 class Blend(LocalMethod):
@@ -800,6 +809,11 @@ METHODS = [
         PointsAgainstTheGradient,
         "the_credit_does_not_point_against_the_gradient",
         "in the mean of 16 networks: is its sign right?",
+    ),
+    (
+        TrainsAgainstTheGradient,
+        "the_credit_does_not_point_against_the_gradient",
+        "the cosine of the credit of the blocks to the gradient is",
     ),
     (PrefersTheFirstUnit, "renamed_hidden_units_rename_their_updates", "blocks.0"),
     (SignOfTheError, "credit_is_linear_in_the_error", "not 3 times the credit"),

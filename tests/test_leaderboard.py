@@ -529,6 +529,7 @@ def test_only_whole_names_are_shortened_and_no_command_or_path_is() -> None:
     sheet = Sheet([], [], {"lab/hebb": "hebb", "mylab/hebbian": "hebbian"})
     text = "mylab/hebbian and lab/hebb[rate=1], lab/hebb; /home/lab/hebb/w: `bench tune lab/hebb`"
     told = "hebbian and hebb[rate=1], hebb; /home/lab/hebb/w: `bench tune lab/hebb`"
+    text, told = f"{text}. It is lab/hebb. ./lab/hebb.py", f"{told}. It is hebb. ./lab/hebb.py"
     assert sheet.renamed([text, "lab/hebb2 and lab/hebb-fast"]) == [
         told,
         "lab/hebb2 and lab/hebb-fast",

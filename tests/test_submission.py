@@ -243,13 +243,25 @@ def test_requirements_that_lack_a_package_of_the_runs_are_a_fault(tmp_path: Path
     run = Stored(record, root / "s" / "x")
     root.mkdir()
     (root / LIST).write_text(file_text(_about(Submission([record]))))
-    for lines, fault in (("lab==0.1.0\n", False), ("lab==9.9\n", True), ("", True)):
+    lacking = ("lab==9.9\n", "", "# lab==0.1.0\nlab==9.9\n", "other  # lab==0.1.0\n")
+    given = ("lab==0.1.0\n", "lab == 0.1.0  # the rule\n", "lab-tools==2\nlab==0.1.0\n")
+    for lines, fault in [(each, False) for each in given] + [(each, True) for each in lacking]:
         (root / NEEDS).write_text(lines)
         said = list(against_their_lists([root], [run]))
         line = f"{root / NEEDS}: lacks lab==0.1.0, with which its runs were trained"
-        assert said == [line] * fault
+        other = f"{root / NEEDS}: names another version of a package of its runs: lab==9.9"
+        assert said == [line] * fault + [other] * ("\nlab==9.9" in f"\n{lines}")
         assert list(against_their_lists([tmp_path], [run])) == said  # the folder of submissions
         assert list(against_their_lists([root / "s"], [run])) == []  # a part of one
+    (root / NEEDS).write_text("lab==0.1.0\nlab @ git+https://a.b/x\n")
+    assert "another version of a package of its runs: lab@git+https://a.b/x" in "".join(
+        against_their_lists([root], [run])
+    )
+    (root / NEEDS).write_text("lab==0.1.0\n")
+    other = tmp_path / "gutted"
+    shutil.copytree(root, other)
+    (told,) = against_their_lists([tmp_path], [run])
+    assert told.startswith(f"{other / LIST}: lists runs that are not here")
     (root / LIST).write_text("[]")
     assert f"{root / LIST}: is not of schema 1" in against_their_lists([root], [run])
     (root / LIST).unlink()

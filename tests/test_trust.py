@@ -624,6 +624,22 @@ def test_a_replica_that_agrees_with_both_results_ends_no_conflict(
     assert said == [True, not settled]
 
 
+def test_a_replica_chooses_between_results_of_one_accuracy_by_what_fires(tmp_path: Path) -> None:
+    record = true(seed=1, accuracy=0.4)
+    fires = {**record.measurements, "far": Measurement(value=9.0, threshold=1.0, direction="above")}
+    put(tmp_path / "a", true(seed=1, accuracy=0.4, measurements=fires))
+    theirs = put(tmp_path / "b", record)
+    own = {**fires, "far": fires["far"].model_copy(update={"value": 0.5})}
+    put(tmp_path / "b", true(seed=1, accuracy=0.4, measurements=own))
+    record = store.read(theirs)
+    again = record.model_copy(update={"environment": THERE, "files": {}, "accuracy": 0.401})
+    replica = compare(record, again)
+    assert (replica.agrees, replica.how) == (True, "figures")
+    marks.write(theirs.parent, marks.read(theirs.parent, record).replicated(replica))
+    suites, _ = gather([tmp_path / "a", tmp_path / "b"])
+    assert ["conflict" in text_of([suite], "table") for suite in suites] == [True, False]
+
+
 def test_a_run_that_this_user_disputes_does_not_count(tmp_path: Path) -> None:
     """Neither alone, nor before a run of the cell by other code that nothing is known of."""
     records = seeds("bench-core/dfa", [0.9, 0.4, 0.4])

@@ -19,7 +19,7 @@ from bench_core.analysis.suite_file import SuiteFile, claims, described
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.results import ledger, marks, reference, remeasured, store
-from bench_core.results.agreement import POINTS, disagreement
+from bench_core.results.agreement import POINTS, disagreement, told_apart
 from bench_core.results.ledger import Ledger, Tuned
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
@@ -227,14 +227,16 @@ def _holds(run: Stored, other: Stored, known: Mapping[Path, Mapping[str, marks.T
     mark = known.get(run.folder.parent, {}).get(run.record.checksum or "")
     if run.record.shipped or mark is None or mark.state != "replicated":
         return run.record.shipped
+    if told_apart(run.record, other.record):  # the replica agrees with this run in these
+        return True
     theirs = other.record.accuracy
 
-    def tells_apart(replica: marks.Replica) -> bool:
+    def chooses(replica: marks.Replica) -> bool:
         own = replica.accuracy
         near = own is not None and theirs is not None and abs(own - theirs) <= POINTS
         return replica.how == "bits" or not near
 
-    return any(map(tells_apart, mark.own))
+    return any(map(chooses, mark.own))
 
 
 def current(

@@ -68,6 +68,14 @@ def disagreement(one: RunRecord, other: RunRecord) -> list[str]:
     return differing(one, other) if exact(one, other) else _far(one, other, _Way(figures=False))
 
 
+def told_apart(one: RunRecord, other: RunRecord) -> bool:
+    """Decide whether two runs differ in more than rounding may change: in what fires, say.
+
+    Their accuracies are left out: a replica may lie between them.
+    """
+    return bool(_Way(figures=False).differing(one, other))
+
+
 def differing(one: RunRecord, other: RunRecord) -> list[str]:
     """Name the numbers that two runs of one identity both have and in which they differ."""
     return _Way().differing(one, other)

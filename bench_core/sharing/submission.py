@@ -202,6 +202,7 @@ def against_their_lists(roots: Sequence[Path], runs: Sequence[Stored]) -> Iterat
     """
     inside = {run.folder.parent.parent for run in runs}
     inside = {root for root in inside if any(each in root.parents for each in roots)}
+    inside |= {path.parent for root in roots for path in root.glob(f"*/{LIST}")}
     for root in sorted({*roots, *inside}):
         if os.path.lexists(root / LIST):
             own = [run.record for run in runs if run.folder.parent.parent == root]
@@ -234,12 +235,19 @@ def _against_list(path: Path, records: Sequence[RunRecord]) -> Iterator[str]:
 
 def _against_needs(path: Path, records: Sequence[RunRecord]) -> Iterator[str]:
     try:
-        lines = files.read(path, "submission", parts=1).decode().split()
+        text = files.read(path, "submission", parts=1).decode()
     except (OSError, ValueError) as error:
         yield f"{path}: {files.reason(error)}"
         return
-    if lacking := set(_requirements(records, [])) - {*lines}:
+    bare = (line.partition("#")[0] for line in text.splitlines())
+    lines = {"".join(line.split()) for line in bare}
+    needed = set(_requirements(records, []))
+    if lacking := needed - lines:
         yield f"{path}: lacks {few(sorted(lacking))}, with which its runs were trained"
+    names = {need.partition("==")[0] for need in needed}
+    others = {line for line in lines - needed if re.match(r"[\w.-]*", line)[0] in names}  # type: ignore[index]
+    if others:
+        yield f"{path}: names another version of a package of its runs: {few(sorted(others))}"
 
 
 def _write_suite(folder: Path, output: Path, names: set[str]) -> None:
