@@ -224,6 +224,19 @@ def test_credit_against_the_gradient_is_asked_about() -> None:
     assert asked not in leaderboard(
         seeds(DFA, [0.3, 0.3], measurements=measured(gamma=-0.1)), width=None
     )
+
+    def near(**options: Any) -> str:
+        gammas = {1: -0.011, 2: -0.012, 3: -0.010}
+        return leaderboard(
+            [
+                run(DFA, s, 0.3, measurements=measured(gamma=g), **options)
+                for s, g in gammas.items()
+            ],
+            width=None,
+        )
+
+    assert "Γ deep of dfa lies below 0 with its interval: such credit" in near()
+    assert "lies below 0" not in near(params={"freeze": "blocks"})  # fixed draws scatter about 0
     assert asked not in leaderboard(
         seeds(DFA, [0.3, 0.3], measurements=measured(b=1e-9, gamma=-0.9)), width=None
     )

@@ -459,10 +459,9 @@ def test_credits_are_another_rules_where_more_than_an_eighth_of_the_samples_diff
         return torch.cat([a[:rows] * factor, a[rows:]])
 
     assert verdict(a) is None
-    assert verdict(changed(2, 5.0)) is None  # an inference that diverges
-    assert verdict(changed(3, 5.0)) == "1"
-    assert verdict(changed(16, 1.0005)) is None
-    assert verdict(changed(16, 1.002)) == "1"
+    assert verdict(changed(1, 1.00001)) == "1"  # here no sample differs
+    assert verdict(changed(2, 5.0), here=False) is None  # an inference that diverges
+    assert verdict(changed(3, 5.0), here=False) == "1"
     assert verdict(changed(16, 1.002), here=False) is None
     assert verdict(changed(16, 1.1), here=False) == "1"
     assert verdict(a * torch.nan) == "1"

@@ -346,6 +346,21 @@ class Counting(DirectFeedbackAlignment):
         return replace(own, audited=[self.calls * a for a in own.audited])
 
 
+class CountingForBlocks(Counting):
+    """The same of the credit of its blocks, which is not audited."""
+
+    def credit(self, states, y, epoch):  # type: ignore[no-untyped-def]
+        self.calls += 1
+        own = DirectFeedbackAlignment.credit(self, states, y, epoch)
+        return replace(own, blocks=[self.calls * a for a in own.audited])
+
+
+class NotFiniteForBlocks(DirectFeedbackAlignment):
+    def credit(self, states, y, epoch):  # type: ignore[no-untyped-def]
+        own = super().credit(states, y, epoch)
+        return replace(own, blocks=[own.audited[0], *(a / 0 for a in own.audited[1:])])
+
+
 class NotFinite(DirectFeedbackAlignment):
     def credit(self, states, y, epoch):  # type: ignore[no-untyped-def]
         own = super().credit(states, y, epoch)
@@ -356,7 +371,9 @@ def test_a_credit_that_counts_its_calls_or_is_not_finite_is_named_before_the_tra
     """And not the loss, or a place in a list that the reader does not know."""
     for kind, told in (
         (Counting, "of Counting returns another credit when it is asked for the same samples a"),
+        (CountingForBlocks, "of CountingForBlocks returns another credit when it is asked for"),
         (NotFinite, r"of NotFinite is not finite on the untrained network \(state h_0\)"),
+        (NotFiniteForBlocks, r"is not finite on the untrained network \(Credits.blocks\[1\]\)"),
     ):
         data = toy_data(n=64, test=64)
         method, net = ready(kind(kind.Params()), resmlp(seed=3), data, seed=5, **TRAINING)

@@ -19,6 +19,7 @@ import torch
 from torch import Generator, Tensor
 
 from bench_core.errors import BenchError, ChangedByDiagnostic
+from bench_core.execution.continuity import named_credits
 from bench_core.execution.global_state import ARITHMETIC, GENERATORS, read, unlike
 from bench_core.training.audit import Audit
 from bench_core.training.checkpoint import Training
@@ -109,14 +110,15 @@ def check_credit(audit: Audit, training: Training) -> None:
     method: Any = audit.method
     rule = type(method).__name__
     x, y = next(audit.data.test_batches(SAMPLES, SAMPLES))
-    state, tensors, infinite = Untouched(training), [], list[int]()
+    state, tensors, infinite = Untouched(training), [], list[str]()
     for _ in range(2):
         roots: dict[str, Any] = {"rule": method, "net": audit.net}
         with suppress(Exception):
             if (credits := audit.batch(x, y).credits) is not None:
-                roots[CREDIT] = list(credits.audited)
-                pairs = zip(audit.net.sites, credits.audited, strict=True)
-                infinite = [site for site, a in pairs if credits.in_use and not a.isfinite().all()]
+                named = dict(named_credits(credits, audit.net.sites))
+                roots[CREDIT] = list(named.values())
+                wrong = [name for name, a in named.items() if not a.isfinite().all()]
+                infinite = wrong if credits.in_use else []
         tensors.append(dict(_tensors(roots, method)))
     one, other = tensors
     names = sorted(name for name in one if name in other and one[name] != other[name])
@@ -135,8 +137,10 @@ def check_credit(audit: Audit, training: Training) -> None:
     if what := changes or ", ".join(names[:3]):
         raise BenchError(f"computing the credit of {rule} in an audit changes {what}; {rest}")
     if infinite and training_has_not_begun(audit):
+        name = infinite[0]
+        where = f"state h_{name}" if name.isdigit() else f"Credits.{name}"
         raise BenchError(
-            f"the credit of {rule} is not finite on the untrained network (state h_{infinite[0]}): "
+            f"the credit of {rule} is not finite on the untrained network ({where}): "
             "`bench check` shows where it begins"
         )
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from bench_core.errors import BenchError, ChangedByDiagnostic, NoDevice, StoreError
 from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
-from bench_core.execution.continuity import answers, lost
+from bench_core.execution.continuity import SAMPLES, answers, lost
 from bench_core.execution.devices import absent
 from bench_core.execution.energy import Meter
 from bench_core.execution.executors.supervise import EX_IOERR
@@ -260,10 +260,10 @@ class CellRun:
         with writing(self.final), files.append_to(self.folder / store.EPOCHS) as file:
             file.write("".join(f"{line}\n" for line in lines).encode())
 
-    def answers(self, epoch: int) -> dict[str, Tensor]:
+    def answers(self, epoch: int, samples: int = SAMPLES) -> dict[str, Tensor]:
         """Compute what a restored rule is compared by (`continuity.answers`)."""
-        built = self.built
-        return answers(built.net, built.method, built.data.opened(), self.cell.seed, epoch)
+        net, method, data = self.built.net, self.built.method, self.built.data.opened()
+        return answers(net, method, data, self.cell.seed, epoch, samples)
 
     def remember(self) -> dict[str, Any]:
         """Return what a later attempt must know of this one, which is written next."""
@@ -295,7 +295,7 @@ class CellRun:
         unlike = {key: value for key, value in then.items() if value != now.get(key)}
         if other := {key: unlike[key] for key in unlike.keys() - {"earlier", *NO_CAUSE}}:
             earlier[str(state["epoch"])] = other
-        if before and (name := lost(self.answers(state["epoch"]), before, here=not other)):
+        if before and (name := self._lost(before, state["epoch"], here=not other)):
             credit = f"credit a_{name}" if name.isdigit() else f"Credits.{name}"
             raise CannotResume(
                 f"the rule rebuilt from it gives another {credit}, because its state_dict "
@@ -307,6 +307,12 @@ class CellRun:
         self.rows, self.spent = rows, seconds
         self.fields |= {**measured, "resumed": epochs}
         print(f"continues after epoch {state['epoch']}")
+
+    def _lost(self, before: dict[str, Tensor], epoch: int, here: bool) -> str | None:
+        """Name a credit of the restored rule that is not the saved one."""
+        now = self.answers(epoch, len(next(iter(before.values()))))
+        exact = self.job["device"] == "cpu" and torch.are_deterministic_algorithms_enabled()
+        return lost(now, before, here=here and exact)
 
     def record(self, status: Status, reason: str | None = None) -> RunRecord:
         last: dict[str, Any] = self.rows[-1] if self.rows else {}

@@ -111,7 +111,7 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
         )
     elif deep.estimate is not None and deep.estimate.mean < AGAINST:
         yield _Kind.WRONG_SIGN, "Γ deep of ", f" is under {AGAINST}: {WRONG_SIGN}"
-    elif below_zero(deep.estimate):
+    elif below_zero(deep.estimate) and row.role != "floor":  # its fixed draws scatter about 0
         yield _Kind.WRONG_SIGN, "Γ deep of ", f" lies below 0 with its interval: {WRONG_SIGN}"
     if not deep.in_use:
         yield _Kind.NOT_IN_USE, "‡ Γ of ", f": {NOT_IN_USE}"
