@@ -262,6 +262,15 @@ def test_requirements_that_lack_a_package_of_the_runs_are_a_fault(tmp_path: Path
     shutil.copytree(root, other)
     (told,) = against_their_lists([tmp_path], [run])
     assert told.startswith(f"{other / LIST}: lists runs that are not here")
+    shutil.rmtree(other)
+    about = _about(Submission([record]))
+    for changed, said in (
+        ({"suites": ["elsewhere"]}, "states other suites than its runs have"),
+        ({"environments": [{"cpu": "forged"}]}, "states other environments than its runs have"),
+        ({"runs": 2 * about["runs"]}, f"lists runs that are not here: {record.identity[:12]}"),
+    ):
+        (root / LIST).write_text(file_text(about | changed))
+        assert list(against_their_lists([root], [run])) == [f"{root / LIST}: {said}"]
     (root / LIST).write_text("[]")
     assert f"{root / LIST}: is not of schema 1" in against_their_lists([root], [run])
     (root / LIST).unlink()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -221,12 +221,15 @@ def _against_list(path: Path, records: Sequence[RunRecord]) -> Iterator[str]:
         return
     found = jsonable(_about(Submission([*records])))
     listed = stated.get("runs")
-    named = {str(name) for name in listed} if isinstance(listed, list) else set()
-    here = set(found["runs"])
+    named = Counter(map(str, listed)) if isinstance(listed, list) else Counter[str]()
+    here = Counter[str](found["runs"])  # a run may stand in two suites
     if lost := sorted(name[:12] for name in named - here):
         yield f"{path}: lists runs that are not here: {few(lost)}"
     if added := sorted(name[:12] for name in here - named):
         yield f"{path}: does not list runs that are here: {few(added)}"
+    for key in ("suites", "environments"):
+        if not lost and not added and stated.get(key) != found[key]:
+            yield f"{path}: states other {key} than its runs have"
     for name, rule in found["rules"].items():
         rules = stated.get("rules")
         if not isinstance(rules, dict) or rules.get(name) != rule:
