@@ -10,13 +10,14 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import alive, leftovers, lines, runs, wait_until, workers_of
 
 from bench_core.execution import devices
-from bench_core.execution.executors import local
+from bench_core.execution.executors import local, supervise
 from bench_core.processes import groups
 from bench_core.results import locks, logs
 from bench_core.results.status import is_reused
@@ -42,6 +43,22 @@ OVERRUNS = {
 def ready(tmp_path: Path, count: int) -> bool:
     """Return whether `count` workers have said that they are ready."""
     return len(list((tmp_path / "s").glob(".tmp-*/ready"))) == count
+
+
+def test_a_training_that_begins_anew_has_its_whole_budget() -> None:
+    """The seconds and epochs of the attempt that is thrown away are no part of it."""
+    read, write = os.pipe()
+    os.write(write, b'{"event": "anew", "reason": "the rule lost its feedback"}\n')
+    os.close(write)
+    with open(read, "rb", buffering=0) as pipe:
+        process: Any = SimpleNamespace(stdout=pipe)
+        worker = supervise.Worker({}, process, "", None, spent=5e5, kernel_kills=0, epochs=8)
+        assert worker.seconds >= 5e5
+        assert list(supervise.new_events(worker)) == [
+            {"event": "anew", "reason": "the rule lost its feedback"}
+        ]
+    assert worker.seconds < 5e5
+    assert worker.epochs == 0
 
 
 @pytest.mark.parametrize("how", OVERRUNS)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
+import weakref
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import records
+import torch
 from conftest import TINY, Here
 from forged import EVERY
 from records import measured
+from torch import Tensor
 
 from bench_core.analysis.first_firing import firings
 from bench_core.execution.resumption import CannotResume
@@ -136,6 +140,69 @@ def test_a_training_that_is_continued_elsewhere_says_where_it_began(tmp_path: Pa
     assert environment_key(records.run(environment=expected)) != environment_key(
         records.run(environment=here)
     )
+
+
+@pytest.mark.parametrize(
+    ("there", "device", "deterministic", "goes_on"),
+    [
+        ({}, "cpu", True, False),
+        ({"device_name": "B"}, "cpu", True, True),
+        ({"commit": "2"}, "cpu", True, False),  # no cause of another rounding
+        ({}, "cuda", True, True),
+        ({}, "cpu", False, True),
+    ],
+)
+def test_rounding_is_allowed_for_where_it_may_differ_alone(
+    tmp_path: Path, there: dict[str, str], device: str, deterministic: bool, goes_on: bool
+) -> None:
+    """The credit of the restored rule is the saved one but for a part in a hundred."""
+    here = {"torch": "2", "device_name": "A", "commit": "1"}
+    job = {"cell": records.run().cell.model_dump(), "final": str(tmp_path / "i"), "device": "cpu"}
+    attempt = CellRun({**job, **EVERY}, print)
+    attempt.job["device"] = device
+    attempt.fields["environment"] = here
+    store.temporary(attempt.final).mkdir()
+    state = {"rows": [], "seconds": 1.0, "resumed": [], "epoch": -1, "measured": {}}
+    before = {"0": torch.ones(5, 3)}
+    asked = []
+
+    def answers(epoch: int, samples: int) -> dict[str, Tensor]:
+        asked.append(samples)
+        return {"0": 1.01 * before["0"]}
+
+    attempt.answers = answers  # type: ignore[method-assign, assignment]
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        with nullcontext() if goes_on else pytest.raises(CannotResume, match="another credit a_0"):
+            attempt.recall({**state, "environment": {**here, **there}}, before)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert asked == [5]  # as many as were saved
+
+
+def test_a_training_that_begins_anew_keeps_nothing_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would need the memory of two."""
+    job = {"cell": records.run().cell.model_dump(), "final": str(tmp_path / "i"), "device": "cpu"}
+    told: list[Any] = []
+    attempt = CellRun({**job, **EVERY}, told.append)
+    store.temporary(attempt.final).mkdir()
+    first: list[weakref.ref[Any]] = []
+
+    def train() -> None:
+        if first:
+            gc.collect()
+            assert first[0]() is None
+            return
+        net = attempt.built = attempt.audit = torch.nn.Linear(2, 2)  # type: ignore[assignment]
+        first.append(weakref.ref(net))
+        raise CannotResume("the rule lost its feedback")
+
+    monkeypatch.setattr(attempt, "train", train)
+    monkeypatch.setattr(attempt, "record", lambda status, reason=None: (status, reason))
+    assert attempt.run() == ("done", None)
+    assert told == [{"event": "anew", "reason": "the rule lost its feedback"}]
 
 
 @pytest.mark.parametrize(("has", "serves"), [(1, True), (2, True), (3, False), (0, False)])

@@ -253,10 +253,10 @@ def test_requirements_that_lack_a_package_of_the_runs_are_a_fault(tmp_path: Path
         assert said == [line] * fault + [other] * ("\nlab==9.9" in f"\n{lines}")
         assert list(against_their_lists([tmp_path], [run])) == said  # the folder of submissions
         assert list(against_their_lists([root / "s"], [run])) == []  # a part of one
-    (root / NEEDS).write_text("lab==0.1.0\nlab @ git+https://a.b/x\n")
-    assert "another version of a package of its runs: lab@git+https://a.b/x" in "".join(
-        against_their_lists([root], [run])
-    )
+    for line in ("lab@git+https://a.b/x", "LAB==9.9", "lab[fast]==9.9", "lab>0"):
+        (root / NEEDS).write_text(f"lab==0.1.0\n{line}\n")
+        (told,) = against_their_lists([root], [run])
+        assert told.endswith(f"names another version of a package of its runs: {line}")
     (root / NEEDS).write_text("lab==0.1.0\n")
     other = tmp_path / "gutted"
     shutil.copytree(root, other)

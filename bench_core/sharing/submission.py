@@ -247,10 +247,14 @@ def _against_needs(path: Path, records: Sequence[RunRecord]) -> Iterator[str]:
     needed = set(_requirements(records, []))
     if lacking := needed - lines:
         yield f"{path}: lacks {few(sorted(lacking))}, with which its runs were trained"
-    names = {need.partition("==")[0] for need in needed}
-    others = {line for line in lines - needed if re.match(r"[\w.-]*", line)[0] in names}  # type: ignore[index]
-    if others:
+    names = {_package(need) for need in needed}
+    if others := [line for line in lines - needed if _package(line) in names]:
         yield f"{path}: names another version of a package of its runs: {few(sorted(others))}"
+
+
+def _package(line: str) -> str:
+    """Return the name of the package of a requirement as pip compares it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", line, maxsplit=1)[0]).lower()
 
 
 def _write_suite(folder: Path, output: Path, names: set[str]) -> None:
