@@ -127,9 +127,12 @@ def test_a_mistake_is_one_line_and_nothing_is_written(here: Here, mistake: str) 
 def test_a_folder_around_the_results_leads_to_them(here: Here, finished: Finished) -> None:
     (here.cwd / "project").mkdir()
     (here.cwd / "project" / "results").symlink_to(finished.results)
+    remedy = "name a folder in it: project/results"
     done = here("leaderboard", "project")
     assert done.stdout == "no runs yet: `bench run SUITE` makes some\n"
-    assert done.stderr == "note: project has no runs, but project/results has\n"
+    assert done.stderr == f"note: project has no runs; {remedy}\n"
+    done = here("verify", "project")
+    assert done.stderr == f"error: project: no run to check; {remedy}\n"
     done = here("leaderboard", "project/results")
     assert "note: project" not in done.stderr
 

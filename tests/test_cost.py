@@ -175,6 +175,18 @@ def test_runs_without_counted_operations_have_no_cost() -> None:
     assert not item.efficient
 
 
+def test_operations_that_were_counted_in_some_runs_only_are_said_to_be() -> None:
+    def text(*measurements: dict[str, Measurement]) -> str:
+        runs = [run("bench-core/bp", k, measurements=item) for k, item in enumerate(measurements)]
+        found = costs(group_of(*runs), lambda record: (), None)
+        assert [item.counted for item in found] == [sum(map(bool, measurements))]
+        return " ".join(table_of("h", "aim", found, None)[0].split())
+
+    known = counted(100, 1.0)
+    assert "counted in some of the runs only: bp in 2 of 3" in text(known, {}, known)
+    assert "in some" not in text(known, known) + text({}, {})
+
+
 def test_columns_without_room_are_named() -> None:
     group = group_of(run("bench-core/bp", 1, 0.6, measurements=counted(100, 1.0)))
     text, heads = table_of("h", "aim", costs(group, lambda record: (), None), 50)

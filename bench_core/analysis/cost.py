@@ -23,6 +23,7 @@ PHASES = ("forward", "credit", "update")
 class Cost:
     """The cost of a row; None: not known.
 
+    counted                finished runs whose operations were counted: their medians are of these
     flops_over_bp          operations of a step in multiples of bp's
     flops_per_step         operations of a step;  `forward`, `credit`, `update` are its parts
     stored_bytes           activations that are kept for backward passes
@@ -39,6 +40,7 @@ class Cost:
     """
 
     row: Row
+    counted: int
     flops_over_bp: float | None
     flops_per_step: float | None
     forward: float | None
@@ -121,6 +123,7 @@ def cost(row: Row, curve: ReadCurve, target: float | None) -> Cost:
     per_epoch = [(item, _flops_per_epoch(item)) for item in records]
     return Cost(
         row,
+        counted=sum(bool(step_cost(item)) for item in records),
         flops_over_bp=middle(row, "value"),
         flops_per_step=middle(row, "total"),
         forward=middle(row, "forward"),

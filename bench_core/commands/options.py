@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import click
 
 from bench_core.errors import BenchError, Exit, UsageError, did_you_mean
-from bench_core.printable import brief
+from bench_core.printable import brief, few
 from bench_core.report.text.terminal import OUTPUT, echo
 
 if TYPE_CHECKING:
@@ -201,8 +201,8 @@ def gathered(roots: Paths) -> tuple[list[SuiteResults], list[str]]:
     suites, troubles = beside_reference(folders)
     warn(troubles)
     for folder in folders if not suites else ():
-        if any((within := folder / "results").glob("*/*/run.json")):
-            echo(f"note: {folder} has no runs, but {within} has", err=True)
+        if deeper := _results_in(folder):
+            echo(f"note: {folder} has no runs; name a folder in it: {deeper}", err=True)
     for root, folder in zip(roots, folders, strict=False):
         own = [suite for suite in suites if suite.folder == folder != root]
         _say_own(root, [record for suite in own for record in suite.records])
@@ -255,8 +255,15 @@ def _refuse_missing(name: str) -> None:
 
 def refuse_empty(roots: Iterable[Path], what: str) -> None:
     """Raise UsageError for folders that hold no run; `what` says to which end a run is needed."""
-    names = ", ".join(map(str, roots))
-    raise UsageError(f"{names}: no run {what}; name a folder that `bench run` or a submission made")
+    remedy = "name a folder that `bench run` or a submission made"
+    if deeper := ", ".join(filter(None, map(_results_in, roots))):
+        remedy = f"name a folder in it: {deeper}"
+    raise UsageError(f"{', '.join(map(str, roots))}: no run {what}; {remedy}")
+
+
+def _results_in(folder: Path) -> str:
+    """Name the results folders that lie in a folder, such as the submissions in `submissions`."""
+    return few(sorted({str(run.parents[2]) for run in folder.glob("*/*/*/run.json")}))
 
 
 def own_folders(roots: Paths, remedy: str) -> list[Path]:

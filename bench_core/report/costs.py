@@ -132,6 +132,13 @@ def table_of(
         remarks.append(
             "Operations are not counted: bench audit RESULTS --diagnostic step_cost counts them"
         )
+    some = [item for item in rows if 0 < item.counted < len(item.row.finished)]
+    if some:
+        of = ", ".join(
+            f"{visible(item.row.label)} in {item.counted} of {len(item.row.finished)}"
+            for item in some
+        )
+        remarks.append(f"Operations were counted in some of the runs only: {of}")
     every = [run.record.evaluate_every for item in rows for run in item.row.finished]
     if (most := max(every, default=1)) > 1:
         remarks.append(
