@@ -57,7 +57,11 @@ def lapsed(record: RunRecord) -> list[str]:
     measured = [key for key in record.numerics if key.startswith("diagnostic ")]
     current |= {key: _numerics("diagnostic", key.partition(" ")[2]) for key in measured}
     pairs = [(key, record.numerics.get(key), value) for key, value in current.items()]
-    return [f"{key} {was}, now {value or 'gone'}" for key, was, value in pairs if was != value]
+    return [
+        f"numerics of the {key}: {was}, now {value or 'gone'}"
+        for key, was, value in pairs
+        if was != value
+    ]
 
 
 def is_there(record: RunRecord, reference: Reference) -> bool:

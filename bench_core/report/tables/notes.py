@@ -171,7 +171,11 @@ def references(group: Group) -> list[str]:
         rows = {id(row): row for row, run in own if machine(run) == place}
         parts.append(f"{count} on {place} ({_labels([*rows.values()])})")
     counted = part(len(runs), len(every), "run")
-    return [f"{counted} from {edition(runs)}: {'; '.join(parts)}"] if runs else []
+    lines = [f"{counted} from {edition(runs)}: {'; '.join(parts)}"] if runs else []
+    if any(run.environment.get("lapsed") for run in runs):
+        train = "bench run SUITE --no-reference trains them again"
+        lines.append(f"lapsed: today's code gives other numbers than these runs have; {train}")
+    return lines
 
 
 def warning(group: Group, settings: Settings) -> str:
