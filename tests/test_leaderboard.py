@@ -256,12 +256,12 @@ def test_rules_that_no_interval_separates_share_their_ranks() -> None:
 
 
 def test_floor_of_the_settings_is_named_in_the_reason() -> None:
-    records = [*seeds(DFA, [0.30, 0.30]), *frozen(BP, [0.42, 0.42])]
+    records = [*seeds(DFA, [0.301, 0.301]), *frozen(BP, [0.421, 0.421])]
     for depth, words in (
-        (DepthUtility(floor="bp"), "12.0 ± 0.0 points worse than bp[frozen]"),
+        (DepthUtility(floor="bp"), "12.0 ± 0.4 points worse than bp[frozen]"),
         (
             DepthUtility(floor_value=0.349),
-            "4.9 ± 0.0 points worse than the given floor of .349",
+            "4.8 ± 0.0 points worse than the given floor of .349",
         ),
     ):
         assert words in leaderboard(records, Settings(depth_utility=depth), width=None)

@@ -195,7 +195,7 @@ def test_a_margin_over_a_floor_at_chance_proves_nothing() -> None:
     assert "its own floor (where its interval reaches chance, over that of bp)" in text
     assert "is not judged for dfa by its own floor, but by bp with random blocks: the" in text
     (line,) = trained.sorted_rules(judge_all(good)[0])[trained.TRAIN][1:]
-    assert line.text.endswith("4.0 ± 0.0 points higher than bp with random blocks")
+    assert line.text.endswith("4.0 ± 0.1 points higher than bp with random blocks")
 
 
 def test_a_margin_that_is_read_in_place_of_another_is_said_with_its_sign() -> None:
@@ -337,7 +337,7 @@ def test_a_flag_that_all_single_seeds_share_is_said_without_their_names() -> Non
 @pytest.mark.parametrize(
     ("records", "heading", "words"),
     [
-        (lone(), trained.TRAIN, ".510 ± .025 (n = 3), 20.0 ± 0.0 points higher than with random"),
+        (lone(), trained.TRAIN, ".510 ± .025 (n = 3), 20.0 ± 0.1 points higher than with random"),
         (REASONS["lets the hidden states explode"], trained.FIRES, "blocks; it lets the hidd"),
         (REASONS["trains blocks that are worse than random ones"], trained.LOOK, "points lower"),
         (REASONS["has no floor to be compared with"], trained.OPEN, "no floor of its own to comp"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 from folders import leaderboard
@@ -25,8 +26,8 @@ from bench_core.analysis.verdicts.judge import (
 )
 from bench_core.analysis.verdicts.leaderboard import Group, Row, judge_all
 from bench_core.analysis.verdicts.recipes import recipe
-from bench_core.analysis.verdicts.untrained import at_start
-from bench_core.analysis.verdicts.verdict import Reading, verdict
+from bench_core.analysis.verdicts.untrained import Witnessed, at_start, untrained
+from bench_core.analysis.verdicts.verdict import Reading, grain, verdict
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, fires
 from bench_core.results.status import STATUSES
@@ -186,33 +187,63 @@ def test_an_untrained_measurement_that_means_nothing_yields_to_that_of_the_recip
     own = Measurement(value=0.95, direction="above", threshold=0.3, not_diagnostic="few batches")
     agreed = Measurement(value=0.9, direction="above", threshold=0.3)
     record = run(initial={"batch_stability": own})
-    assert at_start(record, {"batch_stability": agreed}) == {"batch_stability": agreed}
+    seen = {"batch_stability": {42: Witnessed(agreed)}}
+    assert at_start(record, seen) == {"batch_stability": agreed}
     assert at_start(record, {}) == {"batch_stability": own}
 
 
-def test_an_odd_untrained_network_counts_for_its_own_run_unless_the_others_agree() -> None:
-    """A single forged `initial`, `chance` or further diagnostic changes no verdict of others."""
+def test_what_a_rule_does_to_the_network_before_training_mutes_no_diagnostic() -> None:
+    """One rule's `initial`, `chance` or further diagnostic changes no verdict, in however many
+    variants, floors and seeds it stands, and not its own."""
     sick, healthy = measured(a=99.0), measured()
     further = {"e_thing": Measurement(value=0.0, letter="e", direction="above", threshold=1.0)}
-    forged = run("x/other", 42, 0.9, initial=sick, measurements={**sick, **further}, chance=0.99)
+    odd: dict[str, Any] = {"initial": sick, "measurements": {**sick, **further}, "chance": 0.99}
+    variants = [{}, {"penalty": 0.1}, {"penalty": 0.2}, {"freeze": "blocks"}]
+    doing = [run("x/other", seed, 0.9, params=own, **odd) for own in variants for seed in (42, 123)]
+    alone = [run("x/other", 999, 0.9, params=own, **odd) for own in ({}, {"freeze": "blocks"})]
     others = [
         run(name, seed, accuracy, params=params, initial=healthy, measurements=sick, chance=0.1)
         for name in ("bench-core/dfa", "bench-core/fa")
         for seed in (42, 123)
         for accuracy, params in ((0.4, {}), (0.3, {"freeze": "blocks"}))
-    ]
-    rows = only([forged, *others]).rows
-    for row in rows:
-        silent = {letter for item in row.runs for letter, _ in item.judgement.not_diagnostic}
-        if row.role != "floor":
-            assert silent == ({"a"} if row.method.name == "x/other" else set()), row.label
-            assert not any("e" in item.judgement.missing for item in row.runs)
-    agreeing = [item.model_copy(update={"initial": sick}) for item in others]
-    row = row_of([forged, *agreeing], "dfa")
-    assert all(dict(item.judgement.not_diagnostic) == {"a": UNTRAINED} for item in row.runs)
-    one = run("bench-core/dfa", 7, 0.4, initial=sick, measurements=sick, chance=0.1)
-    text = leaderboard([one, *others], width=200)
+    ] + [run("bench-core/dfa", 1 + seed, 0.4, chance=0.1) for seed in range(8)]
+    for extra in (doing, doing[:1], [*doing, *alone]):
+        for row in only([*extra, *others]).rows:
+            silent = {letter for item in row.runs for letter, _ in item.judgement.not_diagnostic}
+            missing = {letter for item in row.runs for letter in item.judgement.missing}
+            if row.method.name != "x/other":
+                assert "a" not in silent, row.label
+                assert "e" not in missing, row.label
+            elif row.role != "floor":  # of seed 999 nobody else shows the network
+                assert ("a" in silent) == (extra[-1] in alone), row.label
+
+
+def test_bp_shows_the_untrained_network_before_a_majority_of_rules() -> None:
+    """Two rules that change the network alike do not outvote bp; without bp the middle counts."""
+    sick, healthy = measured(a=99.0), measured()
+    rules = [run(f"lab/{name}", 42, 0.4, initial=sick) for name in ("one", "two")]
+    bp = run("bench-core/bp", 42, 0.6, initial=healthy)
+
+    def growth(*records: RunRecord) -> float | None:
+        return untrained(records)["scale_growth"][42].measurement.value
+
+    assert growth(*rules, bp) == 1.1
+    assert growth(*rules) == 99.0
+    assert growth(rules[0], run("lab/three", 42, 0.4, initial=healthy)) == 1.1
+    assert untrained(rules[:1]) == {name: {} for name in sick if sick[name].value is not None}
+    one = run("bench-core/dfa", 7, 0.4, initial=sick, measurements=sick)
+    text = leaderboard([one, *seeds("bench-core/dfa", [0.4, 0.4], initial=healthy)], width=200)
     assert "explode) is not diagnostic for dfa in 1 of 3 runs: already fires" in text
+
+
+def test_a_credit_that_is_odd_before_training_is_the_rules_own_affair() -> None:
+    """A diagnostic that is none of the network itself may fire for one rule from the start."""
+    odd = {"lab/e": Measurement(value=9.0, letter="e", direction="above", threshold=1.0)}
+    fine = {"lab/e": Measurement(value=0.0, letter="e", direction="above", threshold=1.0)}
+    mine = run("lab/mine", 42, 0.4, initial=odd, measurements={**measured(), **odd})
+    bp = run("bench-core/bp", 42, 0.6, initial=fine, measurements={**measured(), **fine})
+    ((found,),) = (row.runs for row in only([mine, bp]).rows if row.method.name == "lab/mine")
+    assert dict(found.judgement.not_diagnostic)["e"] == UNTRAINED
 
 
 def test_a_declared_reason_is_neither_fired_nor_missing() -> None:
@@ -549,3 +580,59 @@ def test_a_margin_of_exactly_two_points_is_not_below_two() -> None:
     for k in range(0, 8000):
         above = record.model_copy(update={"accuracy": (k + 200) / 10000})
         assert Floor("f", mean=k / 10000).margin(above) == 2.0
+
+
+def test_a_bp_floor_without_an_interval_makes_nobody_trustworthy_who_lies_below_it() -> None:
+    """6.9 points below the one seed of bp's random blocks, and 5 over the rule's own."""
+    rule = [*seeds("bench-core/dfa", [0.350, 0.351, 0.353]),
+            *frozen("bench-core/dfa", [0.300, 0.301, 0.302])]  # fmt: skip
+    bp = seeds("bench-core/bp", [0.611, 0.615, 0.619])
+    (lone, *lost) = frozen("bench-core/bp", [0.42, 0.0, 0.0])
+    lost = [run("bench-core/bp", seed, status="crashed", params={"freeze": "blocks"})
+            for seed in (42, 123, 456)]  # fmt: skip
+    above = run("bench-core/bp", 42, 0.34, params={"freeze": "blocks"})
+    for floor, said in (
+        ([lone], "undetermined (bp's floor has one seed)"),
+        (lost, "undetermined (bp's floor has no finished run)"),
+        ([above], "trustworthy"),
+        ([], "trustworthy"),
+    ):
+        assert row_of([*rule, *bp, *floor], "dfa").verdict == said
+    text = leaderboard([*rule, *bp, lone], width=None)
+    assert "dfa lies below backpropagation with random blocks, but these have one seed" in text
+    text = leaderboard([*rule, *bp, *lost], width=None)
+    assert "dfa cannot be compared with bp's random blocks: none of these runs is done" in text
+
+
+@pytest.mark.parametrize(
+    ("less", "said"), [(1, "not separated from its floor"), (36, "walked back (d, bp floor)")]
+)
+def test_a_tie_of_two_seeds_is_no_certainty(less: int, said: str) -> None:
+    """Of 360 test samples, one sample below bp's floor in both seeds is chance; 36 are not."""
+    floor = [320 / 360, 331 / 360]
+    rule = [*seeds("bench-core/dfa", [value - less / 360 for value in floor]),
+            *frozen("bench-core/dfa", floor)]  # fmt: skip
+    bp = [*seeds("bench-core/bp", [342 / 360, 345 / 360]), *frozen("bench-core/bp", floor)]
+    row = row_of([*rule, *bp], "dfa")
+    assert row.verdict == said
+    assert row.margin is not None
+    # t(1) · (1/360)/√6 / √2 of a count that is known to ± half a sample
+    assert row.margin.half_width == pytest.approx(12.706 * 100 / 360 / 6**0.5 / 2**0.5, rel=1e-4)
+    assert "its interval is that of their rounding to a sample" in leaderboard([*rule, *bp])
+
+
+def test_the_step_of_accuracies_is_found_from_their_seven_digits() -> None:
+    shares = [round(329 / 360, 7), round(1 / 3, 7), 0.5, None, math.nan]
+    assert grain(shares) == pytest.approx(1 / 360)
+    assert grain([0.6214, 0.5]) == pytest.approx(1e-4 * 2)  # 3107/5000
+    assert grain([]) == 1.0
+    assert grain([2**-0.5, 3**-0.5, 0.1 * math.pi]) < 1e-9  # a score that is no share
+
+
+def test_two_rows_of_one_rule_require_no_diagnostic_of_others() -> None:
+    extra = {**measured(), "lab/quality": Measurement(value=1.0, direction="above", threshold=9.0)}
+    mine = [run("lab/mine", 42, 0.4, params=own, measurements=extra) for own in ({}, {"x": 1})]
+    third = run("lab/other", 42, 0.4, measurements=extra)
+    bp = run("bench-core/bp", 42, 0.6)
+    assert "lab/quality" not in row_of([*mine, bp], "bp").runs[0].judgement.missing
+    assert "lab/quality" in row_of([*mine, third, bp], "bp").runs[0].judgement.missing

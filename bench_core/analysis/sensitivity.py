@@ -23,14 +23,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from bench_core.analysis.verdicts.judge import Settings, letter_order, threshold_of
 from bench_core.analysis.verdicts.leaderboard import Group, Run
-from bench_core.analysis.verdicts.untrained import at_start, untrained
-from bench_core.results.record import Measurement
+from bench_core.analysis.verdicts.untrained import Agreed, at_start, untrained
 
 CIRCULAR = (
     "healthy and degenerate follow from the thresholds in force, which were chosen on such runs: a "
@@ -111,7 +110,7 @@ def sensitivities(groups: Sequence[Group], settings: Settings) -> list[Sensitivi
 
 
 def _points(
-    run: Run, initials: Mapping[str, Measurement], settings: Settings
+    run: Run, initials: Agreed, settings: Settings
 ) -> Iterator[tuple[tuple[str, str, Direction, float], JudgedValue]]:
     start_of = at_start(run.record, initials)
     for letter, (name, item) in run.judged.items():

@@ -11,8 +11,9 @@ order in which they decide:
 2. A floor (`freeze: blocks`) has no flags; other runs are compared with it.
 3. A diagnostic fires strictly beyond its threshold; a value that is not finite fires. A diagnostic
    is *not diagnostic*, neither fired nor missing, if it declares so itself, or if it already
-   fires on the untrained network: that of the run, or that of a seed of the recipe as most runs of
-   the seed have it (then chance lies on both sides of the threshold).
+   fires on the untrained network of a seed of the recipe, as bp or else most rules have it (then
+   chance lies on both sides of the threshold), or on that of the run, unless other rules of the
+   seed show that the rule changed the network before its training.
 4. If a diagnostic fired: `flagged (a+b+d)`. If none fired but one was not measured: `incomplete (d
    not measured)`. Otherwise `no flag`. Required are a, b, c, d and every other diagnostic that the
    rule's own runs or two rules of the recipe have. d compares a run with its own twin, the floor's
@@ -29,7 +30,7 @@ from typing import Any, Literal
 
 from bench_core.analysis.verdicts.kinds import FLAGGED, FLOOR, INCOMPLETE, NO_FLAG
 from bench_core.analysis.verdicts.standing import Standing
-from bench_core.analysis.verdicts.untrained import at_start
+from bench_core.analysis.verdicts.untrained import Agreed, at_start
 from bench_core.results.details import finite
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.migrate import described
@@ -285,7 +286,7 @@ def judge(
     bp: Floor,
     settings: Settings,
     expected: Iterable[str] = (),
-    initial: Mapping[str, Measurement] | None = None,
+    initial: Agreed | None = None,
     no_margin: str = "",
 ) -> Judgement:
     """Judge one run against its floors.

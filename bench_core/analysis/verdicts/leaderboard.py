@@ -44,10 +44,14 @@ from bench_core.analysis.verdicts.untrained import untrained
 from bench_core.analysis.verdicts.verdict import (
     AT_CHANCE,
     CANNOT_JUDGE,
+    NONE_OF_BP,
+    ONE_SEED_OF_BP,
     Margin,
     Reading,
     Verdict,
     at_chance,
+    ends,
+    grain,
     margin,
     points_of,
     reading,
@@ -198,6 +202,7 @@ class _Floors:
         self.depth, self.peers, self.defaults = settings.depth_utility, peers, settings.defaults
         self.key = partial(method_key, defaults=settings.recorded)
         self.frozen = {key: runs for key, runs in rows.items() if is_floor(runs[0])}
+        self.grain = grain(run.accuracy for runs in rows.values() for run in runs)
 
     def _of(
         self, name: str, keys: Sequence[str], kind: Literal["matched", "named"] = "named"
@@ -283,8 +288,9 @@ def _rows(
 ) -> Iterator[Row]:
     """Judge the rows.
 
-    ceiling  the margin of bp, if the recipe cannot judge d (`_blind`). Shown to be below 0, the
-             recipe does not train bp, and no rule is compared with bp's floor.
+    ceiling  the margin of bp, if the recipe cannot judge d (`_blind`). Then d judges only a rule
+             whose whole interval lies above the threshold. Shown to be below 0, the recipe does
+             not train bp: d judges no rule, and none is compared with bp's floor.
     """
     blind = ceiling is not None
     does_not_train = worse(ceiling)
@@ -293,26 +299,27 @@ def _rows(
     expected, initial = _expected(by_row), untrained(every)
     chances = Counter(run.chance for run in every if run.chance is not None)
     chance = max(chances, key=lambda value: (chances[value], value), default=None)
+    frozen = [runs[0].cell.method.name for runs in floors.frozen.values()]
+    no_bp = not bp.accuracies and BP in frozen
     bp_at_chance = at_chance(bp.accuracies.values(), chance)
     for key, runs in by_row.items():
         ref, by_seed = runs[0].cell.method, accuracies(runs)
         chosen, matched = floors.chosen(ref), floors.matched(ref)
-        over = [margin(by_seed, floor) for floor in (chosen, matched, bp)]
+        over = [margin(by_seed, floor, floors.grain) for floor in (chosen, matched, bp)]
         estimates = [points_of(item) for item in over]
         mute = at_chance(chosen.accuracies.values(), chance)
-        silent = CANNOT_JUDGE if blind else AT_CHANCE if mute else ""
+        below = None if does_not_train or (blind and is_ceiling(runs[0])) else estimates[2]
+        read, limits = below if mute else estimates[0], _limits(runs, settings)
+        unjudged = blind and (does_not_train or not _clears(read, limits.values()))
+        silent = CANNOT_JUDGE if unjudged else AT_CHANCE if mute else ""
         judgements = [
             judge(run, chosen, matched, bp, settings, expected[key], initial, silent)
             for run in runs
         ]
-        below = None if does_not_train or (blind and is_ceiling(runs[0])) else estimates[2]
-        nothing = blind or (mute and (bp_at_chance or below is None or is_ceiling(runs[0])))
-        read = below if mute else estimates[0]
-        limits = _limits(runs, settings)
+        nothing = unjudged or (mute and (bp_at_chance or below is None or is_ceiling(runs[0])))
         readings: dict[str, Reading] = {
             letter: "none" if nothing else reading(read, *limit) for letter, limit in limits.items()
         }
-        lone = read is not None and read.half_width is None and len(by_seed) > 1
         broken = sum(run.status == "done" and not is_finished(run) for run in runs)
         yield Row(
             label=label(ref, peers[ref.name], settings.defaults),
@@ -323,14 +330,30 @@ def _rows(
             over_matched=over[1],
             over_bp=over[2],
             floor=chosen,
-            judged=verdict(judgements, readings, below, broken, lone),
-            replaced=mute and not blind and not is_floor(runs[0]),
+            judged=verdict(judgements, readings, below, broken, _unsure(read, below, no_bp)),
+            replaced=mute and not unjudged and not is_floor(runs[0]),
             tuned=tuned_of(runs[0], settings),
         )
 
 
+def _clears(points: Estimate | None, limits: Iterable[tuple[float, str | None]]) -> bool:
+    """Decide whether the whole interval of a margin lies above its thresholds."""
+    if points is None or points.half_width is None:
+        return False
+    return all(ends(points)[0] > limit for limit, way in limits if way != "above")
+
+
+def _unsure(read: Estimate | None, below: Estimate | None, no_bp: bool) -> str:
+    """Say which floor has too few seeds to judge a row of several seeds; empty if none."""
+    if read is not None and read.half_width is None:
+        return "its floor has one seed"
+    if below is not None and below.half_width is None and worse(below):
+        return ONE_SEED_OF_BP
+    return NONE_OF_BP * no_bp
+
+
 def _expected(by_row: Mapping[str, Sequence[RunRecord]]) -> dict[str, set[str]]:
-    """Map each row to the diagnostics that all of its runs need: its own and those of two rows."""
+    """Map each row to the diagnostics that all of its runs need: its own and those of two rules."""
     own = {
         key: {
             letter
@@ -340,8 +363,11 @@ def _expected(by_row: Mapping[str, Sequence[RunRecord]]) -> dict[str, set[str]]:
         }
         for key, runs in by_row.items()
     }
-    counts = Counter(letter for letters in own.values() for letter in letters)
-    shared = {letter for letter, count in counts.items() if count > 1}
+    rules: dict[str, set[str]] = defaultdict(set)
+    for key, letters in own.items():
+        for letter in letters:
+            rules[letter].add(by_row[key][0].cell.method.name)
+    shared = {letter for letter, names in rules.items() if len(names) > 1}
     return {key: shared | letters for key, letters in own.items()}
 
 
@@ -359,10 +385,13 @@ def _limits(runs: Sequence[RunRecord], settings: Settings) -> dict[str, tuple[fl
 def _blind(
     by_row: Mapping[str, Sequence[RunRecord]], floors: _Floors, settings: Settings
 ) -> Estimate | None:
-    """Return the margin of bp over its floor if its mean does not reach the threshold of d."""
+    """Return the margin of bp over its floor if its mean does not reach the threshold of d.
+
+    Of bp the finished runs count.
+    """
     for runs in by_row.values():
-        over = margin(accuracies(runs), floors.chosen(runs[0].cell.method))
-        if over is None or not is_ceiling(runs[0]) or not all(map(is_finished, runs)):
+        over = margin(accuracies(runs), floors.chosen(runs[0].cell.method), floors.grain)
+        if over is None or not is_ceiling(runs[0]):
             continue
         limit, _ = _limits(runs, settings).get("d", (-math.inf, None))
         if round(over.estimate.mean, 9) < limit:

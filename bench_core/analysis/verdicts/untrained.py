@@ -1,30 +1,70 @@
-"""Find what diagnostics measured on the untrained networks of a recipe."""
+"""Find what diagnostics measured on the untrained networks of a recipe.
+
+All runs of a seed begin with the same network. Rules are the witnesses of it, not runs: a rule may
+have many runs, and what it does to the network before training shows in each of them.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from bench_core.results.record import Measurement, RunRecord
+from bench_core.suite.names import CEILING, OURS
+from bench_core.suite.protocol import THRESHOLDS
+
+BP = f"{OURS}/{CEILING}"
+NETWORK = THRESHOLDS.keys() | {f"{OURS}/{name}" for name in THRESHOLDS}  # read no credit of a rule
 
 
-def untrained(records: Iterable[RunRecord]) -> dict[str, Measurement]:
-    """Return the most degenerate measurement of each diagnostic on the untrained networks.
+@dataclass(frozen=True)
+class Witnessed:
+    """A measurement on the untrained network of a seed.
 
-    Runs of one seed have the same untrained network. The measurement of a seed is one that most of
-    its runs reach, so a single odd run says nothing about the others.
+    rule  whose runs alone show it; None: bp's show it, or the middle of several rules
     """
-    of_seed: dict[str, dict[int, list[Measurement]]] = defaultdict(lambda: defaultdict(list))
+
+    measurement: Measurement
+    rule: str | None = None
+
+
+Agreed = Mapping[str, Mapping[int, Witnessed]]  # a diagnostic's name → seed → measurement
+
+
+def untrained(records: Iterable[RunRecord]) -> Agreed:
+    """Return each diagnostic's measurement on the untrained network of each seed.
+
+    That of bp, without bp the middle of all rules. One run without bp or another rule beside it is
+    no witness.
+    """
+    found: dict[str, dict[int, dict[str, list[Measurement]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
     for record in records:
         for name, item in record.initial.items():
             if item.value is not None and item.not_diagnostic is None:
-                of_seed[name][record.cell.seed].append(item)
-    agreed: dict[str, list[Measurement]] = {
-        name: [_worst_first(items)[len(items) // 2] for items in seeds.values() if len(items) > 1]
-        for name, seeds in of_seed.items()
+                found[name][record.cell.seed][record.cell.method.name].append(item)
+    return {
+        name: {seed: one for seed, rules in seeds.items() if (one := _witness(rules)) is not None}
+        for name, seeds in found.items()
     }
-    return {name: _worst_first(items)[0] for name, items in agreed.items() if items}
+
+
+def _witness(rules: Mapping[str, list[Measurement]]) -> Witnessed | None:
+    if BP in rules:
+        return Witnessed(_middle(rules[BP]))
+    if len(rules) > 1:
+        return Witnessed(_middle(map(_middle, rules.values())))
+    ((rule, items),) = rules.items()
+    return Witnessed(_middle(items), rule) if len(items) > 1 else None
+
+
+def _middle(items: Iterable[Measurement]) -> Measurement:
+    """Return the median by degeneracy; of two the less degenerate one."""
+    ordered = _worst_first(items)
+    return ordered[len(ordered) // 2]
 
 
 def _worst_first(items: Iterable[Measurement]) -> list[Measurement]:
@@ -38,14 +78,21 @@ def _worst_first(items: Iterable[Measurement]) -> list[Measurement]:
     return sorted(items, key=degeneracy)
 
 
-def at_start(record: RunRecord, agreed: Mapping[str, Measurement]) -> dict[str, Measurement]:
-    """Return the untrained measurements that count for a run: its own or those of the recipe."""
-    known = {name: item for name, item in record.initial.items() if item.value is not None}
-    own = {name: item for name, item in known.items() if item.not_diagnostic is None}
-    both = own.keys() & agreed.keys()
-    return {
-        **known,
-        **agreed,
-        **own,
-        **{name: _worst_first([own[name], agreed[name]])[0] for name in both},
-    }
+def at_start(record: RunRecord, agreed: Agreed) -> dict[str, Measurement]:
+    """Return the untrained measurements that count for a run, the most degenerate of each name.
+
+    These are the run's own, and those of each seed of the recipe, but of another rule alone none. A
+    diagnostic of the network itself counts as others measured it for the seed: if the run's own
+    is another one, the rule has changed the network before its training.
+    """
+    rule, seed = record.cell.method.name, record.cell.seed
+    counting = {name: item for name, item in record.initial.items() if item.value is not None}
+    for name, seeds in agreed.items():
+        known = [one.measurement for one in seeds.values() if one.rule in (None, rule)]
+        own = counting.get(name)
+        witnessed = seed in seeds and seeds[seed].rule is None
+        if own and own.not_diagnostic is None and not (witnessed and name in NETWORK):
+            known.append(own)
+        if known:
+            counting[name] = _worst_first(known)[0]
+    return counting

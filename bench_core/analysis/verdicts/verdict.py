@@ -7,7 +7,9 @@ docs/protocol.md, section 6, has the rules and their reasons. In the order in wh
 2. `walked back` if a diagnostic of the network itself is flagged in a run, if the interval of
    the margin over the floor lies below the threshold, if that over bp with frozen blocks lies
    below 0 (`bp floor`), or if the accuracy of a run is not finite.
-3. `undetermined` if a run did not finish, a diagnostic was not measured or d cannot be judged.
+3. `undetermined` if a run did not finish, a diagnostic was not measured or d cannot be judged; if
+   the floor has one seed, or that of bp, and the rule lies `ONE_SEED` points below it; or if bp's
+   floor has no finished run.
 4. `trustworthy` if the margin reaches the threshold and its interval lies above 0.
 5. `not separated from its floor` otherwise.
 
@@ -17,12 +19,20 @@ that floor lies at chance as well.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
-from bench_core.analysis.stats import Estimate, estimate, paired_difference, welch_difference
+from bench_core.analysis.stats import (
+    Estimate,
+    estimate,
+    paired_difference,
+    t_critical,
+    welch_difference,
+)
 from bench_core.analysis.verdicts.judge import Floor, Judgement, in_order
 from bench_core.analysis.verdicts.kinds import (
     FLAGGED,
@@ -42,6 +52,9 @@ Reading = Literal["passes", "fires", "open", "none"]
 CANNOT_JUDGE = "this recipe cannot judge d"
 AT_CHANCE = "the interval of its floor reaches chance"
 BEATS = STANDARD["d"].threshold
+SEVEN_DIGITS = 5e-8  # of an accuracy in the reference
+SAME = 1e-9  # accuracies that rounding alone makes unequal
+ONE_SEED_OF_BP, NONE_OF_BP = "bp's floor has one seed", "bp's floor has no finished run"
 ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
 
 
@@ -49,13 +62,15 @@ ONE_SEED = 2.0  # points by which a single seed, which has no interval, must dif
 class Margin:
     """Percentage points over a floor.
 
-    how  paired: by seed; unpaired: Welch's, as a seed has no twin; mean: the same without interval
+    how   paired: by seed; unpaired: Welch's, as a seed has no twin; mean: the same without interval
+    tied  it is equal in all seeds: its interval is that of the accuracies' rounding
     """
 
     estimate: Estimate
     how: Literal["paired", "unpaired", "mean"] = "paired"
     seeds: tuple[int, ...] = ()
     floor_seeds: tuple[int, ...] = ()
+    tied: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,7 @@ class Verdict:
     letters   of the diagnostics for which it is walked back, or flagged by a single seed
     below_bp  it is walked back because it lies below bp with frozen blocks
     unread    letters of the margins that could not be judged
+    unsure    what a floor lacks, if that leaves it undetermined
     """
 
     kind: str
@@ -74,10 +90,35 @@ class Verdict:
     letters: tuple[str, ...] = ()
     below_bp: bool = False
     unread: tuple[str, ...] = ()
+    unsure: str = ""
 
 
-def margin(by_seed: Mapping[int, float], floor: Floor) -> Margin | None:
-    """Estimate the margin of accuracies by seed over a floor; None where one of them is missing."""
+def grain(accuracies: Iterable[float | None]) -> float:
+    """Return the step of accuracies, 1/N if they are shares of N samples.
+
+    N is the least common multiple of their simplest denominators, because a run does not say how
+    many test samples it had. A score that is no share has a tiny step.
+    """
+    finite = {value for value in accuracies if value is not None and math.isfinite(value)}
+    return 1 / math.lcm(*map(_denominator, finite))
+
+
+def _denominator(value: float) -> int:
+    """Return the denominator of a simple fraction that the value is, to seven digits."""
+    found = Fraction(value)
+    for largest in (10, 100, 1_000, 10_000, 100_000):
+        found = Fraction(value).limit_denominator(largest)
+        if abs(found - Fraction(value)) < SEVEN_DIGITS:
+            break
+    return found.denominator
+
+
+def margin(by_seed: Mapping[int, float], floor: Floor, fine: float = 0.0) -> Margin | None:
+    """Estimate the margin of accuracies by seed over a floor; None where one of them is missing.
+
+    fine  the step of the accuracies (`grain`). Each is known to ± half a step, so differences that
+          are all equal still deviate by fine/√6, as two roundings do.
+    """
     if not by_seed or floor.mean is None:
         return None
     if not floor.accuracies:
@@ -86,10 +127,17 @@ def margin(by_seed: Mapping[int, float], floor: Floor) -> Margin | None:
     seeds = tuple(sorted(by_seed))
     paired = paired_difference(by_seed, floor.accuracies)
     if paired is not None and by_seed.keys() <= floor.accuracies.keys():
-        return Margin(paired.scaled(100.0), "paired", seeds, seeds)
+        tied = paired.half_width is not None and paired.half_width < SAME
+        exact = _of_rounding(paired, fine) if tied else paired
+        return Margin(exact.scaled(100.0), "paired", seeds, seeds, tied)
     difference = welch_difference(by_seed.values(), floor.accuracies.values()).scaled(100.0)
     how: Literal["unpaired", "mean"] = "mean" if difference.half_width is None else "unpaired"
     return Margin(difference, how, seeds, tuple(sorted(floor.accuracies)))
+
+
+def _of_rounding(difference: Estimate, fine: float) -> Estimate:
+    n, std = difference.n, fine / math.sqrt(6)
+    return Estimate(difference.mean, t_critical(n) * std / math.sqrt(n), std, n)
 
 
 def points_of(over: Margin | None) -> Estimate | None:
@@ -145,14 +193,14 @@ def verdict(
     margins: Mapping[str, Reading],
     bp: Estimate | None,
     not_finite: int = 0,
-    lone_floor: bool = False,
+    unsure: str = "",
 ) -> Verdict:
     """Judge a row.
 
     margins     letter → reading of each diagnostic that compares the row with its floor
     bp          margin over bp with frozen blocks
     not_finite  number of done runs whose accuracy is not finite
-    lone_floor  the margin over the floor has no interval, because the floor has one seed
+    unsure      what a floor lacks: its seeds or its runs are too few for a verdict
     """
     done = [item for item in judgements if item.status == "done"]
     lost = Counter(item.status for item in judgements if item.status != "done")
@@ -181,7 +229,7 @@ def verdict(
         for letter in letters
     ]
     unclear = [f"{'+'.join(in_order(missing))} not measured"] if missing else []
-    unclear += unjudged + ["its floor has one seed"] * lone_floor
+    unclear += unjudged + [unsure] * bool(unsure)
     passed = all(read == "passes" for read in margins.values())
     reasons += ["bp floor"] if below_zero(bp) else []
     reasons += [f"accuracy not finite {not_finite}/{total}"] if not_finite else []
@@ -192,12 +240,12 @@ def verdict(
     else:
         kind = TRUSTWORTHY if passed else NOT_SEPARATED
     text = f"{kind} ({', '.join(reasons)})" if reasons else kind
-    three = _three("FAIL", [*own, *below])
+    three = _three("FAIL", [*own, *below]) or "FAIL" * bool(not_finite)
     doubtful = missing | {letter for letter, read in margins.items() if read != "passes"}
     open_ = UNDETERMINED.upper()
-    three = three or _three(open_, doubtful) or (open_ if lost else "PASS")
+    three = three or _three(open_, doubtful) or (open_ if lost or unsure else "PASS")
     text = ", ".join([text, *parts])
-    return Verdict(kind, text, three, letters, below_zero(bp), in_order(unread))
+    return Verdict(kind, text, three, letters, below_zero(bp), in_order(unread), unsure)
 
 
 def _three(word: str, letters: Iterable[str]) -> str:

@@ -34,7 +34,7 @@ from bench_core.suite.protocol import THRESHOLDS
 
 AGAINST = "d is judged against"
 MOST_SAID = 5  # lines about a row or a table: anybody can invent users
-EQUAL = 1e-9  # points: a half width that rounding alone makes
+EQUAL = 1e-9  # points that rounding alone makes
 
 
 def over(row: Row, ceiling: Row) -> Estimate | None:
@@ -98,14 +98,12 @@ def tied(row: Row) -> list[str]:
     """Say that a margin is equal in all seeds, so that its interval has width 0."""
     if row.role == "floor":
         return []
-    own = row.margin_matched
-    if own is not None and own.half_width is not None and abs(own.mean) + own.half_width < EQUAL:
+    own = row.over_matched
+    if own is not None and own.tied and abs(own.estimate.mean) < EQUAL:
         return ["its accuracy is that of its own floor in every seed: do its blocks learn at all?"]
-    halves = [item.half_width for item in (row.margin, row.margin_bp) if item is not None]
     text = "a margin over a floor is equal in all seeds, as counts of few samples can be by "
-    text += "chance; its interval of width 0 does not make it certain"
-    equal = any(half is not None and half < EQUAL for half in halves)
-    return [text] * equal
+    text += "chance; its interval is that of their rounding to a sample"
+    return [text] * any(over is not None and over.tied for over in (row.over_floor, row.over_bp))
 
 
 def _network(run: Run) -> Any:

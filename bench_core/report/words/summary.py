@@ -18,6 +18,8 @@ from bench_core.analysis.verdicts.older import older
 from bench_core.analysis.verdicts.verdict import (
     BEATS,
     CANNOT_JUDGE,
+    NONE_OF_BP,
+    ONE_SEED_OF_BP,
     beats,
     ends,
     reading,
@@ -168,8 +170,12 @@ def reason(row: Row) -> str:
     silent = {text for run in done for _, text in run.judgement.not_diagnostic}
     if row.margin is not None and row.margin.half_width is None:
         return "has|have a floor with one seed, which is too few for a verdict"
+    if verdict.unsure == ONE_SEED_OF_BP:
+        return "lies|lie below backpropagation with random blocks, but these have one seed"
     if CANNOT_JUDGE in silent:
         return "cannot be judged by this recipe"
+    if verdict.unsure == NONE_OF_BP:
+        return "cannot be compared with bp's random blocks: none of these runs is done"
     if row.replaced and verdict.unread:
         return "cannot be judged: random blocks reach no more than chance"
     if row.floor.mean is None:
