@@ -86,7 +86,7 @@ def fault(run: Stored, commit: str, reference: Reference) -> str:
     if not (commit or record.environment.get("commit")):
         return "it names no commit; give it with --commit"
     if parts := lapsed(record):
-        return f"its numerics are {', '.join(parts)}"
+        return f"today's code gives other numbers ({', '.join(parts)})"
     folders = (run.folder.parent, reference.folder / run.suite)
     own, known = (suite_folder.saved_mapping(folder, "diagnostics") for folder in folders)
     both = sorted(own.keys() & known.keys())

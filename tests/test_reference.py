@@ -754,7 +754,7 @@ def test_only_whole_trainings_of_todays_numbers_come_in(
     assert fault() == ""
     assert "diverged" in fault(status="diverged")
     assert "0 of 1 epochs" in fault(epochs=0)
-    assert "training 2, now 1" in fault(numerics={**record.numerics, "training": 2})
+    assert "numerics of the training: 2, now 1" in fault(numerics={**record.numerics, "training": 2})
     assert "not committed" in fault(environment={"dirty": True})
     assert "--commit" in fault("")
     assert "not that of its suite" in fault(suite="../evil")

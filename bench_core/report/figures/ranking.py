@@ -37,8 +37,8 @@ def ranking(view: View, group: Group) -> list[Figure]:
     )
     caption = (
         f"{mean if max(counts) > 1 else 'Accuracy after the last epoch.'} "
-        f"n = {draw.counted(counts, 'seed')} per method. A method whose interval does not "
-        "lie right of the diamond of its floor has blocks that are not shown to beat random ones."
+        f"n = {draw.counted(counts, 'seed')} per method. A diamond is the mean of the "
+        "method's floor. The verdict compares the two seed by seed, so intervals may overlap."
     )
     if len(finished) > len(rows):
         caption += f" The {len(rows)} best of {len(finished)} rows are drawn."

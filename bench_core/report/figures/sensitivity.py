@@ -1,4 +1,4 @@
-"""Draw how much the verdicts depend on the thresholds: the band over which no verdict changes."""
+"""Draw how much flags depend on the thresholds: the band over which no run changes its flags."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ def sensitivity(view: View) -> list[Figure]:
         return []
     runs = plural(max(item.n for item in view.sensitivities), "judged run")
     caption = (
-        "The shaded band holds the thresholds over which no run changes its verdict; the dashed "
-        "line is the threshold in force, the marks are the runs. Triangles: degenerate, that is "
+        "The shaded band holds the thresholds over which no run changes its flags; the verdict of "
+        "a rule may change for d, which compares an interval with the threshold. The dashed line "
+        "is the threshold in force, the marks are the runs. Triangles: degenerate, that is "
         f"flagged by a diagnostic of the network itself. n = {runs}. A wide band says that the "
         f"threshold hardly matters here, not that it is right: {CIRCULAR}."
     )
@@ -68,7 +69,7 @@ def _panel(item: Sensitivity, points: list[dict[str, Any]]) -> Panel:
     shaded = shaded.encode(
         x=alt.X("low:Q", scale=scale, axis=axis),
         x2=alt.X2("high:Q"),
-        tooltip=draw.tips(read="no verdict changes"),
+        tooltip=draw.tips(read="no flag changes"),
     )
     value = alt.Tooltip("value:Q", format=".3~g")
     dots = draw.chart(points).mark_point(filled=True, size=70)

@@ -223,7 +223,7 @@ def of_all(
     lines += _stopped(groups, settings)
     lines.append(
         "The last epoch counts, never the best. Diagnostics measure on "
-        f"{_samples(_read(rows), MEASURED)}, which no training sees."
+        f"{_samples(_read(rows), MEASURED)}, with which no step is made."
     )
     return [*lines, *_rules(rows), PROTOCOL]
 

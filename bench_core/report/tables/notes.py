@@ -187,6 +187,11 @@ def warning(group: Group, settings: Settings) -> str:
     given = ceiling.floor.kind == "literal"
     floor = random_blocks(ceiling) if given else "its random blocks"
     remedy = "" if given else " More epochs or more data may help."
+    if ceiling.floor.mean is not None and 100 * (1 - ceiling.floor.mean) < limit:
+        reached = fraction(ceiling.floor.mean)
+        remedy = (
+            f" These reach {reached}; {limit:g} points more are impossible: take a harder task."
+        )
     if worse(group.ceiling):
         remedy = " It does not train bp: look at the learning rate first."
     gain = f"bp itself gains only {with_interval(group.ceiling)} points over {floor}"

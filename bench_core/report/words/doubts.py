@@ -140,7 +140,7 @@ def alike(group: Group) -> list[str]:
         if len(names) > 1:
             seeds[names].append(seed)
             lengths[names] = all(option(row.method, "normalize") == "sample" for row in same)
-    why = "; `normalize: sample` removes the length of a credit"
+    why = "; one cause may be `normalize: sample`, which removes the length of a credit"
     return [
         f"{listed(names)} trained the same network for seed {listed(map(str, own))}: accuracy and "
         f"norms of states and gradients are equal in seven digits{why * lengths[names]}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
 from bench_core.analysis.verdicts.leaderboard import Row, is_finished
 from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE
 from bench_core.report.text.layout import joined, listed
-from bench_core.report.text.numbers import finite, with_interval
+from bench_core.report.text.numbers import apart, finite, signed, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
 from bench_core.report.words.rows import BP_FLOOR, median_of, random_blocks, read_floor
 from bench_core.suite.protocol import LETTERS
@@ -67,7 +68,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         over, floor = row.read, read_floor(row)
         limit = next(c.limit(settings.thresholds) for c in criteria([row]) if c.margin)
         need = f"{limit:g} or more are needed, and an interval above 0"
-        points = f"{with_interval(over)} points over {floor}"
+        points = f"{_unlike(over, limit)} points over {floor}"
         if over is not None and over.mean < 0:
             points = f"{with_interval(over).removeprefix('-')} points below {floor}"
         replaced = ", which is read because the interval of its own floor reaches chance"
@@ -89,6 +90,14 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         remedy = " (`bench audit FOLDER --diagnostic NAME` measures it on finished runs)"
         lines.append(f"{joined(lacking)} not measured{remedy * own}")
     return lines
+
+
+def _unlike(over: Estimate | None, limit: float | None) -> str:
+    """Write a margin with so many digits that its mean is not written as the limit."""
+    if over is None or limit is None:
+        return with_interval(over)
+    interval = "" if over.half_width is None else f" ± {over.half_width:.1f}"
+    return apart(over.mean, limit, signed, 1) + interval
 
 
 def lost(row: Row) -> list[str]:
