@@ -57,11 +57,7 @@ def lapsed(record: RunRecord) -> list[str]:
     measured = [key for key in record.numerics if key.startswith("diagnostic ")]
     current |= {key: _numerics("diagnostic", key.partition(" ")[2]) for key in measured}
     pairs = [(key, record.numerics.get(key), value) for key, value in current.items()]
-    return [
-        f"numerics of the {key}: {was}, now {value or 'gone'}"
-        for key, was, value in pairs
-        if was != value
-    ]
+    return [f"{key} {was}, now {value or 'gone'}" for key, was, value in pairs if was != value]
 
 
 def is_there(record: RunRecord, reference: Reference) -> bool:
@@ -86,7 +82,7 @@ def fault(run: Stored, commit: str, reference: Reference) -> str:
     if not (commit or record.environment.get("commit")):
         return "it names no commit; give it with --commit"
     if parts := lapsed(record):
-        return f"today's code gives other numbers ({', '.join(parts)})"
+        return f"today's code gives other numbers (numerics: {', '.join(parts)})"
     folders = (run.folder.parent, reference.folder / run.suite)
     own, known = (suite_folder.saved_mapping(folder, "diagnostics") for folder in folders)
     both = sorted(own.keys() & known.keys())
@@ -118,7 +114,7 @@ def marked(reference: Reference) -> Reference:
     entries = dict(reference.entries)
     for run, parts in unmarked(reference):
         raw = {key: value for key, value in store.raw(run.folder).items() if key != "checksum"}
-        raw["environment"] = {**raw["environment"], "lapsed": ", ".join(parts)}
+        raw["environment"] = {**raw["environment"], "lapsed": f"numerics: {', '.join(parts)}"}
         text = compact.sealed_text(raw)
         files.replace_file(run.folder / store.RUN, text, parts=2)
         name = run.record.identity
@@ -138,7 +134,9 @@ def faults_of(reference: Reference) -> list[str]:
         if name not in reference.entries or reference.place(name) != folder:
             lines.append(f"{folder}: {CELLS} does not name it; add its results again, or remove it")
     remedy = "it has lapsed; train it again, or mark it with --lapse"
-    lines += [f"{run.folder}: {', '.join(own)}: {remedy}" for run, own in unmarked(reference)]
+    lines += [
+        f"{run.folder}: {', '.join(own)} (numerics): {remedy}" for run, own in unmarked(reference)
+    ]
     return lines
 
 

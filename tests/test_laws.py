@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from bench_plugins.methods.bridge import depth_features
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from bench_plugins.methods.ep import errors
 from nets import LOCAL, METHODS, Exact, LinearNet, gradients, ready, resmlp, rule, toy_data
 from torch.nn import functional as F
@@ -481,6 +482,47 @@ def test_a_rule_that_changes_a_frozen_block_fails(few, options):
         return
     with pytest.raises(BenchError, match=r"^blocks\.0\.\S+ is frozen and changed in epoch 1, so"):
         train(method, net, few, TRAINING_ONE, 0)
+
+
+class Prefit(DirectFeedbackAlignment):
+    """Changes the blocks before training."""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        with torch.no_grad():
+            for value in net.parameters():
+                value.mul_(2)
+
+
+@pytest.mark.parametrize(("options", "random"), [({}, 0), ({"freeze": "blocks"}, 3),
+                                                 ({"train_last": 1}, 2)])  # fmt: skip
+def test_frozen_blocks_are_the_random_ones_of_the_seed(few, options, random):
+    """A rule that trains blocks in its `setup` would be its own floor."""
+    drawn = copy.deepcopy(resmlp())
+    _, net = ready(Prefit(Prefit.Params.model_validate(options)), resmlp(), few)
+    pairs = list(zip(net.blocks, drawn.blocks, strict=True))
+    factor = [1] * random + [2] * (len(pairs) - random)
+    for times, (block, before) in zip(factor, pairs, strict=True):
+        for now, was in zip(block.parameters(), before.parameters(), strict=True):
+            assert torch.equal(now, times * was)
+    for now, was in zip(net.readout.parameters(), drawn.readout.parameters(), strict=True):
+        assert torch.equal(now, 2 * was)
+
+
+@pytest.mark.parametrize("change", ["wider", "added"])
+def test_a_rule_that_swaps_modules_of_the_network_is_refused(few, change):
+    class Swaps(DirectFeedbackAlignment):
+        def setup(self, net, task, tools):
+            super().setup(net, task, tools)
+            if change == "wider":
+                net.blocks[1].w1 = torch.nn.Linear(16, 999)
+            else:
+                net.blocks[1].more = torch.nn.Linear(2, 3)
+
+    where = r"blocks\.1\.w1\.bias .* from shape \[\d+\] to \[999\]"
+    where = where if change == "wider" else r"blocks\.1\.more\.bias .* from shape None to \[3\]"
+    with pytest.raises(BenchError, match=rf"^setup\(\) changes {where}, and another network"):
+        ready(Swaps(Swaps.Params()), resmlp(), few)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -505,7 +505,7 @@ def outside(path: Path) -> None:
         (lambda path: reseal({**store.raw(path.parent), "schema": 99}, path), "schema 99", 1),
         (lambda path: (path.parents[2] / "cells.json").write_text("{"), "is not used", 4),
         (lambda path: (path.parents[2] / "cells.json").write_text('{"schema": 9}'), "newer", 4),
-        (older, "the code gives other numbers since its run (numerics of the method: 7, now 1)", 1),
+        (older, "the code gives other numbers since its run (numerics: method 7, now 1)", 1),
     ],
 )  # fmt: skip
 def test_what_is_not_valid_is_named_and_not_used(
@@ -754,7 +754,7 @@ def test_only_whole_trainings_of_todays_numbers_come_in(
     assert fault() == ""
     assert "diverged" in fault(status="diverged")
     assert "0 of 1 epochs" in fault(epochs=0)
-    assert "numerics of the training: 2, now 1" in fault(numerics={**record.numerics, "training": 2})
+    assert "numerics: training 2, now 1" in fault(numerics={**record.numerics, "training": 2})
     assert "not committed" in fault(environment={"dirty": True})
     assert "--commit" in fault("")
     assert "not that of its suite" in fault(suite="../evil")
@@ -885,7 +885,7 @@ def test_a_row_of_other_numbers_fails_the_check_until_it_says_so(
     (shown,), troubles = gather([home])
     assert troubles == []
     text = leaderboards([shown], "csv")
-    assert "lapsed (numerics of the method: 7, now 1)" in text
+    assert "lapsed (numerics: method 7, now 1)" in text
     heading = "all 4 runs from reference 1, 1 of them lapsed"
     assert heading in text
 

@@ -68,12 +68,12 @@ class Shipped:
         if missing:
             return f"its run lacks {', '.join(name.rpartition('/')[2] for name in missing)}"
         changed = [
-            f"numerics of the {name}: {record.numerics[name]}, now {now}"
+            f"{name} {record.numerics[name]}, now {now}"
             for name, now in numerics.items()
             if record.numerics[name] != now
         ]
         if changed:
-            return f"the code gives other numbers since its run ({', '.join(changed)})"
+            return f"the code gives other numbers since its run (numerics: {', '.join(changed)})"
         try:
             suite = self.reference.described(self.reference.folder / record.suite)
         except Unreadable as error:

@@ -102,7 +102,25 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
             yield x, random_classes(data, y, draws) if method.params.random_targets else y
 
     feedback = stream(seed, "feedback")
+    drawn = {name: value.clone() for name, value in net.state_dict().items()}
     method.setup(net, task, Tools(updaters[0], auxiliary, feedback, draws, batches, updaters))
+    _must_be_its_network(net, drawn)
+    with torch.no_grad():  # a floor has the random blocks of its seed, also if `setup` changed them
+        for name, value in _frozen(method, net).items():
+            value.copy_(drawn[name])
+
+
+def _must_be_its_network(net: Net, drawn: Mapping[str, Tensor]) -> None:
+    """Raise BenchError if a rule has put other modules into the network."""
+    state = net.state_dict()
+    for name in sorted({*state, *drawn}):
+        sizes = [list(each[name].shape) if name in each else None for each in (drawn, state)]
+        if sizes[0] != sizes[1]:
+            raise BenchError(
+                f"setup() changes {name} of the network from shape {sizes[0]} to {sizes[1]}, and "
+                "another network cannot be compared with those of other rules; make it an "
+                "architecture, or keep modules of the rule in the rule (docs/hooks.md)"
+            )
 
 
 def random_classes(data: Data, y: Tensor, draws: torch.Generator) -> Tensor:
