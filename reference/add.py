@@ -20,6 +20,7 @@ from typing import Any
 import click
 from bench_reference import readme
 
+from bench_core.analysis.gather import gather
 from bench_core.errors import BenchError, UsageError
 from bench_core.execution.plan import make_plan
 from bench_core.execution.runner import default_data_dir, described
@@ -257,7 +258,7 @@ def main(
     stored = scan(results, states=not without_states)
     say(stored.troubles)
     contents = [suite_of(folder) for folder in sorted({run.folder.parent for run in stored.runs})]
-    reference, counts = take(stored.runs, distances(results), reference, commit)
+    reference, counts = take(stored.runs, distances(gather(results)[0]), reference, commit)
     for content in contents:
         list_cells(content, reference)
     write_cells(reference)  # a plan reads the runs with the checksums of suite.json

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import folders
 import pytest
 from folders import leaderboard
 from records import PASSPORT, SICK, audit, frozen, measured, run, seeds
@@ -863,6 +864,42 @@ def test_a_finished_time_decides_only_within_a_folder() -> None:
         assert (row.accuracy.mean, group.set_aside) == (mean, 1)
         (named,) = group.contradicted
         assert {each.accuracy for each in named} == {0.4, 0.9}
+
+
+def test_runs_on_a_data_set_whose_code_has_changed_since_are_not_compared(tmp_path: Path) -> None:
+    """dfa ran again with bp and the floors on new data: fa, which did not, is left out by name."""
+    old = {"x-data": {"files": {"x_data.rings": "old", "x_data.rule": "1"}}}
+    new = {"x-data": {"files": {"x_data.rings": "new", "x_data.rule": "1"}}}
+    ours = {"bench-core": {"files": {"bench_plugins.archs.resmlp": "anything"}}}
+
+    def of(name: str, values: list[float], data: dict[str, Any], day: int) -> list[RunRecord]:
+        files = dict(data["x-data"]["files"])
+        if name != "lab/fa":  # which alone has the plugin's rule
+            del files["x_data.rule"]
+        code = {**ours, "x-data": {"files": files}}
+        fields: dict[str, Any] = {"code": code, "finished": f"2026-11-{day:02}T00:00:00+00:00"}
+        return [*seeds(name, values, **fields), *frozen(name, [0.3, 0.31, 0.32], **fields)]
+
+    records = [
+        *of("bench-core/bp", [0.6, 0.61, 0.62], new, 3),
+        *of("bench-core/dfa", [0.5, 0.51, 0.52], new, 2),
+        *of("lab/fa", [0.4, 0.41, 0.42], old, 1),
+    ]
+    folders.write(tmp_path, records)
+    (results,), troubles = gather([tmp_path])
+    assert {record.cell.method.short for record in results.records} == {"bp", "dfa"}
+    assert results.superseded == 6
+    (told,) = (line for line in troubles if "not counted" in line)
+    assert "6 runs are not counted: the code of the data set or the network has changed" in told
+    assert "(x_data.rings); `bench run` without --method trains all of them again" in told
+    same = [*records[:12], *of("lab/fa", [0.4, 0.41, 0.42], new, 1)]
+    folders.write(tmp_path / "same", same)
+    assert len(gather([tmp_path / "same"])[0][0].records) == 18
+    # a run that is not done shows no newest code, and a rule's own module is its own affair
+    broken = run("bench-core/bp", 7, status="failed", code=old, finished="2027")
+    edited = {"x-data": {"files": {**new["x-data"]["files"], "x_data.rule": "2"}}}
+    folders.write(tmp_path / "own", [*same, broken, *of("lab/fa", [0.4], edited, 9)[:1]])
+    assert len(gather([tmp_path / "own"])[0][0].records) == 19
 
 
 def test_a_row_that_lapsed_counts_before_its_copy_without_the_mark() -> None:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import folders
 import pytest
 import yaml
 from conftest import Finished, Here
@@ -21,7 +22,7 @@ from bench_core.errors import UsageError
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, reference, store, suite_folder
 from bench_core.results.hashing import file_text
-from bench_core.results.record import Measurement
+from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import Stored, scan
 from bench_core.sharing.submission import (
     LIST,
@@ -427,3 +428,31 @@ def test_a_run_that_calls_itself_a_row_of_the_reference_is_none(here: Here, good
     done = here("leaderboard", good)
     assert "has no such row" in done.stderr
     assert "from reference" not in done.stdout
+
+
+def test_a_submission_needs_one_version_and_leaves_out_what_newer_code_has_made_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule whose code a release left as it was keeps its run of the version before."""
+
+    def made(name: str, day: int, number: str, **files: str) -> RunRecord:
+        code = {"x-lab": {"version": number, "files": files}}
+        return recorded(name, code=code, finished=f"2026-11-{day:02}T00:00:00+00:00")
+
+    kept = made("x-lab/mine", 1, "1.0", data="a", mine="a")
+    folder = folders.write(
+        tmp_path / "r", [kept, made("x-lab/more", 2, "2.0", data="a", more="a")], None, "made"
+    )
+    monkeypatch.setattr("bench_core.sharing.submission.faults", lambda run: [])
+    done = submit(folder, tmp_path / "one")
+    assert (len(done.runs), done.requirements) == (2, ["x-lab==2.0"])
+    assert done.troubles == []
+    assert list(against_their_lists([tmp_path / "one"], scan([tmp_path / "one"]).runs)) == []
+    old = made("x-lab/old", 1, "1.0", data="before", old="a")
+    mixed = made("x-lab/mine", 3, "2.0", data="a", mine="b")
+    folders.write(tmp_path / "r", [old, mixed], None, "made")
+    done = submit(folder, tmp_path / "two")
+    assert len(done.runs) == 3
+    left, changed = done.troubles
+    assert left.endswith("left out: its cell, data set or network has newer code")
+    assert changed == "1 run has older code than others (mine); `bench run` trains them again"

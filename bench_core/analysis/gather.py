@@ -17,7 +17,9 @@ from typing import Any
 
 from bench_core.analysis.suite_file import SuiteFile, claims, described
 from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.older import overtaken
 from bench_core.analysis.verdicts.standing import Standing
+from bench_core.printable import few
 from bench_core.results import ledger, marks, reference, remeasured, store
 from bench_core.results.agreement import POINTS, disagreement, told_apart
 from bench_core.results.ledger import Ledger, Tuned
@@ -129,6 +131,10 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         about, late = described(folder, troubles, shipped), late_of[folder]
         records, tuned = _searched(by_folder[folder], _ledger(folder, troubles))
         counted, superseded = current(records, about.cells)
+        if changed := overtaken(counted):
+            troubles.append(f"{folder}: {_not_comparable(changed)}")
+            superseded += tuple(run for run in counted if run.identity in changed)
+            counted = tuple(run for run in counted if run.identity not in changed)
         settings = Settings(
             about.thresholds,
             about.depth_utility,
@@ -162,6 +168,13 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
             )
         )
     return results, troubles
+
+
+def _not_comparable(changed: Mapping[str, list[str]]) -> str:
+    names = few(sorted({name for own in changed.values() for name in own}))
+    count = "1 run is" if len(changed) == 1 else f"{len(changed)} runs are"
+    why = f"the code of the data set or the network has changed since ({names})"
+    return f"{count} not counted: {why}; `bench run` without --method trains all of them again"
 
 
 def _replicates(folders: Iterable[Path], troubles: list[str]) -> list[Stored]:

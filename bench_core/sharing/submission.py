@@ -16,7 +16,7 @@ import getpass
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.analysis.distance import NAME, attach
-from bench_core.analysis.gather import gather
+from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.suite_file import Described
+from bench_core.analysis.verdicts.older import by_recipe, older
 from bench_core.errors import UsageError, by_reason
 from bench_core.printable import few
 from bench_core.registry.distributions import FILE, OURS
@@ -67,9 +68,9 @@ class Submission:
     troubles: list[str] = field(default_factory=list)
 
 
-def distances(roots: Sequence[Path]) -> dict[str, Measurement]:
+def distances(suites: Iterable[SuiteResults]) -> dict[str, Measurement]:
     """Return each run's distance to the states of bp by identity: compact runs have no states."""
-    records = [record for suite in gather(roots)[0] for record in attach(suite).records]
+    records = [record for suite in suites for record in attach(suite).records]
     measured = {record.identity: record.measurements.get(NAME) for record in records}
     return {name: item for name, item in measured.items() if item is not None}
 
@@ -165,9 +166,14 @@ def submit(results: Path, output: Path) -> Submission:
         clean = f"`bench clean {results} {options} --yes` removes the runs of the file"
         raise UsageError(f"{what}; {remedy}, {clean}")
     ledgers = {folder: _ledger(folder) for folder in {run.folder.parent for run in own}}
-    states, left = distances([results]), []
+    suites = gather([results])[0]
+    states, left = distances(suites), []
+    stale = {record.identity for suite in suites for record in suite.settings.older}
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
     for run in own:
+        if run.record.identity in stale:
+            left.append((run.folder, "left out: its cell, data set or network has newer code"))
+            continue
         if lines := faults(run) or places(run.record.cell.model_dump(mode="json")):
             left.append((run.folder, f"left out: {'; '.join(lines)}"))
             continue
@@ -186,7 +192,7 @@ def submit(results: Path, output: Path) -> Submission:
     for folder, records in by_folder.items():
         _write_suite(folder, output, {record.identity for record in submission.runs})
         _write_ledger(ledgers[folder], output / folder.resolve().name, records)
-    submission.troubles += unlike(submission.runs)
+    submission.troubles += [*unlike(submission.runs), *_mixed(suites)]
     submission.requirements = _requirements(submission.runs, list(by_folder))
     needs = "".join(f"{line}\n" for line in submission.requirements)
     files.replace_file(output / NEEDS, needs)
@@ -293,20 +299,32 @@ def _write_ledger(known: Ledger, folder: Path, records: Sequence[RunRecord]) -> 
         ledger.write(folder, known.suite, searches)
 
 
+def _mixed(suites: Iterable[SuiteResults]) -> list[str]:
+    """Name what a compact run no longer shows: the modules that are older than in other runs."""
+    groups = (group for suite in suites for group in by_recipe(suite.records))
+    changed = [names for group in groups for names in older(group).values()]
+    names = few(sorted({name for own in changed for name in own}))
+    remedy = "`bench run` trains them again"
+    count = "1 run has" if len(changed) == 1 else f"{len(changed)} runs have"
+    return [f"{count} older code than others ({names}); {remedy}"] * bool(changed)
+
+
 def _requirements(records: Sequence[RunRecord], folders: Sequence[Path]) -> list[str]:
     """Return a line for each distribution but bench-core that trained or measured the runs.
 
-    A run does not say which version measured it: the installed one is named.
+    Of several versions it is that of the last run: a run is kept while its own code is the same. A
+    run does not say which version measured it: the installed one is named.
     """
-    pairs = {(name, part.get("version")) for run in records for name, part in run.code.items()}
+    last = sorted(records, key=lambda run: (run.finished, run.identity))
+    versions = {name: part.get("version") for run in last for name, part in run.code.items()}
     measured = {name for run in records for name in run.measurements}
     for folder in folders:
         for full_name in suite_folder.saved_mapping(folder, "diagnostics"):
             distribution, _, name = full_name.rpartition("/")
-            if distribution and name in measured:
+            if distribution and name in measured and distribution not in versions:
                 with suppress(PackageNotFoundError):
-                    pairs.add((distribution, version(distribution)))
-    return sorted(f"{name}=={number}" for name, number in pairs if name != OURS)
+                    versions[distribution] = version(distribution)
+    return sorted(f"{name}=={number}" for name, number in versions.items() if name != OURS)
 
 
 def _about(submission: Submission) -> dict[str, Any]:

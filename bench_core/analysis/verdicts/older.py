@@ -2,7 +2,8 @@
 
 The newest code of a module is that of the last finished run of the recipe that has the module. A
 run is older if one of its modules has other code. Superseded runs, whose own cell was run by other
-code since, do not count at all (`bench_core.analysis.gather.current`).
+code since, do not count at all (`bench_core.analysis.gather.current`). Nor do runs on a data set or
+a network whose code has changed since (`overtaken`): they cannot be compared with newer ones.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.results.record import RunRecord
+from bench_core.suite.names import OURS
 
 
 def modules(record: RunRecord) -> dict[str, str]:
@@ -30,6 +32,34 @@ def older(records: Iterable[RunRecord]) -> dict[str, list[str]]:
     newest = {name: digest for run in runs for name, digest in modules(run).items()}
     changed = {run.identity: _changed(modules(run), newest) for run in runs}
     return {identity: names for identity, names in changed.items() if names}
+
+
+def overtaken(records: Iterable[RunRecord]) -> dict[str, list[str]]:
+    """Return identity → modules that all rules of its recipe have and that have changed since.
+
+    That is the code of the data set or the network, and what it imports. Of bench-core `numerics`
+    count instead. The newest code is that of the last done run.
+    """
+    changed: dict[str, list[str]] = {}
+    for group in by_recipe(records):
+        own = {run.identity: _plugins(run) for run in group if modules(run)}
+        runs = [run for run in group if run.identity in own]
+        done = [run for run in runs if run.status == "done"]
+        rules: dict[str, set[str]] = {}
+        for run in runs:
+            name = run.cell.method.name
+            rules[name] = rules.get(name, own[run.identity].keys()) & own[run.identity].keys()
+        if len(rules) > 1 and done:
+            common = set.intersection(*map(set, rules.values()))
+            newest = own[max(done, key=lambda run: (run.finished, run.identity)).identity]
+            for run in runs:
+                if names := _changed({k: own[run.identity][k] for k in common}, newest):
+                    changed[run.identity] = names
+    return changed
+
+
+def _plugins(record: RunRecord) -> dict[str, str]:
+    return modules(record.model_copy(update={"code": {**record.code, OURS: {}}}))
 
 
 def by_recipe(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
