@@ -23,6 +23,7 @@ from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.cli import bench as command
 from bench_core.errors import SuiteError
+from bench_core.report import all_claims
 from bench_core.report.claimed import claim_text, claims_text, expected_text, measured_text
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.claim import Expectation, parse_figure
@@ -260,6 +261,55 @@ def test_figures_of_epochs() -> None:
     assert of("ever_fires.a", at_least=1).status == of("ever_fires.c", at_most=0).status == "holds"
     assert "it has no epoch 9" in not_run(of("scale_growth", epoch=9))
     assert "was not measured after every epoch" in not_run(of("ever_fires.x"))
+
+
+def test_an_interval_that_crosses_an_end_of_the_range_settles_nothing() -> None:
+    """The interval of the three seeds is .302 ± .005."""
+    records = seeds("bench-core/dfa", [0.300, 0.302, 0.304])
+    for bounds, status, settled in (
+        ({"value": 0.302, "tolerance": 0.006}, "holds", True),
+        ({"value": 0.302, "tolerance": 0.004}, "holds", False),
+        ({"at_least": 0.29}, "holds", True),
+        ({"at_least": 0.30}, "holds", False),
+        ({"at_least": 0.305}, "fails", False),
+        ({"at_most": 0.29}, "fails", True),
+        ({"value": 0.32, "factor": 1.05}, "fails", False),
+        ({"value": 0.32, "factor": 1.01}, "fails", True),
+    ):
+        judged = outcome(records, claim(**bounds))
+        assert (judged.status, judged.settled) == (status, settled), bounds
+    assert outcome(records[:1], claim(at_least=0.29)).settled is None
+    counted = all_claims.settled(
+        [outcome(records, claim(at_least=end)) for end in (0.29, 0.3, 0.305)]
+    )
+    assert "3 of the 3 claims that were judged have an interval" in counted
+    assert "1 have it wholly within the range, and 1 have an end" in counted
+
+
+@pytest.mark.parametrize(
+    ("mean", "bounds", "text"),
+    [
+        (0.2268, {"value": 0.289, "tolerance": 0.062}, ".2268"),  # .227 would hold
+        (0.3666, {"at_least": 0.367}, ".3666"),
+        (0.3674, {"at_least": 0.367}, ".367"),
+        (0.33004, {"value": 0.320, "tolerance": 0.010}, ".33004"),
+        (0.31, {"value": 0.320, "tolerance": 0.010}, ".310"),
+    ],
+)
+def test_a_measured_value_is_written_so_that_its_outcome_can_be_read_from_it(
+    mean: float, bounds: dict[str, float], text: str
+) -> None:
+    found = outcome(seeds("bench-core/dfa", [mean]), claim(**bounds))
+    assert measured_text(found.claim, found.measured) == text
+
+
+def test_a_floor_has_no_verdict_to_claim() -> None:
+    frozen_rule = {"name": "dfa", "freeze": "blocks"}
+    found = outcome(
+        frozen("bench-core/dfa", [0.3, 0.31]), claim("walked_back", frozen_rule, value=0)
+    )
+    assert found.status == "not run"
+    assert "a floor has no verdict" in " ".join(found.notes)
 
 
 def test_an_interval_ends_where_the_figure_does() -> None:

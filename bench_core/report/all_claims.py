@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from bench_core.analysis.claims.board import FINDINGS, Board, Finding, SuiteClaims, board
 from bench_core.analysis.claims.hold import ClaimResult
-from bench_core.analysis.verdicts.kinds import FAILS, ClaimStatus
+from bench_core.analysis.verdicts.kinds import FAILS, HOLDS, NOT_RUN, ClaimStatus
 from bench_core.report.claimed import claim_text, claims_text, expected_text, measured_text
 from bench_core.report.text.escape import markdown
 from bench_core.report.text.layout import paragraph, tabulated
@@ -47,6 +47,12 @@ TOLERANCES = (
     "that hold have a 95 % interval that excludes the published value: they agree within the "
     "tolerance, and differ by more than the scatter of our seeds."
 )
+SETTLED = (
+    "{known} of the {judged} claims that were judged have an interval. Of those that hold, "
+    "{inside} have it wholly within the range, and {crossing} have an end of it outside: more "
+    "seeds may change these. Of those that fail, {beside} have it wholly outside the range, and {touching} "
+    "reach into it. The others rest on one seed, or are shares, which have no interval."
+)
 COUNTS = ("suite", "what it is", "hold", "fail", "not run", "trainings needed", "time on one core")
 
 
@@ -63,9 +69,25 @@ def all_claims() -> tuple[str, list[str]]:
     judged = [(item.suite.name, priced(item)) for item in suites]
     apart = sum(result.told_apart for item in suites for result in item.outcomes)
     wide = paragraph([TOLERANCES.format(apart=plural(apart, "claim"))], 100, indent="")
+    outcomes = [result for item in suites for result in item.outcomes]
+    wide += f"\n\n{paragraph([settled(outcomes)], 100, indent='')}"
     costs = f"## What was not run, and what it costs\n\n{paragraph([COSTS], 100, indent='')}"
     blocks = [_head(known), costs, table, wide, _failing(suites), claims_text(judged, "markdown")]
     return "\n\n".join(blocks), known.troubles or list(_stale(known, suites))
+
+
+def settled(outcomes: Iterable[ClaimResult]) -> str:
+    """Say how many outcomes the intervals of the measured means settle."""
+    found = Counter((item.status, item.settled) for item in outcomes if item.status != NOT_RUN)
+    known = sum(count for (_, how), count in found.items() if how is not None)
+    return SETTLED.format(
+        known=known,
+        judged=found.total(),
+        inside=found[HOLDS, True],
+        crossing=found[HOLDS, False],
+        beside=found[FAILS, True],
+        touching=found[FAILS, False],
+    )
 
 
 def _stale(known: Board, suites: Sequence[SuiteClaims]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Literal
 
-from bench_core.analysis.claims.hold import ClaimResult, Interval, method_text
+from bench_core.analysis.claims.hold import ClaimResult, Interval, holds, method_text
 from bench_core.analysis.verdicts.kinds import FAILS, HOLDS, NOT_RUN
 from bench_core.report.tables.data import document
 from bench_core.report.text import escape
@@ -90,12 +90,26 @@ def measured_text(claim: Expectation, interval: Interval | None) -> str:
     """Write the measured mean with its interval: `.301 [.290, .312]`."""
     if interval is None:
         return NONE
-    text = number(claim, interval.value)
+    text = _faithful(claim, interval.value)
     if interval.low is None or interval.high is None:
         return text
     least, most = _possible(claim)
     low, high = max(interval.low, least), min(interval.high, most)
     return f"{text} [{number(claim, low)}, {number(claim, high)}]"
+
+
+def _faithful(claim: Expectation, value: float) -> str:
+    """Write a mean with so many digits that the claim holds of the text as it does of the value."""
+    text = number(claim, value)
+    for digits in range(3, 16):
+        try:
+            if holds(claim, float(text.replace(",", ""))) == holds(claim, value):
+                break
+        except ValueError:  # never, not finite
+            break
+        text = f"{value:.{digits}f}" if claim.figure == "accuracy" else f"{value:.{digits}g}"
+        text = text.replace("0.", ".", 1) if claim.figure == "accuracy" else text
+    return text
 
 
 def _possible(claim: Expectation) -> tuple[float, float]:

@@ -91,6 +91,17 @@ class ClaimResult:
             return False
         return not measured.low <= value <= measured.high
 
+    @property
+    def settled(self) -> bool | None:
+        """Whether the interval lies in the claimed range, or beside it; None without interval."""
+        if self.measured is None or self.measured.low is None or self.measured.high is None:
+            return None
+        low, high = (holds(self.claim, end) for end in (self.measured.low, self.measured.high))
+        if self.status == HOLDS:
+            return low and high
+        least, most = claimed_range(self.claim)
+        return self.measured.high < least or self.measured.low > most
+
 
 def judge_claims(
     claims: Sequence[Expectation],
@@ -128,19 +139,27 @@ def judge_claims(
     return results
 
 
+def claimed_range(claim: Expectation) -> tuple[float, float]:
+    """Return the ends of the range in which a claim holds."""
+    if claim.value is None:
+        low = -math.inf if claim.at_least is None else claim.at_least
+        return low, math.inf if claim.at_most is None else claim.at_most
+    if claim.factor is not None:
+        low, high = sorted((claim.value / claim.factor, claim.value * claim.factor))
+        return low, high
+    assert claim.tolerance is not None
+    return claim.value - claim.tolerance, claim.value + claim.tolerance
+
+
 def holds(claim: Expectation, value: float) -> bool:
     """Decide whether a mean lies in the claimed range, ends included; NaN lies in none."""
     # .306 + .008 is not .314 in binary
     slack = 1e-12 * max(1.0, abs(value)) if math.isfinite(value) else 0.0
-    if claim.value is None:
-        low = -math.inf if claim.at_least is None else claim.at_least
-        high = math.inf if claim.at_most is None else claim.at_most
-        return low - slack <= value <= high + slack
-    if claim.factor is not None:
+    if claim.factor is not None and claim.value is not None:
         ratio = value / claim.value
         return (1 - 1e-12) / claim.factor <= ratio <= claim.factor * (1 + 1e-12)
-    assert claim.tolerance is not None
-    return abs(value - claim.value) <= claim.tolerance + slack
+    low, high = claimed_range(claim)
+    return low - slack <= value <= high + slack
 
 
 # ---------------------------------------------------------------------------------- which runs

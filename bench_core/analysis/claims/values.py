@@ -19,6 +19,7 @@ from bench_core.analysis.verdicts.judge import (
     threshold_of,
     unsettled,
 )
+from bench_core.analysis.verdicts.kinds import FLOOR
 from bench_core.analysis.verdicts.leaderboard import Run
 from bench_core.results.epochs import ReadCurve
 from bench_core.results.migrate import described
@@ -35,6 +36,8 @@ def read(
 ) -> tuple[float, str | None]:
     """Read the figure of one run, and the reason if it is not diagnostic. Raises `NotRun`."""
     record, judgement = run.record, run.judgement
+    if figure.kind == "verdict" and run.judgement.kind == FLOOR:
+        raise NotRun("a floor has no verdict")
     if figure.kind == "verdict":
         return float(bool(judgement.fired)), None
     if is_margin(figure):

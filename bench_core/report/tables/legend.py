@@ -182,8 +182,8 @@ def _ranks(rows: Sequence[Row]) -> str:
     rules = {row.rank is None for row in rows if row.role != "floor" and row.finished}
     among = "; the others are ranked among themselves" if len(rules) > 1 else ""
     return (
-        "#: the ranks that are possible, all at once with 95 %; –: no rank, for too few finished "
-        f"seeds or want of another rule{among}."
+        "#: the ranks that are possible, all at once with 95 % if seeds scatter normally; –: no "
+        f"rank, for too few finished seeds or want of another rule{among}."
     )
 
 
