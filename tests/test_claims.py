@@ -279,9 +279,8 @@ def test_an_interval_that_crosses_an_end_of_the_range_settles_nothing() -> None:
         judged = outcome(records, claim(**bounds))
         assert (judged.status, judged.settled) == (status, settled), bounds
     assert outcome(records[:1], claim(at_least=0.29)).settled is None
-    counted = all_claims.settled(
-        [outcome(records, claim(at_least=end)) for end in (0.29, 0.3, 0.305)]
-    )
+    found = [outcome(records, claim(at_least=end)) for end in (0.29, 0.3, 0.305)]
+    counted = all_claims.settled(found)
     assert "3 of the 3 claims that were judged have an interval" in counted
     assert "1 have it wholly within the range, and 1 have an end" in counted
 
@@ -305,9 +304,8 @@ def test_a_measured_value_is_written_so_that_its_outcome_can_be_read_from_it(
 
 def test_a_floor_has_no_verdict_to_claim() -> None:
     frozen_rule = {"name": "dfa", "freeze": "blocks"}
-    found = outcome(
-        frozen("bench-core/dfa", [0.3, 0.31]), claim("walked_back", frozen_rule, value=0)
-    )
+    floor = frozen("bench-core/dfa", [0.3, 0.31])
+    found = outcome(floor, claim("walked_back", frozen_rule, at_most=0))
     assert found.status == "not run"
     assert "a floor has no verdict" in " ".join(found.notes)
 

@@ -50,8 +50,8 @@ TOLERANCES = (
 SETTLED = (
     "{known} of the {judged} claims that were judged have an interval. Of those that hold, "
     "{inside} have it wholly within the range, and {crossing} have an end of it outside: more "
-    "seeds may change these. Of those that fail, {beside} have it wholly outside the range, and {touching} "
-    "reach into it. The others rest on one seed, or are shares, which have no interval."
+    "seeds may change these. Of those that fail, {beside} have it wholly outside the range, and "
+    "{touching} reach into it. The others rest on one seed, or are shares, which have no interval."
 )
 COUNTS = ("suite", "what it is", "hold", "fail", "not run", "trainings needed", "time on one core")
 
