@@ -30,11 +30,13 @@ from bench_core import cli
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.stats import holm, sign_flip_p, smallest_p
 from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.api import Component
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card, card
 from bench_core.report import comparison, export
 from bench_core.report.comparison import as_json, as_table
+from bench_core.report.tables import notes
 from bench_core.report.text.layout import limits, tabulated
 from bench_core.report.text.terminal import COLOURS, coloured, paint
 from bench_core.report.view import view
@@ -589,3 +591,25 @@ def test_every_character_that_the_program_writes_has_its_latex() -> None:
             if id(node) not in docs and path.name not in inputs
         ]
         assert not [text for text in texts if "U+" in latex(text)], path
+
+
+def test_seeds_that_both_sides_lost_and_different_machines_are_remarked(tmp_path: Path) -> None:
+    """The survivors are no fair sample, and the machines may differ more than the rules."""
+    gpu = {"device": "cuda", "device_name": "NVIDIA H200", "torch": "2.14.1"}
+    cpu = {"device": "cpu", "device_name": "AMD EPYC", "torch": "2.1.0"}
+    lost = [run(name, 456, status="diverged") for name in ("bench-core/dfa", "bench-core/fa")]
+    dfa = seeds("bench-core/dfa", [0.5, 0.51], environment=gpu)
+    fa = seeds("bench-core/fa", [0.51, 0.52], environment=cpu)
+    records = [*dfa, *fa, *lost]
+    results = SuiteResults("s", Settings(), tuple(records), 0, tmp_path)
+    (group,) = judge_all(records)
+    (found,) = comparison.methods([results], "dfa", "fa")
+    assert found.note == (
+        "only seeds that both sides finished; "
+        "trained on different machines: AMD EPYC, torch 2.1.0 and NVIDIA H200, torch 2.14.1"
+    )
+    (line,) = notes.references(group)
+    assert line == (
+        "trained on different machines: 2 on AMD EPYC, torch 2.1.0 (fa); "
+        "2 on NVIDIA H200, torch 2.14.1 (dfa)"
+    )

@@ -942,7 +942,7 @@ def test_the_legend_names_the_samples_that_the_figures_are_of() -> None:
     held = record.model_copy(update={"cell": record.cell.model_copy(update={"data": data})})
     text = leaderboard([held], width=None)
     assert "accuracy: on held-out training samples, mean" in text
-    assert "Diagnostics measure on held-out training samples, which" in text
+    assert "Diagnostics measure on held-out training samples, with which no step" in text
     assert "test images" not in text
     assert "accuracy: on the test set, mean" in leaderboard([record], width=None)
 
@@ -978,7 +978,10 @@ def test_rules_that_trained_the_same_networks_are_named() -> None:
     text = leaderboard([*own, *mine, *frozen(DFA, [0.3, 0.3])], width=None)
     said = "dfa, lab/mine trained the same network for seed 1: accuracy and norms of states and "
     said += "gradients are equal in seven digits"
-    assert f"{said}; `normalize: sample` removes the length of a credit\n" in text
+    assert (
+        f"{said}; one cause may be `normalize: sample`, which removes the length of a credit\n"
+        in text
+    )
     raw = [run("lab/mine", 1, 0.51, params={"normalize": "none"}, measurements=shipped)]
     text = leaderboard([*own, *raw], width=None)
     assert f"{said}\n".replace("mine", "mine[normalize=none]") in text  # the cause is another one

@@ -23,9 +23,10 @@ from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.errors import UsageError, did_you_mean
 from bench_core.report.tables.data import document
 from bench_core.report.text.escape import visible
-from bench_core.report.text.layout import listed, paragraph, tabulated
+from bench_core.report.text.layout import joined, listed, paragraph, tabulated
 from bench_core.report.text.numbers import NONE, fraction, optional, with_interval
 from bench_core.report.view import view
+from bench_core.results.reference import place
 from bench_core.suite import protocol
 from bench_core.suite.cells import same_name
 from bench_core.suite.component import split_options
@@ -101,8 +102,10 @@ def _compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
     remarks = [note, "the same runs on both sides" if same else ""]
     if not seeds:
         remarks.append("no seed finished on both sides")
-    elif ours.keys() != theirs.keys():
+    elif ours.keys() != theirs.keys() or not (a.complete and b.complete):
         remarks.append("only seeds that both sides finished")
+    if len(places := {place(run.record) for row in (a, b) for run in row.finished}) > 1:
+        remarks.append(f"trained on different machines: {joined(sorted(places))}")
 
     def side(row: Row, finished: Mapping[int, float]) -> Side:
         mean = fmean(finished[seed] for seed in seeds) if seeds else None

@@ -232,6 +232,11 @@ def machine(run: RunRecord) -> str:
     return f"{about.get('device_name') or about.get('device', '?')}{lapsed}"
 
 
+def place(run: RunRecord) -> str:
+    """Name the hardware and the PyTorch of a run."""
+    return f"{machine(run)}, torch {run.environment.get('torch', '?')}"
+
+
 def folder() -> Path | None:
     """Return the folder of the reference; None if there is none."""
     stated = os.environ.get(VARIABLE)

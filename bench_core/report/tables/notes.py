@@ -34,7 +34,7 @@ from bench_core.report.words.rows import BP_FLOOR, gamma, random_blocks, value_o
 from bench_core.report.words.summary import WORDS
 from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
-from bench_core.results.reference import edition, machine, machines
+from bench_core.results.reference import edition, machine, machines, place
 from bench_core.suite.names import OURS
 
 NOTHING = "No runs yet: nothing to show."
@@ -164,17 +164,25 @@ def _relied_on(group: Group) -> list[str]:
 def references(group: Group) -> list[str]:
     """Count the runs of the reference by machine, and name the rows that have them."""
     every = [(row, run.record) for row in group.rows for run in row.runs]
+    mine = [(row, run) for row, run in every if run.status == "done" and not run.shipped]
     own = [(row, run) for row, run in every if run.shipped]
     runs = [run for _, run in own]
     parts = []
-    for place, count in machines(runs).items():
-        rows = {id(row): row for row, run in own if machine(run) == place}
-        parts.append(f"{count} on {place} ({_labels([*rows.values()])})")
+    for where, count in machines(runs).items():
+        rows = {id(row): row for row, run in own if machine(run) == where}
+        parts.append(f"{count} on {where} ({_labels([*rows.values()])})")
     counted = part(len(runs), len(every), "run")
     lines = [f"{counted} from {edition(runs)}: {'; '.join(parts)}"] if runs else []
     if any(run.environment.get("lapsed") for run in runs):
         train = "bench run SUITE --no-reference trains them again"
         lines.append(f"lapsed: today's code gives other numbers than these runs have; {train}")
+    if len(places := Counter(place(run) for _, run in mine)) > 1:
+        labels = {
+            name: _labels([*{id(row): row for row, run in mine if place(run) == name}.values()])
+            for name in places
+        }
+        parts = [f"{count} on {name} ({labels[name]})" for name, count in sorted(places.items())]
+        lines.append(f"trained on different machines: {'; '.join(parts)}")
     return lines
 
 
