@@ -218,6 +218,18 @@ def test_what_a_rule_does_to_the_network_before_training_mutes_no_diagnostic() -
                 assert ("a" in silent) == (extra[-1] in alone), row.label
 
 
+def test_a_rule_that_begins_with_another_network_is_named() -> None:
+    def text(growth: float) -> str:
+        mine = [run("x/mine", k, 0.5, initial=measured(a=growth)) for k in (1, 2)]
+        bp = [run("bench-core/bp", k, 0.6, initial=measured(a=1.04)) for k in (1, 2)]
+        return leaderboard([*mine, *bp], width=None)
+
+    told = "mine changes the network before its training: untrained, its states grow 60.9 times "
+    told += "in one block, those of other rules 1.04 times (2 seeds); its random blocks are its own"
+    assert told in text(60.9)
+    assert "changes the network" not in text(1.0400001)
+
+
 def test_bp_shows_the_untrained_network_before_a_majority_of_rules() -> None:
     """Two rules that change the network alike do not outvote bp; without bp the middle counts."""
     sick, healthy = measured(a=99.0), measured()

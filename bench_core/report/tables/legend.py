@@ -267,6 +267,8 @@ def next_steps(
     if any(not run.record.shipped for row in single for run in row.runs):
         more = _with_seeds(_lacking(groups) or (42, 123, 456), tuned)
         return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
+    if all(group.ceiling is not None for group in groups):
+        return ["Next: change the epochs, the data or the task: this recipe cannot judge its rules"]
     run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
     seeds = f"add seeds: {run_it} {_with_seeds(_unused(groups), tuned)}"
     if foreign:

@@ -21,9 +21,10 @@ from bench_core.analysis.verdicts.judge import (
     option,
 )
 from bench_core.analysis.verdicts.leaderboard import Group, Row, Run, accuracies
+from bench_core.analysis.verdicts.untrained import untrained
 from bench_core.analysis.verdicts.verdict import ONE_SEED, ends, margin, points_of, worse
 from bench_core.report.text.layout import listed
-from bench_core.report.text.numbers import with_interval
+from bench_core.report.text.numbers import compact, plural, with_interval
 from bench_core.report.words.criteria import criteria_of
 from bench_core.report.words.rows import information
 from bench_core.report.words.summary import rules
@@ -34,6 +35,7 @@ from bench_core.suite.protocol import THRESHOLDS
 
 AGAINST = "d is judged against"
 MOST_SAID = 5  # lines about a row or a table: anybody can invent users
+ALIKE = 1e-3  # between machines; an untrained network has hardly any rounding
 EQUAL = 1e-9  # points that rounding alone makes
 
 
@@ -148,6 +150,29 @@ def alike(group: Group) -> list[str]:
     ]
 
 
+def redrawn(group: Group) -> list[str]:
+    """Name the rules whose untrained network is not that of the other rules of a seed.
+
+    Their floors have it too: a margin over them is none over the random blocks of other rules.
+    """
+    agreed = untrained(group.records).get("scale_growth", {})
+    changed: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for row in group.competing:
+        for run in row.runs:
+            own, seed = run.record.initial.get("scale_growth"), run.record.cell.seed
+            other = agreed[seed].measurement.value if seed in agreed else None
+            if own is None or own.value is None or other is None or agreed[seed].rule is not None:
+                continue
+            if not math.isclose(own.value, other, rel_tol=ALIKE):
+                changed[row.label].append((own.value, other))
+    return [
+        f"{label} changes the network before its training: untrained, its states grow "
+        f"{compact(pairs[0][0])} times in one block, those of other rules {compact(pairs[0][1])} "
+        f"times ({plural(len(pairs), 'seed')}); its random blocks are its own"
+        for label, pairs in changed.items()
+    ]
+
+
 def ranked_on(group: Group) -> list[str]:
     """Say on how many seeds the ranks rest if an accuracy rests on more."""
     fewest = group.ranking.n
@@ -230,7 +255,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
             question = "has its training seen the test set?"
             lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")
         lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
-    lines += alike(group) + ranked_on(group)
+    lines += redrawn(group) + alike(group) + ranked_on(group)
     lines += [f"{listed(labels)}: {text}" for text, labels in _shared(group.rows, tied).items()]
     judged = group.competing
     for text, labels in _shared(judged, lambda row: limits(row, settings)).items():
