@@ -111,9 +111,9 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
 
 
 def _must_be_its_network(net: Net, drawn: Mapping[str, Tensor]) -> None:
-    """Raise BenchError if a rule has put other modules into the network."""
-    state = net.state_dict()
-    for name in sorted({*state, *drawn}):
+    """Raise BenchError if a rule has put other modules into the network. Buffers may be added."""
+    state, parameters = net.state_dict(), dict(net.named_parameters())
+    for name in sorted({*drawn, *parameters}):
         sizes = [list(each[name].shape) if name in each else None for each in (drawn, state)]
         if sizes[0] != sizes[1]:
             raise BenchError(
