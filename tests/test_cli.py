@@ -65,6 +65,10 @@ MISTAKES = {
         ["leaderboard", "class_count"],
         "class_count: no results here, and the reference has no run of this suite, only of ",
     ),
+    "a suite where a run belongs": (
+        ["show", "audit5"],
+        "; `bench leaderboard audit5` shows the suite",
+    ),
     "no results of a suite to claim": (["claims", "tuning"], "; `bench run tuning` trains it"),
     "no results of a suite to verify": (
         ["verify", "class_count"],

@@ -18,6 +18,7 @@ from bench_core.printable import few
 from bench_core.results import store, suite_folder
 from bench_core.results.hashing import flat, plain_text
 from bench_core.results.record import RunRecord
+from bench_core.results.reference import installed
 from bench_core.results.scan import Stored, scan
 from bench_core.suite.cells import same_name
 
@@ -32,13 +33,16 @@ UNSHOWN = {"", "commit", "dirty", "threads", "deterministic", "device"}
 def run_folder(text: str) -> Path | None:
     """Return the run folder that a RUN of the command line names, None for letters of an identity.
 
-    Raises UsageError for an empty text and for the folder of a suite.
+    Raises UsageError for an empty text, and for a suite of the reference or the folder of one.
     """
     remedy = "give the folder of a run, or the first letters of its identity"
     if not text:
         raise UsageError(f"RUN is empty: {remedy}")
     folder = Path(text)
+    remedy += f"; `bench leaderboard {text}` shows the suite"
     if not os.path.isdir(folder):
+        if (shipped := installed()) and shipped.suite(text):
+            raise UsageError(f"{text}: is a suite; {remedy}")
         return None
     if not (folder / store.RUN).exists() and any(folder.glob(f"*/{store.RUN}")):
         raise UsageError(f"{text}: is the folder of a suite; {remedy}")

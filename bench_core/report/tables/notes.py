@@ -13,7 +13,6 @@ from enum import IntEnum
 
 from bench_core.analysis.verdicts.judge import NOT_IN_USE, Settings
 from bench_core.analysis.verdicts.leaderboard import Group, Row
-from bench_core.analysis.verdicts.older import older
 from bench_core.analysis.verdicts.ranks import resolved
 from bench_core.analysis.verdicts.verdict import (
     AT_CHANCE,
@@ -332,18 +331,6 @@ def _chosen(group: Group) -> list[str]:
     ]
 
 
-def _older(group: Group) -> list[str]:
-    """Name the rows with runs by older code than that of other runs of the recipe."""
-    changed = older(group.records)
-    rows = [row for row in group.rows if any(r.record.identity in changed for r in row.runs)]
-    names = sorted({name for own in changed.values() for name in own})
-    command = "bench tune" if any(row.tuned is not None for row in rows) else "bench run"
-    remedy = f"`{command}` trains those again that its suite still has, `bench clean --older` "
-    remedy += "removes them"
-    text = f"Older code than other runs here ({few(names)}): "
-    return [f"{text}{listed(row.label for row in rows)}; {remedy}"] if rows else []
-
-
 def of_group(group: Group, settings: Settings, explained: Iterable[Row] = ()) -> list[str]:
     """Write where the runs of one recipe are from, and the remarks on them."""
     return references(group) + of_runs(group, settings, explained)
@@ -370,7 +357,6 @@ def of_runs(group: Group, settings: Settings, explained: Iterable[Row] = ()) -> 
             "teacher is synthetic: labels of a random network can reverse the order of rules that "
             "natural images give. Compare the ranks with those on CIFAR-100"
         )
-    lines += _older(group)
     if group.set_aside:
         rule = (
             "one run of a seed counts: that of the reference, else a replicated one, else one that "

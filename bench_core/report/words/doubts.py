@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from bench_core.analysis.stats import Estimate
@@ -21,10 +21,12 @@ from bench_core.analysis.verdicts.judge import (
     option,
 )
 from bench_core.analysis.verdicts.leaderboard import Group, Row, Run, accuracies
+from bench_core.analysis.verdicts.older import older
 from bench_core.analysis.verdicts.untrained import untrained
 from bench_core.analysis.verdicts.verdict import ONE_SEED, ends, margin, points_of, worse
+from bench_core.printable import few
 from bench_core.report.text.layout import listed
-from bench_core.report.text.numbers import compact, plural, with_interval
+from bench_core.report.text.numbers import compact, part, plural, with_interval
 from bench_core.report.words.criteria import criteria_of
 from bench_core.report.words.rows import information
 from bench_core.report.words.summary import rules
@@ -173,6 +175,18 @@ def redrawn(group: Group) -> list[str]:
     ]
 
 
+def older_code(group: Group) -> list[str]:
+    """Name the rows with runs by older code than that of other runs of the recipe."""
+    changed = older(group.records)
+    rows = [row for row in group.rows if any(r.record.identity in changed for r in row.runs)]
+    names = sorted({name for own in changed.values() for name in own})
+    command = "bench tune" if any(row.tuned is not None for row in rows) else "bench run"
+    remedy = f"`{command}` trains those again that its suite still has, `bench clean --older` "
+    remedy += "removes them"
+    text = f"Older code than other runs here ({few(names)}): "
+    return [f"{text}{listed(row.label for row in rows)}; {remedy}"] if rows else []
+
+
 def ranked_on(group: Group) -> list[str]:
     """Say on how many seeds the ranks rest if an accuracy rests on more."""
     fewest = group.ranking.n
@@ -225,13 +239,20 @@ def late(row: Row) -> list[str]:
     return lines + [f"{text} ({count} of {len(row.runs)} runs)" for text, count in others.items()]
 
 
-def of_row(row: Row, rows: Sequence[Row], settings: Settings) -> list[str]:
-    """Return all doubts about a row."""
+def of_row(
+    row: Row, rows: Sequence[Row], settings: Settings, changed: Collection[str] = ()
+) -> list[str]:
+    """Return all doubts about a row.
+
+    changed  identities of the runs by older code than that of other runs of the recipe
+    """
+    old = sum(run.record.identity in changed for run in row.runs)
+    aged = f"{part(old, len(row.runs), 'run')} by older code than others here" * bool(old)
     points = above_ceiling(row, rows)
     above = f"{with_interval(points)} pp above its ceiling" if points else ""
     statements = [text for run in row.runs for text in run.standing.said]
     others = [f"{count} {text}, as they say" for text, count in sorted(Counter(statements).items())]
-    beside = [*filter(None, [above, options(row, settings)]), *tuning(row, rows)]
+    beside = [*filter(None, [above, aged, options(row, settings)]), *tuning(row, rows)]
     beside += [*tied(row), *limits(row, settings), *late(row)]
     return beside + _few(others)
 
@@ -256,6 +277,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
             lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")
         lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
     lines += redrawn(group) + alike(group) + ranked_on(group)
+    lines += older_code(group)
     lines += [f"{listed(labels)}: {text}" for text, labels in _shared(group.rows, tied).items()]
     judged = group.competing
     for text, labels in _shared(judged, lambda row: limits(row, settings)).items():
