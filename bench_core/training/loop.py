@@ -102,7 +102,7 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
             yield x, random_classes(data, y, draws) if method.params.random_targets else y
 
     feedback = stream(seed, "feedback")
-    drawn = {name: value.clone() for name, value in net.state_dict().items()}
+    drawn = {name: value.detach().clone() for name, value in net.named_parameters()}
     method.setup(net, task, Tools(updaters[0], auxiliary, feedback, draws, batches, updaters))
     _must_be_its_network(net, drawn)
     with torch.no_grad():  # a floor has the random blocks of its seed, also if `setup` changed them
@@ -112,9 +112,9 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
 
 def _must_be_its_network(net: Net, drawn: Mapping[str, Tensor]) -> None:
     """Raise BenchError if a rule has put other modules into the network. Buffers may be added."""
-    state, parameters = net.state_dict(), dict(net.named_parameters())
-    for name in sorted({*drawn, *parameters}):
-        sizes = [list(each[name].shape) if name in each else None for each in (drawn, state)]
+    now = dict(net.named_parameters())
+    for name in sorted({*drawn, *now}):
+        sizes = [list(each[name].shape) if name in each else None for each in (drawn, now)]
         if sizes[0] != sizes[1]:
             raise BenchError(
                 f"setup() changes {name} of the network from shape {sizes[0]} to {sizes[1]}, and "
