@@ -872,13 +872,18 @@ def test_runs_on_a_data_set_whose_code_has_changed_since_are_not_compared(tmp_pa
     new = {"x-data": {"files": {"x_data.rings": "new", "x_data.rule": "1"}}}
     ours = {"bench-core": {"files": {"bench_plugins.archs.resmlp": "anything"}}}
 
+    def on(record: RunRecord, dataset: str = "x-data/rings") -> RunRecord:
+        ref = ComponentRef(name=dataset)
+        return record.model_copy(update={"cell": record.cell.model_copy(update={"dataset": ref})})
+
     def of(name: str, values: list[float], data: dict[str, Any], day: int) -> list[RunRecord]:
         files = dict(data["x-data"]["files"])
         if name != "lab/fa":  # which alone has the plugin's rule
             del files["x_data.rule"]
         code = {**ours, "x-data": {"files": files}}
         fields: dict[str, Any] = {"code": code, "finished": f"2026-11-{day:02}T00:00:00+00:00"}
-        return [*seeds(name, values, **fields), *frozen(name, [0.3, 0.31, 0.32], **fields)]
+        floors = frozen(name, [0.3, 0.31, 0.32], **fields)
+        return [*map(on, [*seeds(name, values, **fields), *floors])]
 
     records = [
         *of("bench-core/bp", [0.6, 0.61, 0.62], new, 3),
@@ -896,10 +901,14 @@ def test_runs_on_a_data_set_whose_code_has_changed_since_are_not_compared(tmp_pa
     folders.write(tmp_path / "same", same)
     assert len(gather([tmp_path / "same"])[0][0].records) == 18
     # a run that is not done shows no newest code, and a rule's own module is its own affair
-    broken = run("bench-core/bp", 7, status="failed", code=old, finished="2027")
+    broken = on(run("bench-core/bp", 7, status="failed", code=old, finished="2027"))
     edited = {"x-data": {"files": {**new["x-data"]["files"], "x_data.rule": "2"}}}
     folders.write(tmp_path / "own", [*same, broken, *of("lab/fa", [0.4], edited, 9)[:1]])
     assert len(gather([tmp_path / "own"])[0][0].records) == 19
+    # a package whose rules alone are used may have them all in one file
+    other = [on(record, "bench-core/digits") for record in records]
+    folders.write(tmp_path / "rules", other)
+    assert len(gather([tmp_path / "rules"])[0][0].records) == 18
 
 
 def test_a_row_that_lapsed_counts_before_its_copy_without_the_mark() -> None:

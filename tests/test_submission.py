@@ -22,7 +22,7 @@ from bench_core.errors import UsageError
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, reference, store, suite_folder
 from bench_core.results.hashing import file_text
-from bench_core.results.record import Measurement, RunRecord
+from bench_core.results.record import ComponentRef, Measurement, RunRecord
 from bench_core.results.scan import Stored, scan
 from bench_core.sharing.submission import (
     LIST,
@@ -437,7 +437,9 @@ def test_a_submission_needs_one_version_and_leaves_out_what_newer_code_has_made_
 
     def made(name: str, day: int, number: str, **files: str) -> RunRecord:
         code = {"x-lab": {"version": number, "files": files}}
-        return recorded(name, code=code, finished=f"2026-11-{day:02}T00:00:00+00:00")
+        record = recorded(name, code=code, finished=f"2026-11-{day:02}T00:00:00+00:00")
+        cell = record.cell.model_copy(update={"dataset": ComponentRef(name="x-lab/rings")})
+        return record.model_copy(update={"cell": cell})
 
     kept = made("x-lab/mine", 1, "1.0", data="a", mine="a")
     folder = folders.write(

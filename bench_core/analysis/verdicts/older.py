@@ -59,7 +59,10 @@ def overtaken(records: Iterable[RunRecord]) -> dict[str, list[str]]:
 
 
 def _plugins(record: RunRecord) -> dict[str, str]:
-    return modules(record.model_copy(update={"code": {**record.code, OURS: {}}}))
+    """Return the modules of the packages that the data set and the network are from."""
+    used = {ref.name.rpartition("/")[0] for ref in (record.cell.arch, record.cell.dataset)}
+    code = {name: entry for name, entry in record.code.items() if name in used - {OURS}}
+    return modules(record.model_copy(update={"code": code}))
 
 
 def by_recipe(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
