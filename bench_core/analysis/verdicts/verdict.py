@@ -96,11 +96,11 @@ class Verdict:
 def grain(accuracies: Iterable[float | None]) -> float:
     """Return the step of accuracies, 1/N if they are shares of N samples.
 
-    N is the least common multiple of their simplest denominators, because a run does not say how
-    many test samples it had. A score that is no share has a tiny step.
+    N is the least common multiple of the simplest denominators of a hundred, because a run does not
+    say how many test samples it had. A score that is no share has a tiny step.
     """
     finite = {value for value in accuracies if value is not None and math.isfinite(value)}
-    return 1 / math.lcm(*map(_denominator, finite))
+    return 1 / math.lcm(*map(_denominator, sorted(finite)[:100]))
 
 
 def _denominator(value: float) -> int:
