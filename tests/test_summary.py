@@ -641,3 +641,43 @@ def test_plain_words_say_that_a_margin_is_unpaired() -> None:
             if line.label == "dfa"
         )
         assert line.text.endswith(f"higher than with random blocks{words}")
+
+
+def test_words_and_numbers_of_a_margin_agree() -> None:
+    """At the limit, under a limit that a suite raised, and beside a floor of another rule."""
+    bp = [*seeds(BP, [0.611, 0.615, 0.619]), *frozen(BP, [0.30, 0.31, 0.29])]
+    near = [*bp, *seeds(DFA, [0.3196, 0.3396, 0.2996]), *frozen(DFA, [0.30, 0.3001, 0.2999])]
+    text = leaderboard(near, width=None)
+    assert "+1.96 ± 5.0 points over random blocks; 2 or more are needed" in text
+    raised = Settings(thresholds={"depth_utility": 30.0})
+    assert "dfa beats random blocks, but by fewer points than it needs." in sentence(lone(), raised)
+    by_bp = Settings(depth_utility=DepthUtility(floor="bp"))
+    worse = [*GOOD, *seeds(DFA, [0.30, 0.301, 0.302]), *frozen(DFA, [0.35, 0.351, 0.352])]
+    told = "dfa falls below backpropagation with random blocks; its blocks are worse than its own"
+    assert f"{told} random ones." in sentence(worse, by_bp)
+    blind = [*seeds(BP, [0.421, 0.422, 0.423]), *frozen(BP, [0.418, 0.419, 0.420])]
+    unread = [*blind, *seeds(DFA, [0.30, 0.301, 0.302]), *frozen(DFA, [0.296, 0.297, 0.299])]
+    assert "dfa falls below backpropagation with random blocks." in sentence(unread)
+
+
+def test_a_recipe_that_cannot_judge_asks_for_another_one() -> None:
+    full = [*seeds(BP, [0.992, 0.993, 0.991]), *frozen(BP, [0.990, 0.991, 0.989])]
+    text = " ".join(leaderboard(full, width=None).split())
+    assert "These reach .990; 2 points more are impossible: take a harder task." in text
+    assert "Next: change the epochs, the data or the task" in text
+    low = [*seeds(BP, [0.422, 0.423, 0.421]), *frozen(BP, [0.420, 0.421, 0.419])]
+    text = " ".join(leaderboard(low, width=None).split())
+    assert "More epochs or more data may help." in text
+    assert "impossible" not in text
+    assert "Next: change" not in leaderboard(GOOD, width=None)
+
+
+def test_the_three_diagnostics_fail_without_a_number_and_are_open_without_a_floor() -> None:
+    def three(records: list[RunRecord]) -> str:
+        return next(r for r in judge_all(records)[0].rows if r.label == "dfa").judged.three
+
+    lost = [run(DFA, 42, 0.5), run(DFA, 123, 0.5), run(DFA, 456, math.nan)]
+    assert three([*GOOD, *lost, *OVER]) == "FAIL"
+    few = [*seeds(BP, [0.611, 0.615, 0.619]), *frozen(BP, [0.6])]
+    assert three([*few, *seeds(DFA, [0.50, 0.51, 0.52]), *OVER]) == "UNDETERMINED"
+    assert three([*GOOD, *seeds(DFA, [0.50, 0.51, 0.52]), *OVER]) == "PASS"
