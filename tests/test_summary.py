@@ -648,7 +648,7 @@ def test_words_and_numbers_of_a_margin_agree() -> None:
     bp = [*seeds(BP, [0.611, 0.615, 0.619]), *frozen(BP, [0.30, 0.31, 0.29])]
     near = [*bp, *seeds(DFA, [0.3196, 0.3396, 0.2996]), *frozen(DFA, [0.30, 0.3001, 0.2999])]
     text = leaderboard(near, width=None)
-    assert "+1.96 ± 5.0 points over random blocks; 2 or more are needed" in text
+    assert "+1.96 ± 4.9 points over random blocks; 2 or more are needed" in text
     raised = Settings(thresholds={"depth_utility": 30.0})
     assert "dfa beats random blocks, but by fewer points than it needs." in sentence(lone(), raised)
     by_bp = Settings(depth_utility=DepthUtility(floor="bp"))
