@@ -222,16 +222,23 @@ class _Floors:
     def bp(self) -> Floor:
         return self.named(BP)
 
+    def lost(self, name: str) -> bool:
+        """Decide whether the one floor of a method has runs, but none that is finished."""
+        keys = self._keys(name)
+        return len(keys) == 1 and not accuracies(self.frozen[keys[0]])
+
     def named(self, name: str) -> Floor:
         """Return the floor of a method with the core's defaults."""
+        return self._of(f"{name.removeprefix('bench-core/')}[{FROZEN}]", self._keys(name))
+
+    def _keys(self, name: str) -> list[str]:
         others = {key: value for key, value in CORE_DEFAULTS.items() if key != "freeze"}
 
         def plain(ref: ComponentRef) -> bool:
             return all(canonical(option(ref, key)) == canonical(others[key]) for key in others)
 
         refs = {key: runs[0].cell.method for key, runs in self.frozen.items()}
-        keys = [key for key, ref in refs.items() if same_name(ref.name, name) and plain(ref)]
-        return self._of(f"{name.removeprefix('bench-core/')}[{FROZEN}]", keys)
+        return [key for key, ref in refs.items() if same_name(ref.name, name) and plain(ref)]
 
     def chosen(self, ref: ComponentRef) -> Floor:
         if self.depth.floor_value is not None:
@@ -299,8 +306,7 @@ def _rows(
     expected, initial = _expected(by_row), untrained(every)
     chances = Counter(run.chance for run in every if run.chance is not None)
     chance = max(chances, key=lambda value: (chances[value], value), default=None)
-    frozen = [runs[0].cell.method.name for runs in floors.frozen.values()]
-    no_bp = not bp.accuracies and BP in frozen
+    no_bp = floors.lost(BP)
     bp_at_chance = at_chance(bp.accuracies.values(), chance)
     for key, runs in by_row.items():
         ref, by_seed = runs[0].cell.method, accuracies(runs)

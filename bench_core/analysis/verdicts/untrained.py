@@ -55,6 +55,8 @@ def untrained(records: Iterable[RunRecord]) -> Agreed:
 def _witness(rules: Mapping[str, list[Measurement]]) -> Witnessed | None:
     if BP in rules:
         return Witnessed(_middle(rules[BP]))
+    if len(rules) == 2 and len({f"{_middle(each).value:.3g}" for each in rules.values()}) > 1:
+        return None  # one of the two has changed it, and nothing says which
     if len(rules) > 1:
         return Witnessed(_middle(map(_middle, rules.values())))
     ((rule, items),) = rules.items()

@@ -53,7 +53,7 @@ CANNOT_JUDGE = "this recipe cannot judge d"
 AT_CHANCE = "the interval of its floor reaches chance"
 BEATS = STANDARD["d"].threshold
 SEVEN_DIGITS = 5e-8  # of an accuracy in the reference
-SAME = 1e-9  # accuracies that rounding alone makes unequal
+SAME = 2e-7  # accuracies that rounding alone makes unequal
 ONE_SEED_OF_BP, NONE_OF_BP = "bp's floor has one seed", "bp's floor has no finished run"
 ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
 
@@ -97,10 +97,11 @@ def grain(accuracies: Iterable[float | None]) -> float:
     """Return the step of accuracies, 1/N if they are shares of N samples.
 
     N is the least common multiple of the simplest denominators of a hundred, because a run does not
-    say how many test samples it had. A score that is no share has a tiny step.
+    say how many test samples it had. Fewer than 100 are not believed of round numbers; more than
+    10,000 cannot be told from seven digits, nor a score that is no share: then it is 1/10,000.
     """
     finite = {value for value in accuracies if value is not None and math.isfinite(value)}
-    return 1 / math.lcm(*map(_denominator, sorted(finite)[:100]))
+    return 1 / min(max(math.lcm(*map(_denominator, sorted(finite)[:100])), 100), 10_000)
 
 
 def _denominator(value: float) -> int:

@@ -153,10 +153,7 @@ def alike(group: Group) -> list[str]:
 
 
 def redrawn(group: Group) -> list[str]:
-    """Name the rules whose untrained network is not that of the other rules of a seed.
-
-    Their floors have it too: a margin over them is none over the random blocks of other rules.
-    """
+    """Name the rules whose untrained network is not that of the other rules of a seed."""
     agreed = untrained(group.records).get("scale_growth", {})
     changed: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in group.competing:
@@ -165,12 +162,13 @@ def redrawn(group: Group) -> list[str]:
             other = agreed[seed].measurement.value if seed in agreed else None
             if own is None or own.value is None or other is None or agreed[seed].rule is not None:
                 continue
-            if not math.isclose(own.value, other, rel_tol=ALIKE):
+            both_nan = math.isnan(own.value) and math.isnan(other)
+            if not both_nan and not math.isclose(own.value, other, rel_tol=ALIKE):
                 changed[row.label].append((own.value, other))
     return [
         f"{label} changes the network before its training: untrained, its states grow "
         f"{compact(pairs[0][0])} times in one block, those of other rules {compact(pairs[0][1])} "
-        f"times ({plural(len(pairs), 'seed')}); its random blocks are its own"
+        f"times ({plural(len(pairs), 'seed')})"
         for label, pairs in changed.items()
     ]
 
