@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from records import SICK, audit, frozen, measured, run, seeds
 from test_temporal import GROWTH, G, rows
 
-from bench_core.analysis.claims.hold import ClaimResult, holds, judge_claims
+from bench_core.analysis.claims.hold import ClaimResult, judge_claims
+from bench_core.analysis.claims.ranges import holds
 from bench_core.analysis.claims.recipe import recipes
 from bench_core.analysis.gather import gather
 from bench_core.analysis.stats import t_critical
@@ -279,6 +280,9 @@ def test_an_interval_that_crosses_an_end_of_the_range_settles_nothing() -> None:
         judged = outcome(records, claim(**bounds))
         assert (judged.status, judged.settled) == (status, settled), bounds
     assert outcome(records[:1], claim(at_least=0.29)).settled is None
+    near = seeds("bench-core/dfa", [0.991, 0.995, 0.999])  # .995 ± .010, and 1 is the most
+    assert outcome(near, claim(at_least=0.9, at_most=0.9999)).settled is False
+    assert outcome(near, claim(at_least=0.9, at_most=1.0)).settled is True
     found = [outcome(records, claim(at_least=end)) for end in (0.29, 0.3, 0.305)]
     counted = all_claims.settled(found)
     assert "3 of the 3 claims that were judged have an interval" in counted

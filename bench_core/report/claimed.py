@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import Literal
 
-from bench_core.analysis.claims.hold import ClaimResult, Interval, holds, method_text
+from bench_core.analysis.claims.hold import ClaimResult, Interval, method_text
+from bench_core.analysis.claims.ranges import holds
 from bench_core.analysis.verdicts.kinds import FAILS, HOLDS, NOT_RUN
 from bench_core.report.tables.data import document
 from bench_core.report.text import escape
 from bench_core.report.text.layout import paragraph, tabulated
 from bench_core.report.text.numbers import NONE, compact, fraction, plural
-from bench_core.results.details import COSINES
 from bench_core.suite.claim import SHARES, Expectation
 
 SCHEMA = "bench-claims/1"
@@ -31,7 +32,6 @@ LEGEND = (
     " share of the runs in which the diagnostic of letter a fires; alignment: Γ; x[-1]: the last "
     "layer's value."
 )
-COSINES_BY_LAYER = ("deep", "mean", "layers", "unclamped", "library", "library_mean")
 NOTHING = "No claims: a suite states them under `expect:`."
 
 Format = Literal["table", "markdown", "json"]
@@ -93,9 +93,7 @@ def measured_text(claim: Expectation, interval: Interval | None) -> str:
     text = _faithful(claim, interval.value)
     if interval.low is None or interval.high is None:
         return text
-    least, most = _possible(claim)
-    low, high = max(interval.low, least), min(interval.high, most)
-    return f"{text} [{number(claim, low)}, {number(claim, high)}]"
+    return f"{text} [{number(claim, interval.low)}, {number(claim, interval.high)}]"
 
 
 def _faithful(claim: Expectation, value: float) -> str:
@@ -108,19 +106,8 @@ def _faithful(claim: Expectation, value: float) -> str:
         except ValueError:  # never, not finite
             break
         text = f"{value:.{digits}f}" if claim.figure == "accuracy" else f"{value:.{digits}g}"
-        text = text.replace("0.", ".", 1) if claim.figure == "accuracy" else text
+        text = re.sub(r"^(-?)0\.", r"\1.", text) if claim.figure == "accuracy" else text
     return text
-
-
-def _possible(claim: Expectation) -> tuple[float, float]:
-    """Return the least and the greatest value that a figure can have."""
-    parsed = claim.parsed
-    if claim.minus is None and claim.divide_by == 1:
-        if claim.figure == "accuracy" or parsed.kind in SHARES:
-            return 0.0, 1.0
-        if parsed.name in COSINES and (not parsed.path or parsed.path[0] in COSINES_BY_LAYER):
-            return -1.0, 1.0
-    return -math.inf, math.inf
 
 
 def summary(outcomes: Iterable[ClaimResult]) -> str:

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
+from bench_core.analysis.verdicts.floors import accuracies
 from bench_core.analysis.verdicts.judge import Defaults, method_key
-from bench_core.analysis.verdicts.leaderboard import Group, Row, accuracies
+from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.errors import UsageError, did_you_mean
 from bench_core.report.tables.data import document

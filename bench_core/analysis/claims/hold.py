@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from bench_core.analysis.claims.ranges import claimed_range, holds, possible
 from bench_core.analysis.claims.recipe import (
     Difference,
     Recipe,
@@ -137,29 +138,6 @@ def judge_claims(
             notes = list(dict.fromkeys(notes))
             results.append(ClaimResult(claim, label, status, measured, tuple(notes), tuple(used)))
     return results
-
-
-def claimed_range(claim: Expectation) -> tuple[float, float]:
-    """Return the ends of the range in which a claim holds."""
-    if claim.value is None:
-        low = -math.inf if claim.at_least is None else claim.at_least
-        return low, math.inf if claim.at_most is None else claim.at_most
-    if claim.factor is not None:
-        low, high = sorted((claim.value / claim.factor, claim.value * claim.factor))
-        return low, high
-    assert claim.tolerance is not None
-    return claim.value - claim.tolerance, claim.value + claim.tolerance
-
-
-def holds(claim: Expectation, value: float) -> bool:
-    """Decide whether a mean lies in the claimed range, ends included; NaN lies in none."""
-    # .306 + .008 is not .314 in binary
-    slack = 1e-12 * max(1.0, abs(value)) if math.isfinite(value) else 0.0
-    if claim.factor is not None and claim.value is not None:
-        ratio = value / claim.value
-        return (1 - 1e-12) / claim.factor <= ratio <= claim.factor * (1 + 1e-12)
-    low, high = claimed_range(claim)
-    return low - slack <= value <= high + slack
 
 
 # ---------------------------------------------------------------------------------- which runs
@@ -413,6 +391,9 @@ def _interval(
         notes.append(f"a value has not {whose}, so the mean is arithmetic")
     mean = estimate(values)
     low, high = (None, None) if claim.parsed.kind in SHARES else _ends(mean)
+    least, most = possible(claim)
+    if low is not None and high is not None:
+        low, high = max(low, least), min(high, most)
     return Interval(mean.mean, low, high, mean.n)
 
 

@@ -14,13 +14,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from bench_core.analysis.stats import Estimate
+from bench_core.analysis.verdicts.floors import accuracies
 from bench_core.analysis.verdicts.judge import (
     Floor,
     Settings,
     is_local_ceiling,
     option,
 )
-from bench_core.analysis.verdicts.leaderboard import Group, Row, Run, accuracies
+from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
 from bench_core.analysis.verdicts.older import older
 from bench_core.analysis.verdicts.untrained import untrained
 from bench_core.analysis.verdicts.verdict import ONE_SEED, ends, margin, points_of, worse

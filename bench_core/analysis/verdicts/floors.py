@@ -1,0 +1,94 @@
+"""Find the floors of a recipe: the runs whose blocks kept their random weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Literal
+
+from bench_core.analysis.verdicts.judge import (
+    BP,
+    Floor,
+    Settings,
+    is_floor,
+    label,
+    matched_floor,
+    method_key,
+    option,
+)
+from bench_core.analysis.verdicts.verdict import grain
+from bench_core.results.hashing import canonical
+from bench_core.results.record import ComponentRef, RunRecord
+from bench_core.suite.cells import CORE_DEFAULTS, same_name
+from bench_core.suite.names import FROZEN
+
+
+def is_finished(record: RunRecord) -> bool:
+    """Decide whether a run is done, with a finite accuracy."""
+    accuracy = record.accuracy
+    return record.status == "done" and accuracy is not None and math.isfinite(accuracy)
+
+
+def accuracies(records: Iterable[RunRecord]) -> dict[int, float]:
+    """Return seed → accuracy of the finished runs."""
+    finished = (record for record in records if is_finished(record))
+    return {item.cell.seed: item.accuracy for item in finished if item.accuracy is not None}
+
+
+class Floors:
+    """The floors among the runs of one recipe."""
+
+    def __init__(
+        self,
+        rows: Mapping[str, Sequence[RunRecord]],
+        peers: Mapping[str, Sequence[ComponentRef]],
+        settings: Settings,
+    ) -> None:
+        self.depth, self.peers, self.defaults = settings.depth_utility, peers, settings.defaults
+        self.key = partial(method_key, defaults=settings.recorded)
+        self.frozen = {key: runs for key, runs in rows.items() if is_floor(runs[0])}
+        self.grain = grain(run.accuracy for runs in rows.values() for run in runs)
+
+    def _of(
+        self, name: str, keys: Sequence[str], kind: Literal["matched", "named"] = "named"
+    ) -> Floor:
+        if len(keys) > 1:
+            return Floor(name, kind, reason=f"{len(keys)} different rows could be {name}")
+        by_seed = accuracies(self.frozen[keys[0]]) if keys else {}
+        if not by_seed:
+            return Floor(name, kind, reason=f"no finished run of {name} with this recipe")
+        return Floor(name, kind, by_seed, math.fsum(by_seed.values()) / len(by_seed))
+
+    def matched(self, ref: ComponentRef) -> Floor:
+        floor = matched_floor(ref)
+        name, key = label(floor, self.peers[ref.name], self.defaults), self.key(floor)
+        return self._of(name, [key] if key in self.frozen else [], "matched")
+
+    def bp(self) -> Floor:
+        return self.named(BP)
+
+    def lost(self, name: str) -> bool:
+        """Decide whether the one floor of a method has runs, but none that is finished."""
+        keys = self._keys(name)
+        return len(keys) == 1 and not accuracies(self.frozen[keys[0]])
+
+    def named(self, name: str) -> Floor:
+        """Return the floor of a method with the core's defaults."""
+        return self._of(f"{name.removeprefix('bench-core/')}[{FROZEN}]", self._keys(name))
+
+    def _keys(self, name: str) -> list[str]:
+        others = {key: value for key, value in CORE_DEFAULTS.items() if key != "freeze"}
+
+        def plain(ref: ComponentRef) -> bool:
+            return all(canonical(option(ref, key)) == canonical(others[key]) for key in others)
+
+        refs = {key: runs[0].cell.method for key, runs in self.frozen.items()}
+        return [key for key, ref in refs.items() if same_name(ref.name, name) and plain(ref)]
+
+    def chosen(self, ref: ComponentRef) -> Floor:
+        if self.depth.floor_value is not None:
+            return Floor("the given floor", "literal", mean=self.depth.floor_value)
+        if self.depth.floor == "matched":
+            return self.matched(ref)
+        return self.bp() if self.depth.floor == "bp" else self.named(self.depth.floor)
