@@ -262,7 +262,7 @@ def test_floor_of_the_settings_is_named_in_the_reason() -> None:
         (DepthUtility(floor="bp"), "12.0 ± 0.4 points worse than bp[frozen]"),
         (
             DepthUtility(floor_value=0.349),
-            "4.8 ± 0.0 points worse than the given floor of .349",
+            "4.8 ± 0.3 points worse than the given floor of .349",
         ),
     ):
         assert words in leaderboard(records, Settings(depth_utility=depth), width=None)
@@ -905,6 +905,12 @@ def test_runs_on_a_data_set_whose_code_has_changed_since_are_not_compared(tmp_pa
     edited = {"x-data": {"files": {**new["x-data"]["files"], "x_data.rule": "2"}}}
     folders.write(tmp_path / "own", [*same, broken, *of("lab/fa", [0.4], edited, 9)[:1]])
     assert len(gather([tmp_path / "own"])[0][0].records) == 19
+    # a rule of another package has no module of this one but the data set's, its floor neither
+    alone = of("bench-core/dfa", [0.5, 0.51], old, 1)[:2] + of("bench-core/dfa", [0.5], new, 2)[1:]
+    folders.write(tmp_path / "alone", alone)
+    assert [
+        item.cell.method.params["freeze"] for item in gather([tmp_path / "alone"])[0][0].records
+    ] == ["blocks"] * 3
     # a package whose rules alone are used may have them all in one file
     other = [on(record, "bench-core/digits") for record in records]
     folders.write(tmp_path / "rules", other)

@@ -27,7 +27,7 @@ from bench_core.analysis.verdicts.judge import (
 from bench_core.analysis.verdicts.leaderboard import Group, Row, judge_all
 from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.analysis.verdicts.untrained import Witnessed, at_start, untrained
-from bench_core.analysis.verdicts.verdict import Reading, grain, verdict
+from bench_core.analysis.verdicts.verdict import Reading, grain, margin, verdict
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, fires
 from bench_core.results.status import STATUSES
@@ -383,13 +383,13 @@ def test_bp_named_and_literal_floors() -> None:
         *frozen(DFA, [0.30]),
         *frozen(BP, [0.42]),
     ]
-    for floor, margin in (
+    for floor, points in (
         (DepthUtility(floor="bp"), 8.0),
         (DepthUtility(floor="dfa"), 20.0),
         (DepthUtility(floor="dfa", floor_value=0.1), 40.0),
     ):
         judgement = row_of(records, "dfa", Settings(depth_utility=floor)).runs[0].judgement
-        assert judgement.margin == pytest.approx(margin)
+        assert judgement.margin == pytest.approx(points)
         assert (judgement.margin_matched, judgement.margin_bp) == (
             pytest.approx(20.0),
             pytest.approx(8.0),
@@ -655,3 +655,22 @@ def test_two_rows_of_one_rule_require_no_diagnostic_of_others() -> None:
     bp = run("bench-core/bp", 42, 0.6)
     assert "lab/quality" not in row_of([*mine, bp], "bp").runs[0].judgement.missing
     assert "lab/quality" in row_of([*mine, third, bp], "bp").runs[0].judgement.missing
+
+
+def test_a_tie_without_twins_has_the_interval_of_its_rounding_too() -> None:
+    """Over a given floor one rounding counts, over a floor of other seeds those of both means."""
+    step, t1 = 1 / 360, 12.706
+    equal = {1: 187 / 360, 2: 187 / 360}
+    given = margin(equal, Floor("f", "literal", mean=0.5), step)
+    assert given is not None
+    assert given.tied
+    assert given.estimate.half_width == pytest.approx(100 * t1 * step / 24**0.5, rel=1e-4)
+    floor = {3: 188 / 360, 4: 188 / 360, 5: round(188 / 360, 7)}  # as the reference writes it
+    other = margin(equal, Floor("f", accuracies=floor, mean=188 / 360), step)
+    assert other is not None
+    assert (other.how, other.tied) == ("unpaired", True)
+    error = step * ((1 / 2 + 1 / 3) / 12) ** 0.5
+    assert other.estimate.half_width == pytest.approx(100 * t1 * error, rel=1e-4)
+    single = margin({1: 0.5}, Floor("f", "literal", mean=0.4), step)
+    assert single is not None
+    assert (single.estimate.half_width, single.tied) == (None, False)

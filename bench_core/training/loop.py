@@ -102,24 +102,42 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
             yield x, random_classes(data, y, draws) if method.params.random_targets else y
 
     feedback = stream(seed, "feedback")
-    drawn = {name: value.detach().clone() for name, value in net.named_parameters()}
+    parameters = dict(net.named_parameters())
+    drawn = {name: value.detach().clone() for name, value in _tensors(net).items()}
     method.setup(net, task, Tools(updaters[0], auxiliary, feedback, draws, batches, updaters))
-    _must_be_its_network(net, drawn)
+    _must_be_its_network(net, parameters, drawn)
+    frozen = net.depth - _trained(method, net)
     with torch.no_grad():  # a floor has the random blocks of its seed, also if `setup` changed them
-        for name, value in _frozen(method, net).items():
-            value.copy_(drawn[name])
+        for name, value in _tensors(net).items():
+            if name in drawn and name.startswith(tuple(f"blocks.{i}." for i in range(frozen))):
+                value.copy_(drawn[name])
 
 
-def _must_be_its_network(net: Net, drawn: Mapping[str, Tensor]) -> None:
-    """Raise BenchError if a rule has put other modules into the network. Buffers may be added."""
+def _tensors(net: Net) -> dict[str, Tensor]:
+    return {**dict(net.named_parameters()), **dict(net.named_buffers())}
+
+
+def _trained(method: Method, net: Net) -> int:
+    """Return the number of blocks, the last ones, that the options of the rule let train."""
+    trained = 0 if method.params.freeze else method.params.train_last
+    return net.depth if trained is None else min(trained, net.depth)
+
+
+def _must_be_its_network(
+    net: Net, parameters: Mapping[str, Tensor], drawn: Mapping[str, Tensor]
+) -> None:
+    """Raise BenchError if a rule has put other parameters into the network, or changed their type.
+
+    The optimiser has the old ones, so new ones would never train. Buffers may be added.
+    """
     now = dict(net.named_parameters())
-    for name in sorted({*drawn, *now}):
-        sizes = [list(each[name].shape) if name in each else None for each in (drawn, now)]
-        if sizes[0] != sizes[1]:
+    for name in sorted({*now, *parameters}):
+        kept = now.get(name) is parameters.get(name)
+        if not kept or now[name].dtype != drawn[name].dtype:
             raise BenchError(
-                f"setup() changes {name} of the network from shape {sizes[0]} to {sizes[1]}, and "
-                "another network cannot be compared with those of other rules; make it an "
-                "architecture, or keep modules of the rule in the rule (docs/hooks.md)"
+                f"setup() replaces {name} of the network, and another network cannot be compared "
+                "with those of other rules; change its values in place, make it an architecture, "
+                "or keep modules of the rule in the rule (docs/hooks.md)"
             )
 
 
@@ -173,12 +191,9 @@ def _must_fit(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -
 
 def _frozen(method: Method, net: Net) -> dict[str, Tensor]:
     """Return the parameters of the blocks that the options of the rule freeze."""
-    trained = 0 if method.params.freeze else method.params.train_last
-    if trained is None:
-        return {}
     return {
         f"blocks.{i}.{name}": value.detach()
-        for i, block in enumerate(net.blocks[: net.depth - trained])
+        for i, block in enumerate(net.blocks[: net.depth - _trained(method, net)])
         for name, value in block.named_parameters()
     }
 

@@ -37,8 +37,9 @@ def older(records: Iterable[RunRecord]) -> dict[str, list[str]]:
 def overtaken(records: Iterable[RunRecord]) -> dict[str, list[str]]:
     """Return identity → modules that all rules of its recipe have and that have changed since.
 
-    That is the code of the data set or the network, and what it imports. Of bench-core `numerics`
-    count instead. The newest code is that of the last done run.
+    That is the code of the data set or the network, and what it imports: of the packages of these
+    two all modules that a rule of another package has, or else that every rule has. Of bench-core
+    `numerics` count instead. The newest code is that of the last done run.
     """
     changed: dict[str, list[str]] = {}
     for group in by_recipe(records):
@@ -49,7 +50,8 @@ def overtaken(records: Iterable[RunRecord]) -> dict[str, list[str]]:
         for run in runs:
             name = run.cell.method.name
             rules[name] = rules.get(name, own[run.identity].keys()) & own[run.identity].keys()
-        if len(rules) > 1 and done:
+        others = any(name.rpartition("/")[0] not in _used(group[0]) for name in rules)
+        if done and (others or len(rules) > 1):
             common = set.intersection(*map(set, rules.values()))
             newest = own[max(done, key=lambda run: (run.finished, run.identity)).identity]
             for run in runs:
@@ -59,10 +61,15 @@ def overtaken(records: Iterable[RunRecord]) -> dict[str, list[str]]:
 
 
 def _plugins(record: RunRecord) -> dict[str, str]:
-    """Return the modules of the packages that the data set and the network are from."""
-    used = {ref.name.rpartition("/")[0] for ref in (record.cell.arch, record.cell.dataset)}
-    code = {name: entry for name, entry in record.code.items() if name in used - {OURS}}
+    """Return the modules of these packages."""
+    code = {name: entry for name, entry in record.code.items() if name in _used(record)}
     return modules(record.model_copy(update={"code": code}))
+
+
+def _used(record: RunRecord) -> set[str]:
+    """Return the packages, but bench-core, that the data set and the network are from."""
+    refs = (record.cell.arch, record.cell.dataset)
+    return {ref.name.rpartition("/")[0] for ref in refs} - {OURS}
 
 
 def by_recipe(records: Iterable[RunRecord]) -> list[list[RunRecord]]:

@@ -29,7 +29,6 @@ from typing import Literal
 from bench_core.analysis.stats import (
     Estimate,
     estimate,
-    paired_difference,
     t_critical,
     welch_difference,
 )
@@ -117,28 +116,31 @@ def _denominator(value: float) -> int:
 def margin(by_seed: Mapping[int, float], floor: Floor, fine: float = 0.0) -> Margin | None:
     """Estimate the margin of accuracies by seed over a floor; None where one of them is missing.
 
-    fine  the step of the accuracies (`grain`). Each is known to ± half a step, so differences that
-          are all equal still deviate by fine/√6, as two roundings do.
+    fine  the step of the accuracies (`grain`). Each is known to ± half a step, so that equal ones
+          still deviate by fine/√12 (`_of_rounding`).
     """
     if not by_seed or floor.mean is None:
         return None
-    if not floor.accuracies:
-        points = estimate(100.0 * (value - floor.mean) for value in by_seed.values())
-        return Margin(points, "paired", tuple(by_seed))
-    seeds = tuple(sorted(by_seed))
-    paired = paired_difference(by_seed, floor.accuracies)
-    if paired is not None and by_seed.keys() <= floor.accuracies.keys():
-        tied = paired.half_width is not None and paired.half_width < SAME
-        exact = _of_rounding(paired, fine) if tied else paired
-        return Margin(exact.scaled(100.0), "paired", seeds, seeds, tied)
-    difference = welch_difference(by_seed.values(), floor.accuracies.values()).scaled(100.0)
-    how: Literal["unpaired", "mean"] = "mean" if difference.half_width is None else "unpaired"
-    return Margin(difference, how, seeds, tuple(sorted(floor.accuracies)))
+    seeds, floor_seeds = tuple(sorted(by_seed)), tuple(sorted(floor.accuracies))
+    how: Literal["paired", "unpaired", "mean"] = "paired"
+    if not floor_seeds:
+        over = estimate(value - floor.mean for value in by_seed.values())
+        roundings = 1 / len(seeds)
+    elif by_seed.keys() <= floor.accuracies.keys():
+        over = estimate(by_seed[seed] - floor.accuracies[seed] for seed in seeds)
+        floor_seeds, roundings = seeds, 2 / len(seeds)
+    else:
+        over = welch_difference(by_seed.values(), floor.accuracies.values())
+        how = "mean" if over.half_width is None else "unpaired"
+        roundings = 1 / len(seeds) + 1 / len(floor_seeds)
+    tied = over.half_width is not None and over.half_width < SAME
+    over = _of_rounding(over, fine * math.sqrt(roundings / 12)) if tied else over
+    return Margin(over.scaled(100.0), how, seeds, floor_seeds, tied)
 
 
-def _of_rounding(difference: Estimate, fine: float) -> Estimate:
-    n, std = difference.n, fine / math.sqrt(6)
-    return Estimate(difference.mean, t_critical(n) * std / math.sqrt(n), std, n)
+def _of_rounding(mean: Estimate, error: float) -> Estimate:
+    """Give a mean the interval t · error, where the values say nothing of its error."""
+    return Estimate(mean.mean, t_critical(mean.n) * error, error * math.sqrt(mean.n), mean.n)
 
 
 def points_of(over: Margin | None) -> Estimate | None:
