@@ -606,10 +606,11 @@ def test_seeds_that_both_sides_lost_and_different_machines_are_remarked(tmp_path
     (found,) = comparison.methods([results], "dfa", "fa")
     assert found.note == (
         "only seeds that both sides finished; "
-        "trained on different machines: AMD EPYC, torch 2.1.0 and NVIDIA H200, torch 2.14.1"
+        "trained on different machines or PyTorch: "
+        "AMD EPYC, torch 2.1.0 and NVIDIA H200, torch 2.14.1"
     )
     (line,) = notes.references(group)
     assert line == (
-        "trained on different machines: 2 on AMD EPYC, torch 2.1.0 (fa); "
+        "trained on different machines or PyTorch: 2 on AMD EPYC, torch 2.1.0 (fa); "
         "2 on NVIDIA H200, torch 2.14.1 (dfa)"
     )

@@ -171,7 +171,7 @@ def test_a_recipe_whose_bp_does_not_clear_its_floor_cannot_judge(gain: float) ->
     assert notes.warning(group(records), Settings()) == (
         "This recipe cannot tell trained blocks from random ones: bp itself gains only "
         f"{with_interval(row(records, 'bp').margin)} points over its random blocks. "
-        "More epochs or more data may help."
+        "More epochs or more data may help. ep: the whole interval lies above 2 points."
     )
     assert notes.warning(group([*BACKPROP, *records[6:]]), Settings()) == ""
 

@@ -655,6 +655,8 @@ def test_words_and_numbers_of_a_margin_agree() -> None:
     worse = [*GOOD, *seeds(DFA, [0.30, 0.301, 0.302]), *frozen(DFA, [0.35, 0.351, 0.352])]
     told = "dfa falls below backpropagation with random blocks; its blocks are worse than its own"
     assert f"{told} random ones." in sentence(worse, by_bp)
+    few = [*GOOD, *seeds(DFA, [0.30, 0.301, 0.302]), *frozen(DFA, [0.3015])]
+    assert "worse than its own random" not in sentence(few, by_bp)  # of one seed
     blind = [*seeds(BP, [0.421, 0.422, 0.423]), *frozen(BP, [0.418, 0.419, 0.420])]
     unread = [*blind, *seeds(DFA, [0.30, 0.301, 0.302]), *frozen(DFA, [0.296, 0.297, 0.299])]
     assert "dfa falls below backpropagation with random blocks." in sentence(unread)
@@ -670,6 +672,11 @@ def test_a_recipe_that_cannot_judge_asks_for_another_one() -> None:
     assert "More epochs or more data may help." in text
     assert "impossible" not in text
     assert "Next: change" not in leaderboard(GOOD, width=None)
+    clear = [*low, *seeds(DFA, [0.52, 0.521, 0.522]), *frozen(DFA, [0.32, 0.321, 0.322])]
+    text = " ".join(leaderboard(clear, width=None).split())
+    assert "more data may help. dfa: the whole interval lies above 2 points." in text
+    assert "cannot judge its rules" not in text
+    assert "Next: change" not in " ".join(legend.next_steps([], "s"))
 
 
 def test_the_three_diagnostics_fail_without_a_number_and_are_open_without_a_floor() -> None:

@@ -106,7 +106,7 @@ def _compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
     elif ours.keys() != theirs.keys() or not (a.complete and b.complete):
         remarks.append("only seeds that both sides finished")
     if len(places := {place(run.record) for row in (a, b) for run in row.finished}) > 1:
-        remarks.append(f"trained on different machines: {joined(sorted(places))}")
+        remarks.append(f"trained on different machines or PyTorch: {joined(sorted(places))}")
 
     def side(row: Row, finished: Mapping[int, float]) -> Side:
         mean = fmean(finished[seed] for seed in seeds) if seeds else None

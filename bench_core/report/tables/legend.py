@@ -8,7 +8,7 @@ from itertools import count, islice
 
 from bench_core.analysis.early_stop import savings
 from bench_core.analysis.verdicts.judge import Settings, label
-from bench_core.analysis.verdicts.kinds import SINGLE_SEED, VERDICTS
+from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, VERDICTS, WALKED_BACK
 from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.registry import plugins
 from bench_core.registry.distributions import FILE, OURS
@@ -267,7 +267,8 @@ def next_steps(
     if any(not run.record.shipped for row in single for run in row.runs):
         more = _with_seeds(_lacking(groups) or (42, 123, 456), tuned)
         return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
-    if all(group.ceiling is not None for group in groups):
+    judged = any(row.judged.kind in (TRUSTWORTHY, WALKED_BACK) for row in rows)
+    if groups and not judged and all(group.ceiling is not None for group in groups):
         return ["Next: change the epochs, the data or the task: this recipe cannot judge its rules"]
     run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
     seeds = f"add seeds: {run_it} {_with_seeds(_unused(groups), tuned)}"

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import IntEnum
 
 from bench_core.analysis.verdicts.judge import NOT_IN_USE, Settings
+from bench_core.analysis.verdicts.kinds import TRUSTWORTHY
 from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.ranks import resolved
 from bench_core.analysis.verdicts.verdict import (
@@ -181,7 +182,7 @@ def references(group: Group) -> list[str]:
             for name in places
         }
         parts = [f"{count} on {name} ({labels[name]})" for name, count in sorted(places.items())]
-        lines.append(f"trained on different machines: {'; '.join(parts)}")
+        lines.append(f"trained on different machines or PyTorch: {'; '.join(parts)}")
     return lines
 
 
@@ -194,7 +195,7 @@ def warning(group: Group, settings: Settings) -> str:
     given = ceiling.floor.kind == "literal"
     floor = random_blocks(ceiling) if given else "its random blocks"
     remedy = "" if given else " More epochs or more data may help."
-    if ceiling.floor.mean is not None and 100 * (1 - ceiling.floor.mean) < limit:
+    if not given and ceiling.floor.mean and 100 * (1 - ceiling.floor.mean) < limit:
         reached = fraction(ceiling.floor.mean)
         remedy = (
             f" These reach {reached}; {limit:g} points more are impossible: take a harder task."
@@ -208,7 +209,9 @@ def warning(group: Group, settings: Settings) -> str:
     text = f"The seeds of bp do not show that {what}"
     if not open_:
         text = what.replace("this recipe can", "This recipe cannot")
-    return f"{text}: {gain}.{remedy}"
+    clear = [row.label for row in group.competing if row.judged.kind == TRUSTWORTHY]
+    though = f" {listed(clear)}: the whole interval lies above {limit:g} points." * bool(clear)
+    return f"{text}: {gain}.{remedy}{though}"
 
 
 def _unchecked(group: Group) -> list[str]:

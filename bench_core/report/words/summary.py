@@ -21,6 +21,7 @@ from bench_core.analysis.verdicts.verdict import (
     NONE_OF_BP,
     ONE_SEED_OF_BP,
     beats,
+    below_zero,
     ends,
     reading,
     worse,
@@ -222,9 +223,9 @@ def _over_own(row: Row) -> str:
     over = row.margin_matched
     if over is None or row.judged.unread:
         return ""
-    low, high = ends(over)
-    if high < 0:
+    if below_zero(over):
         return "; its|their blocks are worse than its|their own random ones"
+    low, high = ends(over)
     if reading(over, BEATS) == "fires":
         gain = f"; its|their blocks gain less than {BEATS:g} points over random ones"
         return gain + ", if anything" * (low <= 0)
