@@ -911,6 +911,15 @@ def test_runs_on_a_data_set_whose_code_has_changed_since_are_not_compared(tmp_pa
     assert [
         item.cell.method.params["freeze"] for item in gather([tmp_path / "alone"])[0][0].records
     ] == ["blocks"] * 3
+    # one rule of the package itself: its own module is not the data set's
+    again = {"x-data": {"files": {"x_data.rings": "old", "x_data.rule": "2"}}}
+    mine = [
+        on(run("x-data/mine", 42, 0.5, code=old, finished="2026-11-01T00:00:00+00:00")),
+        on(run("x-data/mine", 123, 0.5, code=old, finished="2026-11-01T00:00:00+00:00")),
+        on(run("x-data/mine", 456, 0.5, code=again, finished="2026-11-09T00:00:00+00:00")),
+    ]
+    folders.write(tmp_path / "mine", mine)
+    assert len(gather([tmp_path / "mine"])[0][0].records) == 3
     # a package whose rules alone are used may have them all in one file
     other = [on(record, "bench-core/digits") for record in records]
     folders.write(tmp_path / "rules", other)

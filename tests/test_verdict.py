@@ -604,10 +604,12 @@ def test_a_bp_floor_without_an_interval_makes_nobody_trustworthy_who_lies_below_
     lost = [run("bench-core/bp", seed, status="crashed", params={"freeze": "blocks"})
             for seed in (42, 123, 456)]  # fmt: skip
     above = run("bench-core/bp", 42, 0.34, params={"freeze": "blocks"})
+    near = run("bench-core/bp", 42, 0.36, params={"freeze": "blocks"})
     for floor, said in (
         ([lone], "undetermined (bp's floor has one seed)"),
         (lost, "undetermined (bp's floor has no finished run)"),
         ([above], "trustworthy"),
+        ([near], "trustworthy"),  # .9 points below one seed
         ([], "trustworthy"),
     ):
         assert row_of([*rule, *bp, *floor], "dfa").verdict == said
@@ -642,6 +644,11 @@ def test_a_tie_of_two_seeds_is_no_certainty(less: int, said: str) -> None:
 def test_the_step_of_accuracies_is_found_from_their_seven_digits() -> None:
     shares = [round(329 / 360, 7), round(1 / 3, 7), 0.5, None, math.nan]
     assert grain(shares) == pytest.approx(1 / 360)
+    for size in (128, 360, 797, 1280, 1797):
+        assert all(
+            1 / size == pytest.approx(grain([round(k / size, 7), 1 / size]), rel=1e-9)
+            for k in range(1, size, 7)
+        )
     assert grain([0.6214, 0.5]) == pytest.approx(1e-4 * 2)  # 3107/5000
     assert grain([]) == grain([0.5, 1.0]) == 0.01  # round numbers show no small test set
     assert grain([2**-0.5, 3**-0.5, 0.1 * math.pi]) == 1e-4  # a score that is no share

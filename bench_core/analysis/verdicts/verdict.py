@@ -51,7 +51,7 @@ Reading = Literal["passes", "fires", "open", "none"]
 CANNOT_JUDGE = "this recipe cannot judge d"
 AT_CHANCE = "the interval of its floor reaches chance"
 BEATS = STANDARD["d"].threshold
-SEVEN_DIGITS = 5e-8  # of an accuracy in the reference
+SEVEN_DIGITS = 6e-8  # by which an accuracy in the reference may be rounded
 SAME = 2e-7  # accuracies that rounding alone makes unequal
 ONE_SEED_OF_BP, NONE_OF_BP = "bp's floor has one seed", "bp's floor has no finished run"
 ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
@@ -105,12 +105,10 @@ def grain(accuracies: Iterable[float | None]) -> float:
 
 def _denominator(value: float) -> int:
     """Return the denominator of a simple fraction that the value is, to seven digits."""
-    found = Fraction(value)
-    for largest in (10, 100, 1_000, 10_000, 100_000):
-        found = Fraction(value).limit_denominator(largest)
-        if abs(found - Fraction(value)) < SEVEN_DIGITS:
-            break
-    return found.denominator
+    exact = Fraction(value)
+    limited = (exact.limit_denominator(2**power) for power in range(15))
+    near = (found for found in limited if abs(found - exact) < SEVEN_DIGITS)
+    return next(near, exact).denominator
 
 
 def margin(by_seed: Mapping[int, float], floor: Floor, fine: float = 0.0) -> Margin | None:
