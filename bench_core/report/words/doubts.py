@@ -2,8 +2,8 @@
 
 These are thresholds unlike the protocol's, options whose defaults no run records, measurements made
 after the run, an accuracy above that of bp (the rule may have seen the test set), a search on more
-trials than a peer's or on the test set, a margin that is equal in all seeds, and two rules that
-trained the same networks.
+trials than a peer's or on the test set, a margin that is equal in all seeds, two rules that trained
+the same networks, a network that a rule changed before its training, and runs by older code.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
 
 
 def tied(row: Row) -> list[str]:
-    """Say that a margin is equal in all seeds, so that its interval has width 0."""
+    """Say that a margin is equal in all seeds, so that its interval is that of rounding."""
     if row.role == "floor":
         return []
     own = row.over_matched
