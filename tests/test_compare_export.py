@@ -314,6 +314,8 @@ def test_show_tells_every_form_of_gamma_of_a_healthy_run(tmp_path: Path) -> None
         "displacement_unclamped": [0.9, 0.8],
         "displacement_deep": 0.8,
         "in_use": False,
+        "blocks": [0.03, 0.02],
+        "blocks_deep": 0.03,
     }
     null = {
         "layers": [0.5, 0.4],
@@ -334,6 +336,7 @@ def test_show_tells_every_form_of_gamma_of_a_healthy_run(tmp_path: Path) -> None
     assert "‖a_l‖/‖g_l‖ 1 1 1 1 (length of credit over gradient, median)" in told
     assert "Γ of displacement +0.900 +0.800" in told
     assert "not the credit in use" in told
+    assert "Γ of blocks +0.030 +0.020 deep +0.030" in told
     assert "(N=128)" in told
     assert "Γ deep 0.400, null 0.010 ± 0.050; inside the null: layer 2, 3" in told
 

@@ -145,6 +145,36 @@ def test_alignment_says_when_the_credit_is_not_in_use():
     assert diagnostic("alignment").measure(audit).details["in_use"] is False
 
 
+def test_alignment_reads_the_credit_from_which_the_blocks_learn():
+    """A rule that audits the gradient and trains its blocks by noise has Γ = 1 for what it audits.
+    The credit of the last block is not deep: a rule may compute it in another way."""
+    noise = torch.Generator().manual_seed(0)
+
+    def with_blocks(blocks):
+        def change(credits, g):
+            exact = [g[site] for site in audit.net.sites]
+            return Credits(audited=exact, blocks=blocks(g), in_use=credits.in_use)
+
+        audit = audited("bp")
+        audit.edit_credits = change
+        return diagnostic("alignment").measure(audit).details
+
+    found = with_blocks(lambda g: [torch.randn(c.shape, generator=noise) for c in g[1:]])
+    assert found["deep"] == pytest.approx(1.0, abs=1e-6)
+    assert len(found["blocks"]) == 3
+    assert found["blocks_deep"] == pytest.approx(sum(found["blocks"][:2]) / 2)
+    assert abs(found["blocks_deep"]) < 0.05
+    swapped = with_blocks(lambda g: [-c for c in g[1:]])
+    assert swapped["blocks"] == pytest.approx([-1.0] * 3, abs=1e-6)
+    for same in (with_blocks(lambda g: g[1:]), with_blocks(lambda g: [*g[1:-1], -g[-1]])):
+        assert "blocks" not in same
+    assert "blocks" not in with_blocks(lambda g: None)
+    # credit_bridge learns from another credit in its warm-up, which has a mark of its own
+    warm = audited("credit_bridge")
+    warm.epoch = 0
+    assert "blocks" not in diagnostic("alignment").measure(warm).details
+
+
 WITH_CONTROLS = [c.name for c in bench_diagnostics() if diagnostic(c.name).controls()]
 
 

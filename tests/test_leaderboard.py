@@ -215,6 +215,19 @@ def test_a_credit_that_is_not_in_use_is_marked() -> None:
     assert "‡" not in used
 
 
+def test_a_credit_from_which_the_blocks_do_not_learn_is_named() -> None:
+    def table(blocks: float | None) -> str:
+        found = measured(gamma=1.0)
+        details = found["alignment"].details | ({} if blocks is None else {"blocks_deep": blocks})
+        own = found | {"alignment": found["alignment"].model_copy(update={"details": details})}
+        return leaderboard(seeds(DFA, [0.3, 0.3], measurements=own), width=None)
+
+    said = "Γ deep of dfa is not that of the credit from which its blocks learn: there it is +.031"
+    assert said in table(0.031)
+    for same in (None, 0.9999):  # printed alike
+        assert "blocks learn: there" not in table(same)
+
+
 def test_credit_against_the_gradient_is_asked_about() -> None:
     asked = (
         "Γ deep of dfa is under -0.5: such credit points against the gradient; is its sign right?"

@@ -78,7 +78,11 @@ def _alignment(run: Run) -> list[str]:
     lines.append(
         f"‖a_l‖/‖g_l‖ {_series(measured.ratio)}   (length of credit over gradient, median)"
     )
-    return lines + [f"Γ of {name}  {cosines(values)}" for name, values in measured.readouts.items()]
+    lines += [f"Γ of {name}  {cosines(values)}" for name, values in measured.readouts.items()]
+    if measured.blocks:
+        own = f"{cosines(measured.blocks)}   deep {cosines([measured.blocks_deep])}"
+        lines.append(f"Γ of blocks {own}   (cosine of c_l, from which block l learns, to g_l)")
+    return lines
 
 
 def _distance(run: Run) -> list[str]:

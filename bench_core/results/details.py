@@ -67,6 +67,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "ratio": "numbers",
         "library_mean": "number",
         "in_use": "flag",
+        "blocks": "numbers",
+        "blocks_deep": "number",
     },
     "state_distance": {"probe": "integer", "layers": "numbers", "samples": "integer"},
     "null_calibration": {

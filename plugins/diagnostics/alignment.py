@@ -19,6 +19,7 @@ from bench_core.training.audit import (
     deep_mean,
     median,
 )
+from bench_core.training.method import Credits
 
 CLAMP = 1e-8  # of F.cosine_similarity
 
@@ -55,6 +56,18 @@ class Compared(NamedTuple):
     g: Tensor
 
 
+class OfBatch(NamedTuple):
+    """What the credits of a probe batch give.
+
+    readouts  the credit (by the name "") and its further read-outs: their `Compared` at the sites
+    blocks    `Compared` of c_l, l = 1 … L, where a deep block learns from another credit than a_l;
+              else empty
+    """
+
+    readouts: dict[str, list[Compared]]
+    blocks: list[Compared]
+
+
 class Alignment(Diagnostic):
     """Γ_l = mean over the probe samples of cos(a_l, g_l), at the sites of the credits.
 
@@ -65,25 +78,40 @@ class Alignment(Diagnostic):
     128) that such tools are fed with. value = `mean` = the unclamped mean over the sites; `deep`
     = the mean over 1 ≤ l ≤ L−1. `ratio` = median ‖a_l‖/‖g_l‖ per sample: a cosine near 1 with a
     ratio near 0 is credit that has hardly arrived. Further read-outs of a credit are reported by
-    name. Not diagnostic where the reference is under the clamp or at the floor (diagnostic b, at
-    its default threshold), the credit is zero, or either is not finite.
+    name. `blocks` = the mean of cos(c_l, g_l) for l = 1 … L and `blocks_deep` its mean over the
+    deep layers, if a rule gives a deep block another credit c_l than the audited a_l. Not
+    diagnostic where the reference is under the clamp or at the floor (diagnostic b, at its default
+    threshold), the credit is zero, or either is not finite.
     Source: arXiv:2606.21126.
     """
 
     when = "epochs"
     needs_reference = True
 
-    def per_batch(self, audit: Audit, batch: ProbeBatch) -> dict[str, list[Compared]]:
-        """Compare the credits at every site with the references, by read-out; "" is the credit."""
+    def per_batch(self, audit: Audit, batch: ProbeBatch) -> OfBatch | None:
+        """Compare the credits with the references; None: the method has no credit."""
         if batch.credits is None:
-            return {}
-        return {
-            name: [
-                self.compare(audit, batch, a, batch.g[site])
-                for site, a in zip(audit.net.sites, credits, strict=True)
-            ]
-            for name, credits in {"": batch.credits.audited, **batch.credits.readouts}.items()
-        }
+            return None
+        named = {"": batch.credits.audited, **batch.credits.readouts}
+        return OfBatch(
+            {
+                name: [
+                    self.compare(audit, batch, a, batch.g[site])
+                    for site, a in zip(audit.net.sites, credits, strict=True)
+                ]
+                for name, credits in named.items()
+            },
+            self.of_blocks(audit, batch, batch.credits),
+        )
+
+    def of_blocks(self, audit: Audit, batch: ProbeBatch, credits: Credits) -> list[Compared]:
+        if credits.blocks is None or not credits.in_use:
+            return []
+        audited = dict(zip(audit.net.sites, credits.audited, strict=True))
+        own = list(enumerate(credits.blocks, start=1))
+        if all(torch.equal(c, audited[layer]) for layer, c in own[:-1]):
+            return []
+        return [self.compare(audit, batch, c, batch.g[layer]) for layer, c in own]
 
     def compare(self, audit: Audit, batch: ProbeBatch, a: Tensor, g: Tensor) -> Compared:
         a, g = audit.net.flat(a), audit.net.flat(g)
@@ -96,12 +124,18 @@ class Alignment(Diagnostic):
 
     def measure(self, audit: Audit) -> Measured:
         figures = audit.figures(self)
-        if not figures or not figures[0]:
+        if not figures or figures[0] is None:
             return Measured(None, not_diagnostic="the method has no credit to audit")
-        details = self.read(audit, [batch[""] for batch in figures])
-        for name in filter(None, figures[0]):
-            further = self.read(audit, [batch[name] for batch in figures])
+        details = self.read(audit, [batch.readouts[""] for batch in figures])
+        for name in filter(None, figures[0].readouts):
+            further = self.read(audit, [batch.readouts[name] for batch in figures])
             details |= {f"{name}_{key}": further[key] for key in ("unclamped", "ratio", "deep")}
+        if all(batch.blocks for batch in figures):
+            layers = range(1, audit.net.depth + 1)
+            by_layer = zip(*(batch.blocks for batch in figures), strict=True)
+            cosines = [float(torch.cat([c.unclamped for c in each]).mean()) for each in by_layer]
+            details["blocks"] = cosines
+            details["blocks_deep"] = deep_mean(layers, cosines, audit.net.depth)
         details["in_use"] = audit.summaries[0].in_use
         silent = {int(site): reason for site, reason in details["not_diagnostic"].items()}
         return Measured(

@@ -337,6 +337,8 @@ class Alignment:
     library         Γ per layer with each norm clamped at 1e-8
     in_use          False: Γ is that of a credit with which no block was trained yet
     readouts        Γ per layer of the rule's further read-outs by name (ep: displacement)
+    blocks          Γ of the credit c_l that trains block l, l = 1 … L; empty: the deep ones are a_l
+    blocks_deep     its mean over deep layers; None: c_l is a_l, or it is not finite
     """
 
     deep: float | None
@@ -347,6 +349,8 @@ class Alignment:
     library: tuple[float | None, ...]
     in_use: bool
     readouts: Mapping[str, tuple[float | None, ...]]
+    blocks: tuple[float | None, ...]
+    blocks_deep: float | None
 
 
 def unsettled(measurements: Mapping[str, Measurement]) -> str | None:
@@ -380,4 +384,6 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
         numbers("library"),
         details.get("in_use") is not False,
         {name: numbers(f"{name}{suffix}") for name in further},
+        numbers("blocks"),
+        finite(details.get("blocks_deep")),
     )

@@ -35,6 +35,7 @@ from bench_core.report.text.numbers import (
     NONE,
     NOT_FINITE,
     compact,
+    cosine,
     fraction,
     optional,
     share,
@@ -154,8 +155,7 @@ def _gamma(row: Row) -> Text:
     deep = gamma(row)
     if deep.estimate is None:
         return Text(NONE)
-    mean, half = fraction(deep.estimate.mean), deep.estimate.half_width
-    mean = mean if mean.startswith("-") else f"+{mean}"
+    mean, half = cosine(deep.estimate.mean), deep.estimate.half_width
     interval = "" if half is None else f" ± {fraction(half)}"
     mark = "" if deep.in_use else " ‡"
     return Text(mean + interval + mark, struck=bool(deep.not_diagnostic), brief=mean + mark)

@@ -27,7 +27,7 @@ from bench_core.analysis.verdicts.verdict import (
 from bench_core.printable import few
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.text.layout import listed
-from bench_core.report.text.numbers import NONE, fraction, part, plural, with_interval
+from bench_core.report.text.numbers import NONE, cosine, fraction, part, plural, with_interval
 from bench_core.report.words import doubts, reasons
 from bench_core.report.words.criteria import criteria
 from bench_core.report.words.rows import BP_FLOOR, gamma, random_blocks, value_of
@@ -47,6 +47,7 @@ SHIFTED = (
     "and the blocks beat random ones: test images unlike the augmented training images do this too "
     "(docs/protocol.md, section 6)"
 )
+OTHER_CREDIT = " is not that of the credit from which its blocks learn"
 WRONG_SIGN = "such credit points against the gradient; is its sign right?"
 
 
@@ -73,11 +74,12 @@ class _Kind(IntEnum):
 
     MEANS_NOTHING = 0
     WRONG_SIGN = 1
-    NOT_IN_USE = 2
-    NOT_JUDGED = 3
-    NOT_MEASURED = 4
-    NOT_FINITE = 5
-    FIRES_ALONE = 6
+    OTHER_CREDIT = 2
+    NOT_IN_USE = 3
+    NOT_JUDGED = 4
+    NOT_MEASURED = 5
+    NOT_FINITE = 6
+    FIRES_ALONE = 7
 
 
 def marked(group: Group) -> list[str]:
@@ -113,6 +115,9 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
         yield _Kind.WRONG_SIGN, "Γ deep of ", f" is under {AGAINST}: {WRONG_SIGN}"
     elif below_zero(deep.estimate) and row.role != "floor":  # its fixed draws scatter about 0
         yield _Kind.WRONG_SIGN, "Γ deep of ", f" lies below 0 with its interval: {WRONG_SIGN}"
+    pair = [cosine(each.mean) for each in (deep.estimate, deep.blocks) if each is not None]
+    if len(set(pair)) == 2:
+        yield _Kind.OTHER_CREDIT, "Γ deep of ", f"{OTHER_CREDIT}: there it is {pair[1]}"
     if not deep.in_use:
         yield _Kind.NOT_IN_USE, "‡ Γ of ", f": {NOT_IN_USE}"
     done = [run for run in row.runs if run.record.status == "done"]

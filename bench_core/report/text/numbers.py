@@ -20,6 +20,12 @@ def fraction(value: float) -> str:
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 
+def cosine(value: float) -> str:
+    """Write three decimals with a sign: `+.306`, `-.004`, `+1.000`."""
+    text = fraction(value)
+    return text if text.startswith("-") else f"+{text}"
+
+
 def share(mean: float, half: float | None) -> str:
     """Write an accuracy with its interval, which ends at 0 and 1: `.983 ± .007`, `.95 [.90, 1]`."""
     if half is None:

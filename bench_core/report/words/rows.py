@@ -86,11 +86,13 @@ class Gamma:
 
     not_diagnostic  why the value means nothing; it must be struck through, with this reason
     in_use          False: no block learns from this credit yet; the value has a mark
+    blocks          Γ deep of the credit from which the blocks learn; None: it is this one
     """
 
     estimate: Estimate | None
     not_diagnostic: str | None
     in_use: bool = True
+    blocks: Estimate | None = None
 
 
 def alignments(row: Row) -> list[Alignment]:
@@ -114,7 +116,9 @@ def gamma(row: Row) -> Gamma:
     ]
     reason = " and ".join(reasons) or None
     in_use = all(item.in_use for item in read)
-    return Gamma(estimate(values) if values else None, reason, in_use)
+    blocks = [item.blocks_deep for item in read if item.blocks_deep is not None]
+    deep, own = (estimate(each) if each else None for each in (values, blocks))
+    return Gamma(deep, reason, in_use, own)
 
 
 def compared(distance: Measurement) -> str:
