@@ -320,12 +320,15 @@ def test_an_interval_ends_where_the_figure_does() -> None:
             run(seed=i, measurements={"alignment": Measurement(value=v, details={"ratio": [v]})})
             for i, v in enumerate(values)
         ]
-        held = outcome(found, claim(figure, at_least=0, **more))
+        held = outcome(found, claim(figure, **({"at_least": 0} | more)))
         return measured_text(held.claim, held.measured)
 
     assert text("alignment", 0.2, 0.5, 0.9) == "0.533 [-0.339, 1]"
     assert text("alignment", 0.2, 0.5, 0.9, divide_by=0.5) == "1.07 [-0.678, 2.81]"
     assert text("alignment.ratio[0]", 0.2, 0.5, 0.9) == "0.533 [-0.339, 1.41]"
+    # a geometric mean too: 0.87 [0.544, 1.39] without the end
+    geometric = {"at_least": None, "value": 0.9, "factor": 1.2}
+    assert text("alignment", 0.7, 0.95, 0.99, **geometric).endswith(", 1]")
 
 
 def test_never_is_no_number() -> None:

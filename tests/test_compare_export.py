@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from folders import audit_folder, write
+from folders import audit_folder, leaderboard, write
 from hypothesis import given
 from hypothesis import strategies as st
 from pybtex.database import parse_string as bibliography
@@ -27,6 +27,7 @@ from records import SICK, audit, frozen, measured, run, seeds
 from test_leaderboard import HOSTILE, forbidden, hostile
 
 from bench_core import cli
+from bench_core.analysis.claims.outcomes import judge_claims
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.stats import holm, sign_flip_p, smallest_p
 from bench_core.analysis.verdicts.judge import Settings
@@ -42,6 +43,7 @@ from bench_core.report.text.terminal import COLOURS, coloured, paint
 from bench_core.report.view import view
 from bench_core.report.words.cite import bibtex
 from bench_core.results.record import ComponentRef, Measurement
+from bench_core.suite.claim import Expectation
 
 DFA, BP, FA, EP = (f"bench-core/{name}" for name in ("dfa", "bp", "fa", "ep"))
 
@@ -612,8 +614,55 @@ def test_seeds_that_both_sides_lost_and_different_machines_are_remarked(tmp_path
         "trained on different machines or PyTorch: "
         "AMD EPYC, torch 2.1.0 and NVIDIA H200, torch 2.14.1"
     )
+    # of a pair on one machine, and of a seed of one side alone, there is nothing to doubt
+    places = [{"environment": gpu}, {"environment": cpu}]
+    pairs = [
+        run(name, seed, accuracy, **places[seed % 2])
+        for name, accuracy in (("bench-core/dfa", 0.5), ("bench-core/fa", 0.51))
+        for seed in (1, 2)
+    ]
+    pairs += [run("bench-core/dfa", 3, 0.5, environment={**cpu, "device_name": "other"})]
+    alike = SuiteResults("s", Settings(), tuple(pairs), 0, tmp_path)
+    assert comparison.methods([alike], "dfa", "fa")[0].note == "only seeds that both sides finished"
+    lapsed = [
+        *seeds("bench-core/dfa", [0.5, 0.51], environment=cpu | {"lapsed": "x", "reference": "1"}),
+        *seeds("bench-core/fa", [0.5, 0.52], environment=cpu),
+    ]
+    same = SuiteResults("s", Settings(), tuple(lapsed), 0, tmp_path)
+    assert comparison.methods([same], "dfa", "fa")[0].note == ""
     (line,) = notes.references(group)
     assert line == (
         "trained on different machines or PyTorch: 2 on AMD EPYC, torch 2.1.0 (fa); "
         "2 on NVIDIA H200, torch 2.14.1 (dfa)"
     )
+
+
+def test_equal_differences_of_accuracies_have_the_interval_of_their_rounding(
+    tmp_path: Path,
+) -> None:
+    """Of 360 samples, one more in each of three seeds: t(2) · (1/360)·√(2/(3·12)), not ± 0."""
+    bp = [0.9, 0.95, 329 / 360]
+    records = [*seeds("bench-core/bp", bp), *seeds("bench-core/ep", [v + 1 / 360 for v in bp])]
+    half = 4.3027 / 360 * (2 / 36) ** 0.5
+    results = SuiteResults("s", Settings(), tuple(records), 0, tmp_path)
+    (found,) = comparison.methods([results], "bp", "ep")
+    assert found.effect is not None
+    assert found.effect.mean == pytest.approx(100 / 360)
+    assert found.effect.half_width == pytest.approx(100 * half, rel=1e-3)
+    claim = Expectation.model_validate(
+        {"figure": "accuracy", "method": "ep", "minus": "bp", "at_least": 0, "source": "x"}
+    )
+    (held,) = judge_claims([claim], judge_all(records), Settings(), None, lambda record: ())
+    assert held.measured is not None
+    assert held.measured.low is not None
+    assert held.measured.value - held.measured.low == pytest.approx(half, rel=1e-3)
+    # so the rule is not said to lie above its ceiling, and equal accuracies are not exact
+    assert "above its ceiling" not in leaderboard(records, width=None)
+    (group,) = judge_all(seeds("bench-core/bp", [329 / 360] * 2))
+    assert group.rows[0].accuracy is not None
+    alone = 12.7062 / 360 * (1 / 24) ** 0.5
+    assert group.rows[0].accuracy.half_width == pytest.approx(alone, rel=1e-3)
+    # a floor is compared with itself nowhere
+    (group,) = judge_all([*records, *frozen("bench-core/bp", [0.5, 0.5, 0.5])])
+    (floor,) = (row for row in group.rows if row.role == "floor")
+    assert (floor.over_floor, floor.over_matched, floor.over_bp) == (None, None, None)

@@ -525,6 +525,9 @@ def test_frozen_blocks_are_the_random_ones_of_the_seed(few, options, random):
         # of equal shapes, but the optimiser would train the old one
         (lambda net: net.blocks.__setitem__(2, copy.deepcopy(net.blocks[2])), "blocks.2."),
         (lambda net: net.blocks[0].to(torch.bfloat16), "blocks.0."),
+        (lambda net: setattr(net.blocks[1].w1.bias, "data", torch.ones(1)), "blocks.1.w1.bias"),
+        (lambda net: net.blocks[0].register_buffer("seen", torch.ones(5)), "blocks.0.seen"),
+        (lambda net: delattr(net.blocks[0], "seen"), "blocks.0.seen"),
         (lambda net: net.blocks[0].register_buffer("feedback", torch.ones(3)), None),
     ],
 )
@@ -534,11 +537,13 @@ def test_a_rule_that_swaps_parameters_of_the_network_is_refused(few, change, nam
             super().setup(net, task, tools)
             change(net)
 
+    net = resmlp()
+    net.blocks[0].register_buffer("seen", torch.zeros(2))  # as running statistics
     if name is None:  # buffers may be added
-        ready(Swaps(Swaps.Params()), resmlp(), few)
+        ready(Swaps(Swaps.Params()), net, few)
         return
     with pytest.raises(BenchError, match=rf"^setup\(\) replaces {re.escape(name)}.*, and another"):
-        ready(Swaps(Swaps.Params()), resmlp(), few)
+        ready(Swaps(Swaps.Params()), net, few)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -917,7 +917,15 @@ def test_runs_on_a_data_set_whose_code_has_changed_since_are_not_compared(tmp_pa
     broken = on(run("bench-core/bp", 7, status="failed", code=old, finished="2027"))
     edited = {"x-data": {"files": {**new["x-data"]["files"], "x_data.rule": "2"}}}
     folders.write(tmp_path / "own", [*same, broken, *of("lab/fa", [0.4], edited, 9)[:1]])
-    assert len(gather([tmp_path / "own"])[0][0].records) == 19
+    assert len(gather([tmp_path / "own"])[0][0].records) == 20
+    # newer runs that diverged are no old ones: they show that nothing of before counts
+    lost = [
+        on(run("bench-core/dfa", seed, status="diverged", code=edit, finished="2027"))
+        for seed, edit in ((7, {**ours, "x-data": {"files": {"x_data.rings": "newer"}}}),)
+    ]
+    folders.write(tmp_path / "lost", [*same, *lost])
+    ((results,), _) = gather([tmp_path / "lost"])
+    assert [(record.cell.seed, record.status) for record in results.records] == [(7, "diverged")]
     # a rule of another package has no module of this one but the data set's, its floor neither
     alone = of("bench-core/dfa", [0.5, 0.51], old, 1)[:2] + of("bench-core/dfa", [0.5], new, 2)[1:]
     folders.write(tmp_path / "alone", alone)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench_core.analysis.stats import Estimate, estimate, paired_difference
-from bench_core.analysis.verdicts.verdict import below_zero, ends
+from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.verdicts.verdict import below_zero
 
 accuracy = st.floats(0, 1)
 by_seed = st.dictionaries(st.integers(0, 4), accuracy, max_size=5)
@@ -55,34 +55,6 @@ def test_order_does_not_matter(values: list[float], random: object) -> None:
     shuffled = list(values)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert estimate(values) == estimate(shuffled)
-
-
-def test_differences_are_paired_by_seed() -> None:
-    """A constant gain over seeds that vary widely is certain when paired and invisible when not."""
-    a, b = {1: 0.1, 2: 0.5, 3: 0.91}, {3: 0.88, 1: 0.08, 2: 0.475}
-    found = paired_difference(a, b)
-    assert found is not None
-    assert found.mean == pytest.approx(0.025)
-    assert ends(found)[0] > 0
-    crossed = paired_difference(a, dict(zip(a, b.values(), strict=True)))
-    assert crossed is not None
-    assert ends(crossed)[0] < 0 < ends(crossed)[1]
-
-
-def test_only_common_seeds_are_compared() -> None:
-    found = paired_difference({1: 0.5, 2: 0.6, 9: 0.0}, {1: 0.4, 2: 0.5, 8: 1.0})
-    assert found is not None
-    assert (found.n, found.mean) == (2, pytest.approx(0.1))
-    assert paired_difference({1: 0.5}, {2: 0.5}) is None
-
-
-@given(by_seed, by_seed)
-def test_difference_is_antisymmetric(a: dict[int, float], b: dict[int, float]) -> None:
-    forth, back = paired_difference(a, b), paired_difference(b, a)
-    assert (forth is None) == (back is None)
-    if forth is not None and back is not None:
-        assert forth.mean == -back.mean
-        assert ends(forth)[0] == pytest.approx(-ends(back)[1], abs=1e-15)
 
 
 def test_an_interval_that_touches_zero_is_not_below_it() -> None:

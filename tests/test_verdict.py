@@ -6,10 +6,12 @@ import math
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 from folders import leaderboard
 from records import SICK, audit, frozen, measured, run, seeds
 
+from bench_core.analysis.accuracies import grain
 from bench_core.analysis.first_firing import firings
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.verdicts.judge import (
@@ -25,9 +27,11 @@ from bench_core.analysis.verdicts.judge import (
     label,
 )
 from bench_core.analysis.verdicts.leaderboard import Group, Row, judge_all
+from bench_core.analysis.verdicts.ranks import rank
 from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.analysis.verdicts.untrained import Witnessed, at_start, untrained
-from bench_core.analysis.verdicts.verdict import Reading, grain, margin, verdict
+from bench_core.analysis.verdicts.verdict import Reading, margin, verdict
+from bench_core.report.words import summary
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, fires
 from bench_core.results.status import STATUSES
@@ -651,8 +655,124 @@ def test_the_step_of_accuracies_is_found_from_their_seven_digits() -> None:
         )
     assert grain([0.6214, 0.5]) == pytest.approx(1e-4 * 2)  # 3107/5000
     assert grain([]) == grain([0.5, 1.0]) == 0.01  # round numbers show no small test set
-    assert grain([2**-0.5, 3**-0.5, 0.1 * math.pi]) == 1e-4  # a score that is no share
-    assert grain([9000 / 26032, 9001 / 26032]) == 1e-4
+    assert grain([2**-0.5, 3**-0.5, 0.1 * math.pi]) == 1 / 2886  # a score that is no share
+    # of all digits it is found for large test sets too; from seven it never is too small
+    for size in (4096, 5000, 7500, 8192, 9999, 10_000, 26_032):
+        counts = [size // 3, size // 2 + 1, size - 7]
+        assert grain([k / size for k in counts]) == pytest.approx(1 / size, rel=1e-9)
+        assert grain([round(k / size, 7) for k in counts]) >= min(1 / size, 1 / 2886) * (1 - 1e-9)
+    assert grain([float(np.float32(k / 360)) for k in (329, 347)]) == pytest.approx(1 / 360)
+    assert grain([0.1234567, 0.5]) >= 1 / 2886  # no fraction of few samples
+
+
+@pytest.mark.parametrize("less", [1, 36, -7])
+def test_a_tie_stays_one_where_the_reference_writes_seven_digits(less: int) -> None:
+    """The same runs have the same verdict before and after `bench submit`, which rounds them."""
+    floor = [320 / 360, 331 / 360]
+    own = [value - less / 360 for value in floor]
+
+    def verdict_of(rule: list[float], floors: list[float]) -> tuple[str, float | None, bool]:
+        records = [*seeds("bench-core/dfa", rule), *frozen("bench-core/dfa", floors)]
+        bp = [*seeds("bench-core/bp", [342 / 360, 345 / 360]), *frozen("bench-core/bp", floors)]
+        (group,) = judge_all([*records, *bp])
+        row = next(row for row in group.rows if row.label == "dfa")
+        assert row.margin is not None
+        assert row.margin.half_width is not None
+        assert row.over_floor is not None
+        return row.verdict, round(row.margin.half_width, 3), row.over_floor.tied
+
+    def seven(values: list[float]) -> list[float]:
+        return [float(f"{value:.7g}") for value in values]
+
+    exact = verdict_of(own, floor)
+    assert exact[2]
+    assert verdict_of(seven(own), seven(floor)) == exact
+    assert verdict_of(own, seven(floor)) == exact
+    alone = [*seeds("bench-core/dfa", own), *frozen("bench-core/dfa", seven(own))]
+    assert "do its blocks learn at all?" in leaderboard(alone, width=None)
+
+
+def test_equal_differences_of_seven_digits_have_no_scatter_in_the_ranks() -> None:
+    """The typical deviation of differences that rounding alone makes is 0."""
+    first = {1: 0.8888889, 2: 0.9194444}
+    second = {seed: value - 1 / 3 for seed, value in {1: 320 / 360, 2: 331 / 360}.items()}
+    assert rank([first, second]).deviation == 0.0
+
+
+@pytest.mark.parametrize(
+    ("own", "bp_floors", "unmeasured", "said", "words"),
+    [
+        # the own floor at chance, bp's with one seed
+        ([0.1, 0.1, 0.11], 1, (), "undetermined (bp's floor has one seed)", "stand for its own"),
+        # one seed of the own floor, at chance; bp's stands for it
+        ([0.1], 3, ("c",), "undetermined (c not measured)", "not measured completely"),
+        ([0.1], 0, (), "undetermined (d not judged)", "no more than chance"),
+        ([0.3], 3, (), "undetermined (its floor has one seed)", "floor with one seed"),
+    ],
+)
+def test_a_floor_of_one_seed_is_named_if_it_is_the_one_that_is_read(
+    own: list[float], bp_floors: int, unmeasured: tuple[str, ...], said: str, words: str
+) -> None:
+    found = {
+        name: item
+        for name, item in measured().items()
+        if not (unmeasured and name == "batch_stability")
+    }
+    chance = {"chance": 0.1}
+    records = [
+        *seeds("bench-core/dfa", [0.5, 0.51, 0.52], measurements=found, **chance),
+        *frozen("bench-core/dfa", own, **chance),
+        *seeds("bench-core/bp", [0.6, 0.61, 0.62], **chance),
+        *(frozen("bench-core/bp", [0.41, 0.42, 0.43][:bp_floors], **chance)),
+        *seeds("bench-core/fa", [0.45, 0.46, 0.47], **chance),
+    ]
+    (group,) = judge_all(records)
+    row = next(row for row in group.rows if row.label == "dfa")
+    assert row.verdict == said
+    assert words in summary.reason(row)
+
+
+def test_a_verdict_names_what_a_floor_lacks_only_if_it_rests_on_it() -> None:
+    records = [*seeds("bench-core/dfa", [0.5, math.nan, 0.52]), *frozen("bench-core/dfa", [0.3])]
+    row = row_of(records, "dfa")
+    assert row.judged.kind == "walked back"
+    assert row.judged.unsure == ""
+
+
+def test_without_a_majority_nothing_shows_the_untrained_network() -> None:
+    """Of 60, 1.0 and 61 nothing says which is right; two that agree outvote the third."""
+
+    def of(*growths: float) -> dict[str, Any]:
+        return {
+            f"lab/{number}": [Measurement(value=growth, direction="above", threshold=50.0)]
+            for number, growth in enumerate(growths)
+        }
+
+    def records(growths: dict[str, Any]) -> list[RunRecord]:
+        return [
+            run(name, 42, 0.4, initial={"scale_growth": items[0]})
+            for name, items in growths.items()
+        ]
+
+    for split in ((60.0, 1.0, 61.0), (5.0, 1.0, 61.0), (60.0, 1.0), (60.0, 60.0, 1.0, 1.0)):
+        assert 42 not in untrained(records(of(*split))).get("scale_growth", {})
+    for agreed in ((60.0, 60.03, 1.0), (1.0449999, 1.0450001), (60.0, 60.0, 60.0, 1.0)):
+        witness = untrained(records(of(*agreed)))["scale_growth"][42]
+        assert witness.rule is None
+        assert witness.measurement.value == pytest.approx(agreed[0], rel=1e-3)
+    apart = untrained(records(of(1.0400, 1.0449)))
+    assert 42 not in apart.get("scale_growth", {})
+
+
+def test_an_odd_accuracy_of_a_peer_changes_no_other_verdict() -> None:
+    floor = [320 / 360, 331 / 360]
+    records = [*seeds("bench-core/dfa", [value - 1 / 360 for value in floor]),
+               *frozen("bench-core/dfa", floor),
+               *seeds("bench-core/bp", [342 / 360, 345 / 360]),
+               *frozen("bench-core/bp", floor)]  # fmt: skip
+    forged = seeds("lab/forged", [0.123457, 0.5])
+    before, after = row_of(records, "dfa"), row_of([*records, *forged], "dfa")
+    assert (before.verdict, before.margin) == (after.verdict, after.margin)
 
 
 def test_two_rows_of_one_rule_require_no_diagnostic_of_others() -> None:
@@ -668,16 +788,17 @@ def test_a_tie_without_twins_has_the_interval_of_its_rounding_too() -> None:
     """Over a given floor one rounding counts, over a floor of other seeds those of both means."""
     step, t1 = 1 / 360, 12.706
     equal = {1: 187 / 360, 2: 187 / 360}
-    given = margin(equal, Floor("f", "literal", mean=0.5), step)
+    bp = [329 / 360]  # tells the 360 samples, of which the others show half
+    given = margin(equal, Floor("f", "literal", mean=0.5), bp)
     assert given is not None
     assert given.tied
     assert given.estimate.half_width == pytest.approx(100 * t1 * step / 24**0.5, rel=1e-4)
     floor = {3: 188 / 360, 4: 188 / 360, 5: round(188 / 360, 7)}  # as the reference writes it
-    other = margin(equal, Floor("f", accuracies=floor, mean=188 / 360), step)
+    other = margin(equal, Floor("f", accuracies=floor, mean=188 / 360), bp)
     assert other is not None
     assert (other.how, other.tied) == ("unpaired", True)
     error = step * ((1 / 2 + 1 / 3) / 12) ** 0.5
     assert other.estimate.half_width == pytest.approx(100 * t1 * error, rel=1e-4)
-    single = margin({1: 0.5}, Floor("f", "literal", mean=0.4), step)
+    single = margin({1: 0.5}, Floor("f", "literal", mean=0.4))
     assert single is not None
     assert (single.estimate.half_width, single.tied) == (None, False)

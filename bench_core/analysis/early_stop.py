@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.accuracies import of_accuracies
+from bench_core.analysis.stats import Estimate
 from bench_core.results.hashing import digest
 from bench_core.results.record import ComponentRef, RunRecord
 
@@ -68,7 +69,7 @@ def savings(records: Iterable[RunRecord]) -> list[Saving]:
     result = []
     for (_, diagnostic), runs in ended.items():
         changes = [
-            100 * (run.accuracy - full)
+            run.accuracy - full
             for run in runs
             if _finite(run.accuracy) and (full := whole.get(_key(run, True))) is not None
         ]
@@ -82,7 +83,9 @@ def savings(records: Iterable[RunRecord]) -> list[Saving]:
                 at={run.cell.seed: run.epochs for run in runs},
                 planned=runs[0].cell.last_epoch,
                 seconds=sum(seconds) if len(seconds) == len(runs) else None,
-                cost=estimate(changes) if len(changes) == len(runs) else None,
+                cost=of_accuracies(changes, differences=True).scaled(100.0)
+                if len(changes) == len(runs)
+                else None,
             )
         )
     return result

@@ -1,4 +1,4 @@
-"""Compute intervals and paired differences: pure functions of numbers.
+"""Compute intervals and tests of differences: pure functions of numbers.
 
 The unit is the seed. At the 3 to 10 seeds of this field intervals are Student's t (bootstrap
 intervals cover 75 % at n=3), and methods are compared on differences paired by seed, because all
@@ -9,7 +9,7 @@ many rules at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -63,12 +63,6 @@ def estimate(values: Iterable[float]) -> Estimate:
         return Estimate(data[0], 0.0, 0.0, n)
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in data) / (n - 1))
     return Estimate(mean, t_critical(n) * std / math.sqrt(n), std, n)
-
-
-def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate | None:
-    """Estimate a - b over the common seeds (values by seed); None without a common seed."""
-    common = sorted(a.keys() & b.keys())
-    return estimate(a[seed] - b[seed] for seed in common) if common else None
 
 
 def welch_difference(a: Iterable[float], b: Iterable[float]) -> Estimate:

@@ -15,6 +15,7 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from bench_core.analysis.accuracies import of_accuracies
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
 from bench_core.analysis.verdicts.floors import accuracies
@@ -98,15 +99,21 @@ def _placed(suites: Sequence[SuiteResults]) -> list[_Placed]:
 def _compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
     ours, theirs = (accuracies(run.record for run in row.runs) for row in (a, b))
     seeds = sorted(ours.keys() & theirs.keys())
-    differences = [100.0 * (theirs[seed] - ours[seed]) for seed in seeds]
+    differences = [theirs[seed] - ours[seed] for seed in seeds]
+    beside = [*ours.values(), *theirs.values()]
     same = repr(a.runs) == repr(b.runs)  # a record with NaN is not equal to itself
     remarks = [note, "the same runs on both sides" if same else ""]
     if not seeds:
         remarks.append("no seed finished on both sides")
     elif ours.keys() != theirs.keys() or not (a.complete and b.complete):
         remarks.append("only seeds that both sides finished")
-    if len(places := {place(run.record) for row in (a, b) for run in row.finished}) > 1:
+    if places := _unlike_places(a, b, seeds):
         remarks.append(f"trained on different machines or PyTorch: {joined(sorted(places))}")
+
+    effect = None
+    if seeds:
+        compared = of_accuracies(differences, beside, differences=True)
+        effect = (estimate(differences) if same else compared).scaled(100.0)
 
     def side(row: Row, finished: Mapping[int, float]) -> Side:
         mean = fmean(finished[seed] for seed in seeds) if seeds else None
@@ -117,12 +124,23 @@ def _compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
         side(a, ours),
         side(b, theirs),
         len(seeds),
-        effect=estimate(differences) if seeds else None,
+        effect=effect,
         p=sign_flip_p(differences) if seeds and not same else None,
         p_holm=None,
         p_smallest=smallest_p(len(seeds)) if seeds else None,
         note="; ".join(filter(None, remarks)),
     )
+
+
+def _unlike_places(a: Row, b: Row, seeds: Sequence[int]) -> set[str]:
+    """Return the machines of the pairs of runs that were trained on different ones."""
+    ours, theirs = ({r.record.cell.seed: place(r.record) for r in x.finished} for x in (a, b))
+    return {
+        where
+        for seed in seeds
+        if ours[seed] != theirs[seed]
+        for where in (ours[seed], theirs[seed])
+    }
 
 
 def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:

@@ -12,7 +12,6 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.sensitivity import Sensitivity, sensitivities
 from bench_core.analysis.verdicts.judge import Settings, alignment, is_floor, method_key
 from bench_core.analysis.verdicts.leaderboard import Group, Row, Run, judge_all
-from bench_core.analysis.verdicts.older import older
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import finite, fraction, optional, plural
 from bench_core.report.words import doubts
@@ -109,9 +108,8 @@ class View:
         """Map the id of each row to what a reader must know beside its verdict."""
         found = {}
         for group in self.groups:
-            changed = older(group.records)
             for row in group.rows:
-                found[id(row)] = doubts.of_row(row, group.rows, self.settings, changed)
+                found[id(row)] = doubts.of_row(row, group.rows, self.settings, group.older)
         return found
 
     @cached_property

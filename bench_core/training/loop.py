@@ -126,14 +126,16 @@ def _trained(method: Method, net: Net) -> int:
 def _must_be_its_network(
     net: Net, parameters: Mapping[str, Tensor], drawn: Mapping[str, Tensor]
 ) -> None:
-    """Raise BenchError if a rule has put other parameters into the network, or changed their type.
+    """Raise BenchError if a rule has changed the parameters of the network, or a shape or a type.
 
     The optimiser has the old ones, so new ones would never train. Buffers may be added.
+
+    drawn  the parameters and buffers before `setup`
     """
-    now = dict(net.named_parameters())
-    for name in sorted({*now, *parameters}):
-        kept = now.get(name) is parameters.get(name)
-        if not kept or now[name].dtype != drawn[name].dtype:
+    trained, now = dict(net.named_parameters()), _tensors(net)
+    for name in sorted({*trained, *drawn}):
+        kept = name in drawn and trained.get(name) is parameters.get(name) and name in now
+        if not kept or (now[name].shape, now[name].dtype) != (drawn[name].shape, drawn[name].dtype):
             raise BenchError(
                 f"setup() replaces {name} of the network, and another network cannot be compared "
                 "with those of other rules; change its values in place, make it an architecture, "

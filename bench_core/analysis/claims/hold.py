@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from bench_core.analysis.accuracies import of_accuracies
 from bench_core.analysis.claims.ranges import claimed_range, holds, possible
 from bench_core.analysis.claims.recipe import (
     Difference,
@@ -386,15 +387,27 @@ def _interval(
             logs = estimate(math.log(value / scale) for value in values)
             ends = [None if end is None else scale * math.exp(end) for end in _ends(logs)]
             low, high = ends if scale > 0 else ends[::-1]
-            return Interval(scale * math.exp(logs.mean), low, high, logs.n)
+            mean = scale * math.exp(logs.mean)
+            return Interval(mean, *_within(low, high, claim), logs.n)
         whose = "the sign of the claim" if claim.factor is not None else "a logarithm"
         notes.append(f"a value has not {whose}, so the mean is arithmetic")
-    mean = estimate(values)
-    low, high = (None, None) if claim.parsed.kind in SHARES else _ends(mean)
+    is_accuracy = claim.figure == "accuracy" and claim.divide_by == 1
+    if is_accuracy:
+        item = of_accuracies(values, differences=claim.minus is not None)
+    else:
+        item = estimate(values)
+    low, high = (None, None) if claim.parsed.kind in SHARES else _ends(item)
+    return Interval(item.mean, *_within(low, high, claim), item.n)
+
+
+def _within(
+    low: float | None, high: float | None, claim: Expectation
+) -> tuple[float | None, float | None]:
+    """Cut an interval at the values that the figure can have."""
     least, most = possible(claim)
-    if low is not None and high is not None:
-        low, high = max(low, least), min(high, most)
-    return Interval(mean.mean, low, high, mean.n)
+    if low is None or high is None:
+        return low, high
+    return max(low, least), min(high, most)
 
 
 def _ends(item: Estimate) -> tuple[float | None, float | None]:

@@ -17,7 +17,6 @@ from bench_core.analysis.verdicts.judge import (
     method_key,
     option,
 )
-from bench_core.analysis.verdicts.verdict import grain
 from bench_core.results.hashing import canonical
 from bench_core.results.record import ComponentRef, RunRecord
 from bench_core.suite.cells import CORE_DEFAULTS, same_name
@@ -37,7 +36,7 @@ def accuracies(records: Iterable[RunRecord]) -> dict[int, float]:
 
 
 class Floors:
-    """The floors among the runs of one recipe."""
+    """The floors among the runs of one recipe; `of_bp`: the accuracies of all runs of bp."""
 
     def __init__(
         self,
@@ -47,8 +46,12 @@ class Floors:
     ) -> None:
         self.depth, self.peers, self.defaults = settings.depth_utility, peers, settings.defaults
         self.key = partial(method_key, defaults=settings.recorded)
+        self.of_bp = [
+            accuracy
+            for runs in rows.values()
+            for accuracy in accuracies(run for run in runs if run.cell.method.name == BP).values()
+        ]
         self.frozen = {key: runs for key, runs in rows.items() if is_floor(runs[0])}
-        self.grain = grain(run.accuracy for runs in rows.values() for run in runs)
 
     def _of(
         self, name: str, keys: Sequence[str], kind: Literal["matched", "named"] = "named"

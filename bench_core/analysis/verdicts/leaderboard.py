@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.accuracies import of_accuracies
+from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.counted import contradicts, counted
 from bench_core.analysis.verdicts.floors import Floors, accuracies, is_finished
 from bench_core.analysis.verdicts.judge import (
@@ -35,6 +36,7 @@ from bench_core.analysis.verdicts.judge import (
     role,
     threshold_of,
 )
+from bench_core.analysis.verdicts.older import older
 from bench_core.analysis.verdicts.ranks import Ranking, rank
 from bench_core.analysis.verdicts.recipes import recipe_under, shared, tuned_of
 from bench_core.analysis.verdicts.standing import Standing
@@ -44,6 +46,7 @@ from bench_core.analysis.verdicts.verdict import (
     CANNOT_JUDGE,
     NONE_OF_BP,
     ONE_SEED_OF_BP,
+    ONE_SEED_OF_FLOOR,
     Margin,
     Reading,
     Verdict,
@@ -163,6 +166,11 @@ class Group:
         """The rows of methods and of the ceiling, without floors."""
         return tuple(row for row in self.rows if row.role != "floor")
 
+    @cached_property
+    def older(self) -> dict[str, list[str]]:
+        """Map the identity of each run by older code than others to the modules that differ."""
+        return older(self.records)
+
     @property
     def records(self) -> tuple[RunRecord, ...]:
         return tuple(run.record for row in self.rows for run in row.runs)
@@ -235,7 +243,12 @@ def _rows(
     for key, runs in by_row.items():
         ref, by_seed = runs[0].cell.method, accuracies(runs)
         chosen, matched = floors.chosen(ref), floors.matched(ref)
-        over = [margin(by_seed, floor, floors.grain) for floor in (chosen, matched, bp)]
+        over = [
+            None
+            if is_floor(runs[0]) and floor.accuracies == by_seed  # of itself
+            else margin(by_seed, floor, floors.of_bp)
+            for floor in (chosen, matched, bp)
+        ]
         estimates = [points_of(item) for item in over]
         mute = at_chance(chosen.accuracies.values(), chance)
         below = None if does_not_train or (blind and is_ceiling(runs[0])) else estimates[2]
@@ -250,17 +263,18 @@ def _rows(
         readings: dict[str, Reading] = {
             letter: "none" if nothing else reading(read, *limit) for letter, limit in limits.items()
         }
+        unsure = _unsure(estimates[0], below, mute, no_bp)
         broken = sum(run.status == "done" and not is_finished(run) for run in runs)
         yield Row(
             label=label(ref, peers[ref.name], settings.defaults),
             role=role(runs[0]),
             runs=tuple(map(Run, runs, judgements, map(settings.standing, runs))),
-            accuracy=estimate(by_seed.values()) if by_seed else None,
+            accuracy=of_accuracies(by_seed.values(), floors.of_bp) if by_seed else None,
             over_floor=over[0],
             over_matched=over[1],
             over_bp=over[2],
             floor=chosen,
-            judged=verdict(judgements, readings, below, broken, _unsure(read, below, no_bp)),
+            judged=verdict(judgements, readings, below, broken, unsure),
             replaced=mute and not unjudged and not is_floor(runs[0]),
             tuned=tuned_of(runs[0], settings),
         )
@@ -273,11 +287,15 @@ def _clears(points: Estimate | None, limits: Iterable[tuple[float, str | None]])
     return all(ends(points)[0] > limit for limit, way in limits if way != "above")
 
 
-def _unsure(read: Estimate | None, below: Estimate | None, no_bp: bool) -> str:
-    """Say which floor has too few seeds to judge a row of several seeds; empty if none."""
-    if read is not None and read.half_width is None:
-        return "its floor has one seed"
-    if below is not None and below.half_width is None and worse(below):
+def _unsure(own: Estimate | None, below: Estimate | None, mute: bool, no_bp: bool) -> str:
+    """Say which floor has too few seeds to judge a row of several seeds; empty if none.
+
+    own    the margin over its floor, `below` over bp's, which is read in its place if `mute`
+    no_bp  bp's floor has no finished run
+    """
+    if own is not None and own.half_width is None and not mute:
+        return ONE_SEED_OF_FLOOR
+    if below is not None and below.half_width is None and (mute or worse(below)):
         return ONE_SEED_OF_BP
     return NONE_OF_BP * no_bp
 
@@ -320,7 +338,7 @@ def _blind(
     Of bp the finished runs count.
     """
     for runs in by_row.values():
-        over = margin(accuracies(runs), floors.chosen(runs[0].cell.method), floors.grain)
+        over = margin(accuracies(runs), floors.chosen(runs[0].cell.method), floors.of_bp)
         if over is None or not is_ceiling(runs[0]):
             continue
         limit, _ = _limits(runs, settings).get("d", (-math.inf, None))

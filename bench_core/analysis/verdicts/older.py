@@ -1,15 +1,18 @@
 """Find runs whose code is older than that of other runs of their recipe.
 
-The newest code of a module is that of the last finished run of the recipe that has the module. A
-run is older if one of its modules has other code. Superseded runs, whose own cell was run by other
-code since, do not count at all (`bench_core.analysis.gather.current`). Nor do runs on a data set or
-a network whose code has changed since (`overtaken`): they cannot be compared with newer ones.
+The newest code of a module is that of the last run of the recipe that has the module and came to
+its own end (done or diverged): a run that raised or was killed may be of code that never worked. A
+run is older if it finished before that one and has other code of the module.
+
+Superseded runs, whose own cell was run by other code since, do not count at all
+(`bench_core.analysis.gather.current`). Nor do runs on a data set or a network whose code has
+changed since (`overtaken`): they cannot be compared with newer ones.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.results.record import RunRecord
@@ -28,10 +31,8 @@ def older(records: Iterable[RunRecord]) -> dict[str, list[str]]:
 
     records  of one recipe
     """
-    runs = sorted(records, key=lambda run: (run.finished, run.identity))
-    newest = {name: digest for run in runs for name, digest in modules(run).items()}
-    changed = {run.identity: _changed(modules(run), newest) for run in runs}
-    return {identity: names for identity, names in changed.items() if names}
+    runs = list(records)
+    return _behind(runs, {run.identity: modules(run) for run in runs})
 
 
 def overtaken(records: Iterable[RunRecord]) -> dict[str, list[str]]:
@@ -39,25 +40,48 @@ def overtaken(records: Iterable[RunRecord]) -> dict[str, list[str]]:
 
     That is the code of the data set or the network, and what it imports: of the packages of these
     two all modules that a rule of another package has, or else that every rule has. Of bench-core
-    `numerics` count instead. The newest code is that of the last done run.
+    `numerics` count instead.
     """
     changed: dict[str, list[str]] = {}
     for group in by_recipe(records):
         own = {run.identity: _plugins(run) for run in group if modules(run)}
         runs = [run for run in group if run.identity in own]
-        done = [run for run in runs if run.status == "done"]
         rules: dict[str, set[str]] = {}
         for run in runs:
             name = run.cell.method.name
             rules[name] = rules.get(name, own[run.identity].keys()) & own[run.identity].keys()
         others = any(name.rpartition("/")[0] not in _used(group[0]) for name in rules)
-        if done and (others or len(rules) > 1):
+        if others or len(rules) > 1:
             common = set.intersection(*map(set, rules.values()))
-            newest = own[max(done, key=lambda run: (run.finished, run.identity)).identity]
-            for run in runs:
-                if names := _changed({k: own[run.identity][k] for k in common}, newest):
-                    changed[run.identity] = names
+            shared = {name: {k: files[k] for k in common} for name, files in own.items()}
+            changed |= _behind(runs, shared)
     return changed
+
+
+def _behind(
+    records: Sequence[RunRecord], own: Mapping[str, Mapping[str, str]]
+) -> dict[str, list[str]]:
+    """Return identity → modules that a later run, which came to its end, has with other code.
+
+    own  identity → module → digest
+    """
+    newest: dict[str, tuple[str, tuple[str, str]]] = {}
+    for run in sorted(records, key=_when):
+        if run.status in ("done", "diverged"):
+            newest |= {name: (digest, _when(run)) for name, digest in own[run.identity].items()}
+    changed = {
+        run.identity: sorted(
+            name
+            for name, digest in own[run.identity].items()
+            if name in newest and newest[name][0] != digest and _when(run) < newest[name][1]
+        )
+        for run in records
+    }
+    return {identity: names for identity, names in changed.items() if names}
+
+
+def _when(record: RunRecord) -> tuple[str, str]:
+    return record.finished, record.identity
 
 
 def _plugins(record: RunRecord) -> dict[str, str]:
@@ -78,7 +102,3 @@ def by_recipe(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
     for record in records:
         groups[recipe(record)].append(record)
     return list(groups.values())
-
-
-def _changed(own: Mapping[str, str], newest: Mapping[str, str]) -> list[str]:
-    return sorted(name for name, digest in own.items() if newest[name] != digest)

@@ -30,6 +30,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench_core.analysis.accuracies import SAME
+
 RULES = (2, 3, 4, 5, 6, 8, 10, 13, 18, 26, 40)
 POINTS = {
     2: (12.83, 13.40, 13.89, 14.32, 14.63, 15.49, 16.11, 16.57, 17.81, 19.13, 20.95),
@@ -60,7 +62,6 @@ BEYOND = {
     50: (0.85, 0.91, 0.93, 0.94, 0.96, 0.96, 0.97, 0.97, 0.99, 1.00, 1.00),
     100: (0.85, 0.89, 0.91, 0.91, 0.91, 0.92, 0.92, 0.93, 0.94, 0.94, 0.94),
 }  # √(p/n) beyond c that separate two rules four times out of five, if all scatter alike
-NO_SCATTER = 1e-9  # a deviation of differences that rounding alone makes
 # √p of the published CIFAR-10 audit (arXiv:2606.21126): six rules, deviations of .4 to 3.9 points
 PUBLISHED = 0.037
 
@@ -172,7 +173,7 @@ def _rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
         np.where(paired, n, np.minimum.outer(counts, counts))[~np.eye(rules, dtype=bool)].min()
     )
     point = critical(rules, fewest)
-    typical = typical if typical > NO_SCATTER**2 else 0.0
+    typical = typical if typical > SAME**2 else 0.0
     better = difference > point * np.sqrt(np.maximum(error, 0.0)) + 1e-12
     for position, index in enumerate(ranked):
         above, below = int(better[:, position].sum()), int(better[position].sum())

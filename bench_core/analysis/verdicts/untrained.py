@@ -16,6 +16,7 @@ from bench_core.suite.names import CEILING, OURS
 from bench_core.suite.protocol import THRESHOLDS
 
 BP = f"{OURS}/{CEILING}"
+ALIKE = 1e-3  # between machines; an untrained network has hardly any rounding
 NETWORK = THRESHOLDS.keys() | {f"{OURS}/{name}" for name in THRESHOLDS}  # read no credit of a rule
 
 
@@ -23,7 +24,7 @@ NETWORK = THRESHOLDS.keys() | {f"{OURS}/{name}" for name in THRESHOLDS}  # read 
 class Witnessed:
     """A measurement on the untrained network of a seed.
 
-    rule  whose runs alone show it; None: bp's show it, or the middle of several rules
+    rule  whose runs alone show it; None: bp's show it, or most rules
     """
 
     measurement: Measurement
@@ -36,8 +37,8 @@ Agreed = Mapping[str, Mapping[int, Witnessed]]  # a diagnostic's name â†’ seed â
 def untrained(records: Iterable[RunRecord]) -> Agreed:
     """Return each diagnostic's measurement on the untrained network of each seed.
 
-    That of bp, without bp the middle of all rules. One run without bp or another rule beside it is
-    no witness.
+    That of bp, without bp that on which more than half of the rules agree. One run without bp or
+    another rule beside it is no witness.
     """
     found: dict[str, dict[int, dict[str, list[Measurement]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
@@ -55,12 +56,21 @@ def untrained(records: Iterable[RunRecord]) -> Agreed:
 def _witness(rules: Mapping[str, list[Measurement]]) -> Witnessed | None:
     if BP in rules:
         return Witnessed(_middle(rules[BP]))
-    if len(rules) == 2 and len({f"{_middle(each).value:.3g}" for each in rules.values()}) > 1:
-        return None  # one of the two has changed it, and nothing says which
-    if len(rules) > 1:
-        return Witnessed(_middle(map(_middle, rules.values())))
+    if len(rules) > 1:  # without a majority some have changed it, and nothing says which
+        values = [_middle(each) for each in rules.values()]
+        agreeing = ([one for one in values if agree(one.value, each.value)] for each in values)
+        most = max(agreeing, key=len)
+        return Witnessed(_middle(most)) if 2 * len(most) > len(values) else None
     ((rule, items),) = rules.items()
     return Witnessed(_middle(items), rule) if len(items) > 1 else None
+
+
+def agree(one: float | None, other: float | None) -> bool:
+    """Decide whether two values are of one untrained network, as another machine may round it."""
+    if one is None or other is None:
+        return one is other
+    both_nan = math.isnan(one) and math.isnan(other)
+    return both_nan or math.isclose(one, other, rel_tol=ALIKE)
 
 
 def _middle(items: Iterable[Measurement]) -> Measurement:

@@ -19,19 +19,13 @@ that floor lies at chance as well.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal
 
-from bench_core.analysis.stats import (
-    Estimate,
-    estimate,
-    t_critical,
-    welch_difference,
-)
+from bench_core.analysis.accuracies import of_accuracies, rounded
+from bench_core.analysis.stats import Estimate, estimate, welch_difference
 from bench_core.analysis.verdicts.judge import Floor, Judgement, in_order
 from bench_core.analysis.verdicts.kinds import (
     FLAGGED,
@@ -51,8 +45,7 @@ Reading = Literal["passes", "fires", "open", "none"]
 CANNOT_JUDGE = "this recipe cannot judge d"
 AT_CHANCE = "the interval of its floor reaches chance"
 BEATS = STANDARD["d"].threshold
-SEVEN_DIGITS = 6e-8  # by which an accuracy in the reference may be rounded
-SAME = 2e-7  # accuracies that rounding alone makes unequal
+ONE_SEED_OF_FLOOR = "its floor has one seed"
 ONE_SEED_OF_BP, NONE_OF_BP = "bp's floor has one seed", "bp's floor has no finished run"
 ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
 
@@ -92,53 +85,33 @@ class Verdict:
     unsure: str = ""
 
 
-def grain(accuracies: Iterable[float | None]) -> float:
-    """Return the step of accuracies, 1/N if they are shares of N samples.
-
-    N is the least common multiple of the simplest denominators of a hundred, because a run does not
-    say how many test samples it had. Fewer than 100 are not believed of round numbers; more than
-    10,000 cannot be told from seven digits, nor a score that is no share: then it is 1/10,000.
-    """
-    finite = {value for value in accuracies if value is not None and math.isfinite(value)}
-    return 1 / min(max(math.lcm(*map(_denominator, sorted(finite)[:100])), 100), 10_000)
-
-
-def _denominator(value: float) -> int:
-    """Return the denominator of a simple fraction that the value is, to seven digits."""
-    exact = Fraction(value)
-    limited = (exact.limit_denominator(2**power) for power in range(15))
-    near = (found for found in limited if abs(found - exact) < SEVEN_DIGITS)
-    return next(near, exact).denominator
-
-
-def margin(by_seed: Mapping[int, float], floor: Floor, fine: float = 0.0) -> Margin | None:
+def margin(
+    by_seed: Mapping[int, float], floor: Floor, beside: Iterable[float] = ()
+) -> Margin | None:
     """Estimate the margin of accuracies by seed over a floor; None where one of them is missing.
 
-    fine  the step of the accuracies (`grain`). Each is known to ± half a step, so that equal ones
-          still deviate by fine/√12 (`_of_rounding`).
+    Equal margins have the interval of their rounding (`bench_core.analysis.accuracies`).
+
+    beside  further accuracies, of bp, that help to find the step
     """
     if not by_seed or floor.mean is None:
         return None
     seeds, floor_seeds = tuple(sorted(by_seed)), tuple(sorted(floor.accuracies))
     how: Literal["paired", "unpaired", "mean"] = "paired"
     if not floor_seeds:
-        over = estimate(value - floor.mean for value in by_seed.values())
-        roundings = 1 / len(seeds)
+        sides = [[value - floor.mean for value in by_seed.values()]]
+        over, roundings = estimate(sides[0]), 1 / len(seeds)
     elif by_seed.keys() <= floor.accuracies.keys():
-        over = estimate(by_seed[seed] - floor.accuracies[seed] for seed in seeds)
-        floor_seeds, roundings = seeds, 2 / len(seeds)
+        sides = [[by_seed[seed] - floor.accuracies[seed] for seed in seeds]]
+        over, floor_seeds, roundings = estimate(sides[0]), seeds, 2 / len(seeds)
     else:
-        over = welch_difference(by_seed.values(), floor.accuracies.values())
+        sides = [[*by_seed.values()], [*floor.accuracies.values()]]
+        over = welch_difference(*sides)
         how = "mean" if over.half_width is None else "unpaired"
         roundings = 1 / len(seeds) + 1 / len(floor_seeds)
-    tied = over.half_width is not None and over.half_width < SAME
-    over = _of_rounding(over, fine * math.sqrt(roundings / 12)) if tied else over
+    known = [*by_seed.values(), *floor.accuracies.values(), *beside]
+    over, tied = rounded(over, sides, roundings, known)
     return Margin(over.scaled(100.0), how, seeds, floor_seeds, tied)
-
-
-def _of_rounding(mean: Estimate, error: float) -> Estimate:
-    """Give a mean the interval t · error, where the values say nothing of its error."""
-    return Estimate(mean.mean, t_critical(mean.n) * error, error * math.sqrt(mean.n), mean.n)
 
 
 def points_of(over: Margin | None) -> Estimate | None:
@@ -186,7 +159,7 @@ def worse(points: Estimate | None) -> bool:
 def at_chance(accuracies: Iterable[float], chance: float | None) -> bool:
     """Decide whether chance lies in the interval of these accuracies, or above it."""
     values = list(accuracies)
-    return chance is not None and bool(values) and ends(estimate(values))[0] <= chance
+    return chance is not None and bool(values) and ends(of_accuracies(values))[0] <= chance
 
 
 def verdict(
@@ -246,7 +219,8 @@ def verdict(
     open_ = UNDETERMINED.upper()
     three = three or _three(open_, doubtful) or (open_ if lost or unsure else "PASS")
     text = ", ".join([text, *parts])
-    return Verdict(kind, text, three, letters, below_zero(bp), in_order(unread), unsure)
+    lacks = unsure if kind == UNDETERMINED else ""
+    return Verdict(kind, text, three, letters, below_zero(bp), in_order(unread), lacks)
 
 
 def _three(word: str, letters: Iterable[str]) -> str:

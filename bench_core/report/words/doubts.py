@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
+from bench_core.analysis.accuracies import SAME
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.floors import accuracies
 from bench_core.analysis.verdicts.judge import (
@@ -22,8 +23,7 @@ from bench_core.analysis.verdicts.judge import (
     option,
 )
 from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
-from bench_core.analysis.verdicts.older import older
-from bench_core.analysis.verdicts.untrained import untrained
+from bench_core.analysis.verdicts.untrained import agree, untrained
 from bench_core.analysis.verdicts.verdict import ONE_SEED, ends, margin, points_of, worse
 from bench_core.printable import few
 from bench_core.report.text.layout import listed
@@ -38,8 +38,6 @@ from bench_core.suite.protocol import THRESHOLDS
 
 AGAINST = "d is judged against"
 MOST_SAID = 5  # lines about a row or a table: anybody can invent users
-ALIKE = 1e-3  # between machines; an untrained network has hardly any rounding
-EQUAL = 1e-9  # points that rounding alone makes
 
 
 def over(row: Row, ceiling: Row) -> Estimate | None:
@@ -104,7 +102,7 @@ def tied(row: Row) -> list[str]:
     if row.role == "floor":
         return []
     own = row.over_matched
-    if own is not None and own.tied and abs(own.estimate.mean) < EQUAL:
+    if own is not None and own.tied and abs(own.estimate.mean) < 100 * SAME:
         return ["its accuracy is that of its own floor in every seed: do its blocks learn at all?"]
     text = "a margin over a floor is equal in all seeds, as counts of few samples can be by "
     text += "chance; its interval is that of their rounding to a sample"
@@ -163,20 +161,22 @@ def redrawn(group: Group) -> list[str]:
             other = agreed[seed].measurement.value if seed in agreed else None
             if own is None or own.value is None or other is None or agreed[seed].rule is not None:
                 continue
-            both_nan = math.isnan(own.value) and math.isnan(other)
-            if not both_nan and not math.isclose(own.value, other, rel_tol=ALIKE):
+            if not agree(own.value, other):
                 changed[row.label].append((own.value, other))
-    return [
-        f"{label} changes the network before its training: untrained, its states grow "
-        f"{compact(pairs[0][0])} times in one block, those of other rules {compact(pairs[0][1])} "
-        f"times ({plural(len(pairs), 'seed')})"
-        for label, pairs in changed.items()
-    ]
+    lines = []
+    for label, pairs in changed.items():
+        its, others = (compact(value, 5) for value in pairs[0])
+        lines.append(
+            f"{label} changes the network before its training: untrained, its states grow {its} "
+            f"times in one block, those of other rules {others} times "
+            f"({plural(len(pairs), 'seed')})"
+        )
+    return lines
 
 
 def older_code(group: Group) -> list[str]:
     """Name the rows with runs by older code than that of other runs of the recipe."""
-    changed = older(group.records)
+    changed = group.older
     rows = [row for row in group.rows if any(r.record.identity in changed for r in row.runs)]
     names = sorted({name for own in changed.values() for name in own})
     command = "bench tune" if any(row.tuned is not None for row in rows) else "bench run"

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Sequence
 from bench_core.analysis.verdicts.judge import is_control
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
 from bench_core.analysis.verdicts.leaderboard import Group, Row
-from bench_core.analysis.verdicts.older import older
 from bench_core.analysis.verdicts.verdict import (
     BEATS,
     CANNOT_JUDGE,
     NONE_OF_BP,
     ONE_SEED_OF_BP,
+    ONE_SEED_OF_FLOOR,
     beats,
     below_zero,
     ends,
@@ -63,7 +63,7 @@ def tally(rows: Iterable[Row]) -> dict[str, int]:
 
 def opening(group: Group) -> str:
     """Answer which rules of a recipe work, and say how they were trained."""
-    return " ".join([sentence(group), *_ceiling(group), *_mixed(group), *_frame(group)])
+    return " ".join([sentence(group), *_ceiling(group), *_frame(group)])
 
 
 def sentence(group: Group) -> str:
@@ -117,16 +117,6 @@ def _is_open(reason: tuple[str, list[tuple[str, Row]]]) -> bool:
     return reason[1][0][1].judged.kind == SINGLE_SEED
 
 
-def _mixed(group: Group) -> list[str]:
-    """Name the rules some of whose seeds ran with older code than the others."""
-    changed = older(group.records)
-    mixed = []
-    for label, row in zip(bare_labels(group.rows), group.rows, strict=True):
-        old = sum(run.record.identity in changed for run in row.runs)
-        mixed += [label] * (row.role != "floor" and 0 < old < len(row.runs))
-    return [f"Some seeds of {joined(mixed)} ran with older code than the others."] * bool(mixed)
-
-
 def _frame(group: Group) -> list[str]:
     """Say whether the rules were tuned, and what backpropagation reaches with random blocks."""
     trained = rules(group.rows)
@@ -169,8 +159,10 @@ def reason(row: Row) -> str:
     if not row.complete:
         return "has|have unfinished runs"
     silent = {text for run in done for _, text in run.judgement.not_diagnostic}
-    if row.margin is not None and row.margin.half_width is None:
+    if verdict.unsure == ONE_SEED_OF_FLOOR:
         return "has|have a floor with one seed, which is too few for a verdict"
+    if verdict.unsure == ONE_SEED_OF_BP and row.replaced:
+        return "cannot be judged: bp's random blocks, which stand for its own, have one seed"
     if verdict.unsure == ONE_SEED_OF_BP:
         return "lies|lie below backpropagation with random blocks, but these have one seed"
     if CANNOT_JUDGE in silent:

@@ -1,0 +1,82 @@
+"""Estimate means of accuracies and of their differences: pure functions of numbers.
+
+An accuracy is a count of N samples, known to ± half a sample. Where all seeds have the same value,
+Student's interval would be 0, as if another seed could not differ. Each accuracy then counts as
+rounded to a step of 1/N: it deviates by 1/(N·√12), and the interval is t_{n-1} times the error of
+the mean that follows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from fractions import Fraction
+
+from bench_core.analysis.stats import Estimate, estimate, t_critical
+
+SEVEN_DIGITS = 6e-8  # by which an accuracy in the reference may be rounded
+EXACT = 1e-14  # by which an accuracy of all digits may be
+SAME = 4 * SEVEN_DIGITS  # by which two differences of accuracies may differ that are equal
+FEWEST_SAMPLES, MOST_OF_SEVEN, MOST_SAMPLES = 100, 2_886, 100_000
+
+
+def of_accuracies(
+    values: Iterable[float], beside: Iterable[float] = (), differences: bool = False
+) -> Estimate:
+    """Estimate the mean of accuracies, or of their differences by seed.
+
+    beside  further accuracies on the same test set, which help to find its size
+    Raises `ValueError` for no values or a value that is not finite.
+    """
+    own = list(values)
+    roundings = (2 if differences else 1) / max(1, len(own))
+    return rounded(estimate(own), [own], roundings, [*map(abs, own), *beside])[0]
+
+
+def rounded(
+    mean: Estimate, sides: Iterable[Collection[float]], roundings: float, known: Iterable[float]
+) -> tuple[Estimate, bool]:
+    """Give an estimate the interval of the accuracies' rounding if the values of each side are
+    equal; also return whether they are.
+
+    roundings  the variance of the mean in units of that of one rounding
+    known      accuracies on this test set
+    """
+    tied = mean.half_width is not None and all(max(own) - min(own) < SAME for own in sides)
+    if not tied:
+        return mean, False
+    error = grain(known) * math.sqrt(roundings / 12)
+    half = t_critical(mean.n) * error
+    return Estimate(mean.mean, half, error * math.sqrt(mean.n), mean.n), True
+
+
+def grain(accuracies: Iterable[float | None]) -> float:
+    """Return the step of accuracies, 1/N if they are shares of N samples.
+
+    N is the least common multiple of the simplest denominators, because a run does not say how many
+    test samples it had. Fewer than 100 are not believed of round numbers. Seven digits tell
+    fractions apart up to N = 2,886, since two of them lie 1/N² or further from each other. Where N
+    is not found, as with a score that is no share, the step is 1/2,886: too long rather than too
+    short, since an interval rests on it.
+    """
+    finite = {value for value in accuracies if value is not None and math.isfinite(value)}
+    samples = math.lcm(*map(_denominator, sorted(finite)[:100]))
+    return 1 / (max(samples, FEWEST_SAMPLES) if samples <= MOST_SAMPLES else MOST_OF_SEVEN)
+
+
+def _denominator(value: float) -> int:
+    """Return the denominator of the simplest fraction that the value is, as far as its digits go.
+
+    Four decimals are believed as they stand: they are the count of a test set of 10,000. A value
+    of float32 has seven digits and more that mean nothing.
+    """
+    if (decimals := Fraction(f"{value:.4f}")) == Fraction(repr(value)):
+        return decimals.denominator
+    whole = value != float(f"{value:.7g}")
+    exact = Fraction(value)
+    for most, error in [(MOST_SAMPLES, EXACT)] * whole + [(MOST_OF_SEVEN, SEVEN_DIGITS)]:
+        limits = (min(2**power, most) for power in range(most.bit_length() + 1))
+        for limited in map(exact.limit_denominator, limits):
+            if abs(limited - exact) < error:
+                return limited.denominator
+    return exact.denominator
