@@ -29,7 +29,8 @@ floors: false
 data: {limit: 256}
 training: {epochs: 1, batch_size: 64}
 """
-PART = "Other rules or settings than in the file of two"
+PART = "two with options of the command line"
+OTHER = "Other rules or settings than in the file of two"
 CHANGED = ("--set", "data.limit=200", "--set", "training.learning_rate=100", "--method", "dfa")
 USUAL = {"data": {"limit": None}, "training": {}, "arch": {"name": "resmlp"}}
 
@@ -68,7 +69,7 @@ def test_a_changed_run_shows_its_settings_and_not_the_title_of_the_suite(here: H
     ]
     titles = {"data.limit=200" in line: line.partition(":")[0] for line in captions}
     assert titles[False].endswith("Two rules on digits")
-    assert titles[True].endswith(PART)
+    assert titles[True].endswith(OTHER)
     mine = here("run", "two.yaml", *CHANGED, "--set", "title=Mine", "--set", "data.limit=128")
     assert "two: Mine" in mine.stdout  # an option's title is the user's own
 
@@ -111,7 +112,7 @@ def test_a_setting_unlike_the_default_or_the_file_is_shown(
     [
         (("dfa", "fa"), "Two rules (and 1 more rule)"),
         (("dfa",), "Two rules (1 of its 2 runs, and 1 more rule)"),
-        ((), PART),
+        ((), OTHER),
     ],
 )
 def test_a_title_counts_the_cells_of_the_suite_that_are_there(
@@ -140,3 +141,16 @@ def test_settings_of_diagnostics_are_shown() -> None:
     diagnostics = {"bench-core/nudging": {"eta": 0.2}, "bench-core/drift": {}}
     suite = SuiteResults("two", settings, (run(),), 0, diagnostics=diagnostics)
     assert view(suite).headers[0].endswith("seed 42 · nudging.eta=0.2 · scale_growth.threshold=3.0")
+
+
+def test_seeds_of_a_suite_keep_its_title_also_when_they_are_merged(here: Here) -> None:
+    """The file's cells are known if `--seed` alone chose among them."""
+    (here.cwd / "two.yaml").write_text(SUITE.replace("seeds: [1]", "seeds: [1, 2]"))
+    for seed in (1, 2):
+        done = here("run", "two.yaml", "--seed", seed, "-o", f"r{seed}", "--no-report")
+        assert done.returncode == 0, done.stderr
+    assert "Two rules on digits (2 of its 4 runs)" in here("leaderboard", "r1").stdout
+    assert here("merge", "r1", "r2", "--into", "both").returncode == 0
+    merged = here("leaderboard", "both").stdout
+    assert "two: Two rules on digits" in merged
+    assert "runs)" not in merged.splitlines()[0]

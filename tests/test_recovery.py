@@ -440,3 +440,6 @@ def test_a_rule_that_forgets_its_state_is_trained_anew_and_the_user_hears_why(
     )
     assert other["resumed"] == []
     assert one["accuracy"] == other["accuracy"], straight
+    told = here("why", other["identity"], tmp_path / "killed").stdout
+    assert "was to continue after epoch 2, but began anew" in told
+    assert "continues after" not in told

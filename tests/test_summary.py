@@ -240,7 +240,7 @@ def test_an_audit_is_offered_only_for_runs_that_have_weights() -> None:
 def test_floors_at_chance_everywhere_are_the_reason_and_not_a_missing_measurement() -> None:
     bp = [*seeds(BP, [0.611, 0.615, 0.619], **CHANCE), *frozen(BP, [0.1] * 3, **CHANCE)]
     records = [*bp, *seeds(DFA, [0.428, 0.429, 0.430], **CHANCE), *AT_CHANCE]
-    told = "cannot be judged: random blocks reach no more than chance"
+    told = "cannot be judged: no floor is shown to lie above chance"
     assert told in sentence(records)
     assert "its floor reaches chance, and bp with random blocks does too" in leaderboard(
         records, width=None

@@ -353,6 +353,50 @@ def test_equal_values_are_one_cell_and_two_trials(tmp_path: Path, asked_here: No
     assert [cell.cell.method.params["penalty"] for cell in cells[::2]] == [0.1, 0.0, 0.0]
 
 
+def test_a_search_in_a_suite_that_saves_its_state_is_done(tmp_path: Path) -> None:
+    """Trials have no diagnostics: a state is saved without any measurement."""
+    text = SUITE.replace("training: {epochs: 1", "checkpoint_every: 1\ntraining: {epochs: 2")
+    done = Here(tmp_path)("tune", _file(tmp_path, text), "-o", "r", "--no-report")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "crashed" not in done.stdout
+    assert "failed" not in done.stdout
+
+
+def test_a_search_whose_trials_all_fail_says_how_they_are_trained_again(tmp_path: Path) -> None:
+    rule = "from bench_core.api import LocalMethod, Passport\n\n\nclass Fails(LocalMethod):\n"
+    rule += "    passport = Passport()\n\n    def credit(self, states, y, epoch):\n"
+    rule += "        raise ValueError('broken on purpose')\n"
+    (tmp_path / "fails.py").write_text(rule)
+    text = SUITE.replace("methods: [dfa]", "methods: [{name: ./fails.py}]")
+    text = text.replace("    dfa: {normalize: [sample, none]}", "    fails: {normalize: [sample]}")
+    here = Here(tmp_path)
+    done = here("tune", _file(tmp_path, text), "-o", "r", "--no-report")
+    told = " ".join(done.stderr.split())
+    assert "none of its trials is done (failed 2), so nothing is trained" in told
+    assert "--retry-failed trains them again; the first log: r/small/trials/small/" in told
+
+
+def test_trials_of_equal_values_are_one_training() -> None:
+    searched = next(iter(_searched([run()], 8).values()))
+    (trial,) = searched.results
+    other = trial.model_copy(update={"identity": "other"})
+    for results, tried in (([trial], 8), ([trial, other], 8), ([trial, trial, other], 7)):
+        assert searched.model_copy(update={"results": results}).tried == tried
+
+
+def test_a_winner_with_the_values_of_the_suite_stays_beside_the_others() -> None:
+    """bp won with the suite's own learning rate: it is the ceiling of both tables."""
+    bp = _stored("bench-core/bp", [0.6, 0.61, 0.62], training={"learning_rate": 0.003})
+    plain = _stored("bench-core/dfa", [0.3, 0.31, 0.32], training={"learning_rate": 0.003})
+    dfa = _stored("bench-core/dfa", [0.4, 0.41, 0.42], training={"learning_rate": 0.01})
+    settings = _settings(_searched(bp, 8) | _searched(dfa, 8))
+    groups = judge_all([*bp, *plain, *dfa], settings)
+    found = [[(row.label, row.trials) for row in group.rows] for group in groups]
+    assert sorted(found, key=str) == [[("bp", 8), ("dfa", 8)], [("bp", None), ("dfa", None)]]
+    # without a run of the suite's own recipe there is one table
+    assert len(judge_all([*bp, *dfa], settings)) == 1
+
+
 def test_a_dry_run_writes_nothing(tuned: Any, tmp_path: Path) -> None:
     done = Here(tmp_path)("tune", _file(tmp_path), "--dry-run", "--trials", 3)
     assert done.stdout.startswith("small: 2 rules × 3 trials, then the best of each × 1 seeds: 8")

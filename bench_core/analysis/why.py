@@ -8,6 +8,7 @@ stored records.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -195,7 +196,11 @@ def explain(run: Stored, others: Sequence[Stored]) -> list[str]:
     if places := also_in(run.record, run.folder, ((r.record, r.folder) for r in others)):
         lines.append(f"also in {places}")
     lines.append(f"finished {about['finished'] or 'at an unknown time'}")
-    lines.append(f"why it was run: {about['why'] or 'not recorded'}")
+    why = about["why"] or "not recorded"
+    if not about["resumed"]:  # the plan expected it, and the worker could not use the saved state
+        expected = "; continues after (epoch [0-9]+)"
+        why = re.sub(expected, r"; was to continue after \1, but began anew", why)
+    lines.append(f"why it was run: {why}")
     if about["resumed"]:
         lines.append(f"resumed after epoch {', '.join(map(str, about['resumed']))}")
     decision = about["decision"]

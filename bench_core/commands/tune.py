@@ -93,8 +93,7 @@ def tune(
     if unfinished := tuning.run(carry):
         echo(unfinished, err=True)
         sys.exit(Exit.SOME_FAILED)
-    lost = [one.key for one in tuning.contenders if tuning.rules[one.key].best is None]
-    warn(f"{key}: none of its trials is done, so nothing is trained" for key in lost)
+    warn(tuning.lost())
     plan, cells = tuning.winners()
     tuning.won(cells)
     show(plan, how.run(plan, registry, choose), wants_report)

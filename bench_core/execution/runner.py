@@ -211,13 +211,23 @@ def described(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _seeds_alone_differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    included = any("seeds" in entry for entry in other["include"])
+    return not included and one | {"seeds": 0} == other | {"seeds": 0}
+
+
 def _file(plan: Plan, cells: list[str]) -> dict[str, Any]:
+    """Describe the file of a suite; its cells are known if options chose no more than seeds."""
     suite, stated = plan.suite, plan.suite._stated or plan.suite
-    name = digest(stated.content())
-    if suite._stated is None or suite.content() != stated.content():  # options changed the suite
+    name, own, whole = digest(stated.content()), suite.content(), stated.content()
+    listed: list[str] | None = None
+    if suite._stated is not None and own == whole:
+        listed = cells
+    elif suite._stated is not None and _seeds_alone_differ(own, whole):
+        seeded = (c.cell.model_copy(update={"seed": s}) for c in plan.cells for s in stated.seeds)
+        listed = sorted({*map(cell_key, seeded)})
+    else:
         earlier = suite_folder.saved_mapping(plan.folder, "file")
         listed = earlier.get("cells") if earlier.get("digest") == name else None
-    else:
-        listed = cells
     texts = {"title": stated.title, "description": stated.description}
     return {"digest": name, "cells": listed, **texts}

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,7 @@ from bench_core.execution.plan import Plan, PlannedCell, make_plan
 from bench_core.registry.registry import Registry
 from bench_core.results import ledger, store, suite_folder
 from bench_core.results.ledger import Spread, Trial, Tuned, Values
+from bench_core.results.logs import LOG
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.suite.cells import same_name
 from bench_core.suite.component import ComponentSpec
@@ -138,7 +140,10 @@ class Tuning:
             for frozen in ((False, True) if self.suite.floors else (False,))
         ]
         if not entries:
-            raise UsageError(f"{self.suite.name}: no trial of any rule is done: {self.folder}")
+            raise UsageError(
+                f"{self.suite.name}: no trial of any rule is done: mend the cause, then the same "
+                "`bench tune` with --retry-failed trains the trials again"
+            )
         suite = derived(self.suite, entries)
         stated = self.suite._stated
         unchanged = stated is not None and stated.content() == self.suite.content()
@@ -199,6 +204,22 @@ class Tuning:
                 what = f"{len(lost)} trials have no result: {lost[0].status}"
                 return f"{what}; the same command continues the search"
         return ""
+
+    def lost(self) -> Iterator[str]:
+        """Say of each rule without a finished trial how the trials ended, and name a log."""
+        for one in self.contenders:
+            if self.rules[one.key].best is not None:
+                continue
+            ended = self.rules[one.key].results
+            counts = Counter(trial.status for trial in ended)
+            how = ", ".join(f"{status} {count}" for status, count in counts.items())
+            home = self.folder / ledger.TRIALS / self.suite.name
+            logs = [path for t in ended if (path := home / t.identity / LOG).is_file()]
+            where = f"; the first log: {logs[0]}" if logs else ""
+            yield (
+                f"{one.key}: none of its trials is done ({how}), so nothing is trained; "
+                f"--retry-failed trains them again{where}"
+            )
 
     def there(self) -> tuple[int, int, Plan]:
         """Count the trials and the cells of winners that need no training any more.

@@ -275,7 +275,9 @@ class CellRun:
             "resumed": self.fields["resumed"],
             "every": {name: self.job[name] for name in EVERY},
             "environment": self.fields.get("environment", {}),
-            "measured": {key: _plain(self.fields[key]) for key in ("initial", "measurements")},
+            "measured": {
+                key: _plain(self.fields.get(key, {})) for key in ("initial", "measurements")
+            },
         }
 
     def recall(self, state: dict[str, Any], before: dict[str, Tensor]) -> None:

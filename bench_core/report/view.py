@@ -64,6 +64,8 @@ class View:
             return title
         cells, every = self.results.own_cells, list(records)
         own = [record for record in every if cell_key(record.cell) in cells]
+        if not own and file.cells is None:
+            return f"{self.results.name} with options of the command line"
         if not own:
             return f"Other rules or settings than in the file of {self.results.name}"
         key = partial(method_key, defaults=self.settings.recorded)
@@ -125,7 +127,10 @@ class View:
 
     @cached_property
     def runs(self) -> tuple[tuple[int, Row, Run], ...]:
-        """Return every run that counts, with the number of its recipe and its row."""
+        """Return every run that counts, with the number of its recipe and its row.
+
+        A run that a search chose can have two recipes (`judge_all`), and then stands twice.
+        """
         rows = ((k, row) for k, group in enumerate(self.groups) for row in group.rows)
         return tuple((k, row, run) for k, row in rows for run in row.runs)
 

@@ -81,6 +81,11 @@ class Tuned(Frozen):
             raise ValueError(f"{RECIPE}{min(unknown)[:40]} is not searched by `bench tune`")
         return self
 
+    @property
+    def tried(self) -> int:
+        """The number of different trainings: trials may have drawn the same values."""
+        return self.trials - len(self.results) + len({trial.identity for trial in self.results})
+
     def search(self) -> tuple[int, int, list[str]]:
         """Return what tells two searches of a rule apart: seed, trials and winner."""
         return self.seed, self.trials, sorted(self.cells)

@@ -38,7 +38,7 @@ from bench_core.analysis.verdicts.judge import (
 )
 from bench_core.analysis.verdicts.older import older
 from bench_core.analysis.verdicts.ranks import Ranking, rank
-from bench_core.analysis.verdicts.recipes import recipe_under, shared, tuned_of
+from bench_core.analysis.verdicts.recipes import recipe, recipe_under, shared, tuned_of
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.analysis.verdicts.untrained import untrained
 from bench_core.analysis.verdicts.verdict import (
@@ -104,8 +104,8 @@ class Row:
 
     @property
     def trials(self) -> int | None:
-        """The trials that the rule was tuned on; None for a floor and without a search."""
-        return None if self.tuned is None or self.role == "floor" else self.tuned.trials
+        """The different trainings of its search; None for a floor and without a search."""
+        return None if self.tuned is None or self.role == "floor" else self.tuned.tried
 
     @property
     def method(self) -> ComponentRef:
@@ -181,8 +181,12 @@ class Group:
 
 
 def _group(
-    records: Sequence[RunRecord], peers: Mapping[str, Sequence[ComponentRef]], settings: Settings
+    home: str,
+    records: Sequence[RunRecord],
+    peers: Mapping[str, Sequence[ComponentRef]],
+    settings: Settings,
 ) -> Group:
+    """Judge the records of one recipe; `home`: its text."""
     cells: dict[str, dict[int, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     key_of = partial(method_key, defaults=settings.recorded)
     for record in records:
@@ -194,15 +198,14 @@ def _group(
     chosen = [run for runs in by_row.values() for run in runs]
     floors = Floors(by_row, peers, settings)
     ceiling = _blind(by_row, floors, settings)
-    rows = sorted(_rows(by_row, floors, settings, ceiling), key=_place)
+    rows = sorted(_rows(home, by_row, floors, settings, ceiling), key=_place)
     ranked = [
         accuracies(run.record for run in row.runs) if row.role != "floor" and row.complete else {}
         for row in rows
     ]
     ranking = rank(ranked)
     for record in settings.older:  # they do not count, but may contradict, unless they only raised
-        same = recipe_under(record, settings) == recipe_under(records[0], settings)
-        if same and record.status != "failed":
+        if home in (recipe_under(record, settings), recipe(record)) and record.status != "failed":
             cells[key_of(record.cell.method)][record.cell.seed].append(record)
     contradicted = [
         (run, other)
@@ -220,6 +223,7 @@ def _group(
 
 
 def _rows(
+    home: str,
     by_row: Mapping[str, Sequence[RunRecord]],
     floors: Floors,
     settings: Settings,
@@ -227,6 +231,7 @@ def _rows(
 ) -> Iterator[Row]:
     """Judge the rows.
 
+    home     the text of the recipe
     ceiling  the margin of bp, if the recipe cannot judge d (`_blind`). Then d judges only a rule
              whose whole interval lies above the threshold. Shown to be below 0, the recipe does
              not train bp: d judges no rule, and none is compared with bp's floor.
@@ -264,6 +269,7 @@ def _rows(
             letter: "none" if nothing else reading(read, *limit) for letter, limit in limits.items()
         }
         unsure = _unsure(estimates[0], below, mute, no_bp)
+        tuned = tuned_of(runs[0], settings)
         broken = sum(run.status == "done" and not is_finished(run) for run in runs)
         yield Row(
             label=label(ref, peers[ref.name], settings.defaults),
@@ -276,7 +282,7 @@ def _rows(
             floor=chosen,
             judged=verdict(judgements, readings, below, broken, unsure),
             replaced=mute and not unjudged and not is_floor(runs[0]),
-            tuned=tuned_of(runs[0], settings),
+            tuned=tuned if recipe(runs[0], tuned) == home else None,
         )
 
 
@@ -353,12 +359,19 @@ def _place(row: Row) -> tuple[float, str, str]:
 
 
 def judge_all(records: Sequence[RunRecord], settings: Settings = DEFAULT) -> list[Group]:
-    """Group records by recipe and judge them; the order of the records has no influence."""
+    """Group records by recipe and judge them; the order of the records has no influence.
+
+    A run that a search chose and that other runs of the suite are like, because the best values are
+    those of the suite, stands in both recipes.
+    """
     by_recipe: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         by_recipe[recipe_under(record, settings)].append(record)
+    for record in records:
+        if tuned_of(record, settings) is not None and (plain := recipe(record)) in by_recipe:
+            by_recipe[plain].append(record)
     methods = {method_key(item.cell.method): item.cell.method for item in records}  # as written
     peers: dict[str, list[ComponentRef]] = defaultdict(list)  # by name: labelling stays quick
     for _, method in sorted(methods.items()):
         peers[method.name].append(method)
-    return [_group(group, peers, settings) for _, group in sorted(by_recipe.items())]
+    return [_group(home, group, peers, settings) for home, group in sorted(by_recipe.items())]

@@ -170,7 +170,7 @@ def reason(row: Row) -> str:
     if verdict.unsure == NONE_OF_BP:
         return "cannot be compared with bp's random blocks: none of these runs is done"
     if row.replaced and verdict.unread:
-        return "cannot be judged: random blocks reach no more than chance"
+        return "cannot be judged: no floor is shown to lie above chance"
     if row.floor.mean is None:
         return "has|have no floor to be compared with"
     return "is|are not measured completely"
