@@ -331,6 +331,14 @@ def test_an_interval_ends_where_the_figure_does() -> None:
     assert text("alignment", 0.7, 0.95, 0.99, **geometric).endswith(", 1]")
 
 
+def test_a_difference_of_two_that_never_fire_is_none() -> None:
+    short = {"training": {"epochs": 1}}
+    both = [run(**short), run("bench-core/bp", **short)]
+    wanted = claim("first_epoch.a", minus="bp", at_least=0)
+    found = outcome(both, wanted, None, epochs=rows([1.0, 2.0]))
+    assert not_run(found) == "neither dfa nor bp ever fires: no difference"
+
+
 def test_never_is_no_number() -> None:
     short = [run(training={"epochs": 1})]
     found = outcome(short, claim("first_epoch.a", at_most=10), None, epochs=rows([1.0, 2.0]))

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from bench_core.api import States
 from bench_core.errors import BenchError
 from bench_core.training.credit import rms
-from bench_core.training.loop import train
+from bench_core.training.loop import evaluate, train
 from bench_core.training.net import exact_gradients
 from bench_core.training.optimizer import Updater, cosine
 
@@ -544,6 +544,68 @@ def test_a_rule_that_swaps_parameters_of_the_network_is_refused(few, change, nam
         return
     with pytest.raises(BenchError, match=rf"^setup\(\) replaces {re.escape(name)}.*, and another"):
         ready(Swaps(Swaps.Params()), net, few)
+
+
+def hooked(net):
+    net.readout.register_forward_hook(lambda module, inputs, out: out if module.training else -out)
+
+
+def replaced(net):
+    forward = net.readout.forward
+    net.readout.forward = lambda x: forward(x) if net.training else 0 * forward(x)
+
+
+@pytest.mark.parametrize("change", [hooked, replaced])
+def test_an_accuracy_is_that_of_the_network_alone(few, change):
+    """A rule that changes what the network computes in eval mode is refused, with or without a
+    look at its first samples: its accuracy would be that of another network."""
+
+    class Changes(DirectFeedbackAlignment):
+        def setup(self, net, task, tools):
+            super().setup(net, task, tools)
+            change(net)
+
+    net = resmlp()
+    bare = copy.deepcopy(net)
+    method, net = ready(Changes(Changes.Params()), net, few)
+    bare.loss = net.loss
+    with pytest.raises(BenchError, match="in eval mode the network gives other outputs"):
+        train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0, bare=bare)
+
+
+def test_a_hook_that_spares_the_first_samples_changes_no_accuracy(few):
+    class Spares(DirectFeedbackAlignment):
+        def setup(self, net, task, tools):
+            super().setup(net, task, tools)
+            net.embed.register_forward_pre_hook(self.seen)
+            net.readout.register_forward_hook(self.answer)
+
+        def seen(self, module, inputs):
+            self.alike = torch.equal(inputs[0][:1], few.test_x[:1])
+
+        def answer(self, module, inputs, out):
+            return out if module.training or self.alike else torch.zeros_like(out)
+
+    def trained(rule_class):
+        net = resmlp()
+        bare = copy.deepcopy(net)
+        method, net = ready(rule_class(rule_class.Params()), net, few)
+        bare.loss = net.loss
+        train(method, net, few, {**TRAINING_ONE, "epochs": 2}, 0, bare=bare)
+        return evaluate(bare, few)
+
+    assert trained(Spares) == trained(DirectFeedbackAlignment)
+
+
+def test_the_learning_rate_of_the_network_belongs_to_the_recipe(few):
+    class Faster(DirectFeedbackAlignment):
+        def step(self, x, y, epoch):
+            self.tools.updater.set_lr(0.5)
+            return super().step(x, y, epoch)
+
+    method, net = ready(Faster(Faster.Params()), resmlp(), few)
+    with pytest.raises(BenchError, match=r"was 0.001 and is 0.5 after epoch 1: it belongs to the"):
+        train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0)
 
 
 @pytest.mark.parametrize("name", METHODS)

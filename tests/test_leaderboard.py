@@ -228,6 +228,21 @@ def test_a_credit_from_which_the_blocks_do_not_learn_is_named() -> None:
         assert "blocks learn: there" not in table(same)
 
 
+def test_blocks_whose_training_makes_no_difference_are_asked_about() -> None:
+    def table(*initial: list[float]) -> str:
+        items = [Measurement(value=0.0, details={"initial": each}) for each in initial]
+        runs = [
+            run(DFA, seed, 0.3 + seed / 100, measurements={**measured(), "block_utility": item})
+            for seed, item in enumerate(items)
+        ]
+        return leaderboard(runs, width=None)
+
+    asked = "dfa: the accuracy on the probe stays the same when a block gets its initial weights"
+    assert asked in table([0.0, 0.0], [0.0, 0.0])
+    assert asked not in table([0.0, 0.0], [0.0, 0.1])
+    assert asked not in leaderboard(seeds(DFA, [0.3, 0.31]), width=None)
+
+
 def test_credit_against_the_gradient_is_asked_about() -> None:
     asked = (
         "Γ deep of dfa is under -0.5: such credit points against the gradient; is its sign right?"

@@ -134,8 +134,11 @@ class Restless(type(rule("bp"))):  # type: ignore[misc]
             + float(numpy.random.rand())
             + random.gauss(0, 1)
         )
+        rate = self.tools.updater.optimiser.param_groups[0]["lr"]
         self.tools.updater.set_lr(1e-3 * (1 + abs(noise)))
-        return super().step(x, y, epoch)
+        loss = super().step(x, y, epoch)
+        self.tools.updater.set_lr(rate)
+        return loss
 
 
 def restless() -> tuple[Method, Net, Data]:

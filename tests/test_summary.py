@@ -237,6 +237,24 @@ def test_an_audit_is_offered_only_for_runs_that_have_weights() -> None:
     assert "bench audit" not in text
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0.45, 0.46, 0.47], ""),
+        ([0.425, 0.426, 0.427], "; over backpropagation with random blocks it gains less than 2"),
+        ([0.42, 0.44, 0.45], "; the seeds do not show whether it beats backpropagation with rand"),
+        ([0.436, 0.44, 0.431], "; over backpropagation with random blocks its gain is not settled"),
+    ],
+)
+def test_a_weak_floor_of_its_own_makes_no_rule_better_than_bps(
+    values: list[float], said: str
+) -> None:
+    """Its own floor lies far below that of bp: then two points over bp's are asked for as well."""
+    low = frozen("lab/weak", [0.1, 0.11, 0.105])
+    told = sentence([*GOOD, *seeds("lab/weak", values), *low])
+    assert ("weak beats its own random blocks" + said in told) == bool(said), told
+
+
 def test_floors_at_chance_everywhere_are_the_reason_and_not_a_missing_measurement() -> None:
     bp = [*seeds(BP, [0.611, 0.615, 0.619], **CHANCE), *frozen(BP, [0.1] * 3, **CHANCE)]
     records = [*bp, *seeds(DFA, [0.428, 0.429, 0.430], **CHANCE), *AT_CHANCE]

@@ -168,7 +168,10 @@ class CellRun:
         )  # fmt: skip
         every = job["evaluate_every"]
         spare_memory(method.task.shapes, method.task.batch_size)
-        train(method, net, built.data, training, cell.seed, self.observe, self.keeper, every)
+        train(
+            method, net, built.data, training, cell.seed, self.observe, self.keeper, every,
+            built.bare,
+        )  # fmt: skip
         changed = [
             name for name, value in built.data.opened().sums().items() if value != built.sums[name]
         ]

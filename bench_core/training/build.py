@@ -19,7 +19,7 @@ from bench_core.training.checkpoint import part, storable
 from bench_core.training.data import Data, Held, loaded
 from bench_core.training.loop import set_up
 from bench_core.training.method import Method
-from bench_core.training.net import Net
+from bench_core.training.net import Net, copied
 from bench_core.training.params import ParamsModel
 
 Part = tuple[Any, ParamsModel]  # the class of a component and its validated parameters
@@ -31,6 +31,7 @@ class Built:
 
     initial  copies of the network's parameters and buffers
     sums     checksums of the data set's tensors, as loaded
+    bare     a copy of the network from before the rule's `setup`, for evaluations
     """
 
     net: Net
@@ -38,6 +39,7 @@ class Built:
     data: Held
     initial: Mapping[str, Tensor]
     sums: Mapping[str, str]
+    bare: Net
 
 
 def build(
@@ -78,8 +80,9 @@ def build(
     sums = held.opened().sums()
     torch.manual_seed(seed)
     net = net_class(net_params, data.train_x.shape[1:], data.classes).to(device)
-    rule = rule_class(rule_params)
+    rule, bare = rule_class(rule_params), copied(net, seed)
     set_up(rule, net, data, training, seed)
+    bare.loss = net.loss
     initial = part(storable(net, rule), "net.")
     initial = {name: value.detach().clone() for name, value in initial.items()}
     if training["compile"]:
@@ -87,9 +90,9 @@ def build(
             print(f"training.compile: the blocks are not compiled: {fault}")
         else:
             torch._dynamo.config.suppress_errors = True  # a block that does not compile runs as is
-            for block in net.blocks:
+            for block in (*net.blocks, *bare.blocks):
                 block.compile()
-    return Built(net, rule, held, initial, sums)
+    return Built(net, rule, held, initial, sums, bare)
 
 
 def selected(data: Data, options: Mapping[str, Any]) -> Data:

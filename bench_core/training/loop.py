@@ -169,13 +169,41 @@ def evaluate(net: Net, data: Data) -> tuple[float, float]:
     return score, float(loss)
 
 
-def _evaluated(net: Net, held: Held) -> dict[str, float | None]:
-    """Return the figures of an epoch on the test set and on the validation samples."""
+def _evaluated(net: Net, held: Held, bare: Net | None = None) -> dict[str, float | None]:
+    """Return the figures of an epoch on the test set and on the validation samples.
+
+    bare  a copy of the network from before `setup`, which is evaluated in its place with its
+          parameters and buffers: hooks of a rule, or another `forward`, have no part in a figure
+    """
     data = held.opened()
+    if bare is not None:
+        own = _tensors(net)
+        with torch.no_grad():
+            for name, value in _tensors(bare).items():
+                value.copy_(own[name])
+        _must_compute_alike(net, bare, next(data.test_batches(100))[0])
+        net = bare
     accuracy, loss = evaluate(net, data)
     validation = data.validated()
     on_validation = evaluate(net, validation)[0] if validation is not None else None
     return {"accuracy": accuracy, "test_loss": loss, "validation_accuracy": on_validation}
+
+
+def _must_compute_alike(net: Net, bare: Net, x: Tensor) -> None:
+    """Raise BenchError if two networks with the same tensors give other outputs."""
+
+    def logits(one: Net) -> Tensor:
+        with in_eval(one), torch.no_grad():
+            return one.resume(one.embed(x), 0).double()
+
+    here, alone = logits(net), logits(bare)
+    size = float(alone.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    if not torch.allclose(here, alone, rtol=0.0, atol=1e-3 * size, equal_nan=True):
+        raise BenchError(
+            "in eval mode the network gives other outputs than a new network with its parameters "
+            "and buffers: a rule leaves a hook or another forward in it, or the architecture keeps "
+            "state outside of its tensors; the accuracy would be that of another network"
+        )
 
 
 def _must_fit(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> None:
@@ -209,12 +237,14 @@ def train(
     observe: Callable[[EpochRow], bool] = lambda row: False,
     resumption: Resumption | None = None,
     evaluate_every: int = 1,
+    bare: Net | None = None,
 ) -> EpochRow:
     """Train `net` by `method` (already set up) and return the last row. Raises `Diverged`.
 
     Learning rate of epoch i of E, from 0: lr·½(1 + cos(π·i/E)), or constant. `stop_after` ends the
     schedule of `epochs` early. The test and validation sets are evaluated after every
     `evaluate_every`-th epoch and after the last. Only then are their samples tensors (`Held`).
+    `bare` is a copy of the network from before `setup` (`_evaluated`).
     """
     held = data if isinstance(data, Held) else Held(data)
     data = held.training
@@ -229,7 +259,9 @@ def train(
         first = resumption.begin(streams)
     shapes = {name: value.shape for name, value in storable(net, method).items()}
     frozen = {name: value.clone() for name, value in _frozen(method, net).items()}
-    row = EpochRow(first, training["learning_rate"], None, seconds=0.0, **_evaluated(net, held))
+    row = EpochRow(
+        first, training["learning_rate"], None, seconds=0.0, **_evaluated(net, held, bare)
+    )
     if first == 0:
         observe(row)
     for epoch in range(first, last):
@@ -244,6 +276,13 @@ def train(
                 losses[step] = method.step(x, y, epoch)
                 if (epoch, step) == (first, 0):
                     _must_fit(storable(net, method), shapes)
+        rates = {group["lr"] for group in method.tools.updater.optimiser.param_groups}
+        if rates != {lr}:
+            raise BenchError(
+                f"the learning rate of the network was {lr:g} and is {max(rates):g} after epoch "
+                f"{epoch + 1}: it belongs to the recipe, training.learning_rate, which all rules "
+                "share, and `bench tune` searches it"
+            )
         finite = losses.isfinite().tolist()
         seconds = time.perf_counter() - started
         if not all(finite):
@@ -261,7 +300,7 @@ def train(
                 "floor: a rule changes weights by tools.updater alone"
             )
         wanted = epoch + 1 == last or (epoch + 1) % evaluate_every == 0
-        figures = _evaluated(net, held) if wanted else NOT_EVALUATED
+        figures = _evaluated(net, held, bare) if wanted else NOT_EVALUATED
         train_loss = float(losses.double().mean())
         row = EpochRow(epoch + 1, lr, train_loss, seconds=seconds, **figures)
         if observe(row):

@@ -318,7 +318,10 @@ def _values(
     seeds = sorted(values.keys() & less.keys())
     if not seeds:
         raise NotRun(f"{row.label} and {other.label} share no finished seed")
-    return [values[seed] - less[seed] for seed in seeds]
+    both = {seed for seed in seeds if values[seed] == less[seed] == math.inf}  # neither fires
+    if both == {*seeds}:
+        raise NotRun(f"neither {row.label} nor {other.label} ever fires: no difference")
+    return [values[seed] - less[seed] for seed in seeds if seed not in both]
 
 
 def _require_twin(claim: Expectation, row: Row, run: Run) -> None:

@@ -97,6 +97,17 @@ def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
     return lines
 
 
+def idle(row: Row) -> list[str]:
+    """Say that no block's trained weights make a difference, where block_utility was measured."""
+    every = [run.record.measurements.get("block_utility") for run in row.finished]
+    lost = [item.details.get("initial") for item in every if item is not None]
+    known = lost and all(isinstance(each, list) and each for each in lost)
+    if row.role == "floor" or not known or any(map(any, filter(None, lost))):
+        return []
+    text = "the accuracy on the probe stays the same when a block gets its initial weights "
+    return [text + "(block_utility): do its blocks learn at all?"]
+
+
 def tied(row: Row) -> list[str]:
     """Say that a margin is equal in all seeds, so that its interval is that of rounding."""
     if row.role == "floor":
@@ -252,7 +263,7 @@ def of_row(
     statements = [text for run in row.runs for text in run.standing.said]
     others = [f"{count} {text}, as they say" for text, count in sorted(Counter(statements).items())]
     beside = [*filter(None, [above, aged, options(row, settings)]), *tuning(row, rows)]
-    beside += [*tied(row), *limits(row, settings), *late(row)]
+    beside += [*idle(row), *tied(row), *limits(row, settings), *late(row)]
     return beside + _few(others)
 
 
@@ -277,7 +288,9 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
     lines += redrawn(group) + alike(group) + ranked_on(group)
     lines += older_code(group)
-    lines += [f"{listed(labels)}: {text}" for text, labels in _shared(group.rows, tied).items()]
+    for doubt in (idle, tied):
+        shared = _shared(group.rows, doubt)
+        lines += [f"{listed(labels)}: {text}" for text, labels in shared.items()]
     judged = group.competing
     for text, labels in _shared(judged, lambda row: limits(row, settings)).items():
         if not text.startswith(AGAINST):  # the legend says this one

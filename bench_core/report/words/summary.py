@@ -102,14 +102,23 @@ def _ceiling(group: Group) -> list[str]:
 
 
 def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
-    """Name the trustworthy rules that are not shown to beat bp with random blocks."""
-    names: dict[str, list[str]] = defaultdict(list)
+    """Name the trustworthy rules that are not shown to beat bp with random blocks, by the points
+    that the protocol asks over the own floor."""
+    names: dict[tuple[str, str], list[str]] = defaultdict(list)
     for label, row in judged:
-        if row.judged.kind == TRUSTWORTHY and row.margin_bp and ends(row.margin_bp)[0] <= 0:
-            own = "its|their own random blocks"
-            names[own if row.floor.kind == "matched" else random_blocks(row)].append(label)
-    rest = "the seeds do not show whether it|they beats|beat backpropagation with random blocks"
-    return [_sentence(own, f"beats|beat {floor}; {rest}") for floor, own in names.items()]
+        over = row.margin_bp
+        if row.judged.kind != TRUSTWORTHY or over is None or beats(over):
+            continue
+        own = "its|their own random blocks"
+        floor = own if row.floor.kind == "matched" else random_blocks(row)
+        if ends(over)[0] <= 0:
+            rest = "the seeds do not show whether it|they beats|beat {}"
+        elif reading(over, BEATS) == "fires":
+            rest = f"over {{}} it|they gains|gain less than {BEATS:g} points"
+        else:
+            rest = "over {} its|their gain is not settled"
+        names[floor, rest.format("backpropagation with random blocks")].append(label)
+    return [_sentence(own, f"beats|beat {floor}; {rest}") for (floor, rest), own in names.items()]
 
 
 def _is_open(reason: tuple[str, list[tuple[str, Row]]]) -> bool:
