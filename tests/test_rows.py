@@ -22,6 +22,7 @@ from bench_core.report.text.numbers import with_interval
 from bench_core.report.words.rows import PASSPORT, gamma, value_of
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.cells import CORE_DEFAULTS
+from bench_core.suite.model import DepthUtility
 from bench_core.training.local_method import LocalMethod
 from bench_core.training.method import Method, Passport
 
@@ -336,6 +337,11 @@ def test_a_recipe_that_does_not_train_bp_says_so() -> None:
     assert "It does not train bp: look at the learning rate first." in notes.warning(
         group(bp), Settings()
     )
+    # a given floor within two points of 1 is the suite's own: no harder task is asked for
+    high = Settings(depth_utility=DepthUtility(floor_value=0.99))
+    (given,) = judge_all(seeds(BP, [0.991, 0.992, 0.993]), high)
+    assert "gains only +0.2" in notes.warning(given, high)
+    assert "harder task" not in notes.warning(given, high)
     near = [*seeds(BP, [0.29, 0.31, 0.295]), *frozen(BP, [0.30] * 3)]  # -.2 ± 2.6 points
     assert "More epochs or more data may help." in notes.warning(group(near), Settings())
     fires = measured(c=0.4)  # as that of bp does after a first epoch

@@ -75,6 +75,9 @@ def test_the_requirements_name_the_distribution_of_a_diagnostic(tmp_path: Path) 
     record = recorded(measurements=measured() | {"clock": Measurement(value=1.0)})
     assert _requirements([record], [tmp_path / "s"]) == [f"pytest=={version('pytest')}"]
     assert _requirements([recorded(measurements=measured())], [tmp_path / "s"]) == []
+    # a package that trained a run has the version of then, whatever is installed
+    trained = record.model_copy(update={"code": {"pytest": {"version": "1.0"}}})
+    assert _requirements([trained], [tmp_path / "s"]) == ["pytest==1.0"]
 
 
 def test_texts_lose_paths_and_the_users_name(monkeypatch: pytest.MonkeyPatch) -> None:
