@@ -114,6 +114,16 @@ class StaysOnTheCPU(Direct):
         super().load_state_dict({name: value.to(self.task.device) for name, value in state.items()})
 
 
+class AuditsTheGradient(Direct):
+    """Has another credit audited than the one by which it trains: twice as long in eval mode."""
+
+    def credit(self, states, y, epoch):
+        credits = super().credit(states, y, epoch)
+        if self.net.training:
+            return credits
+        return Credits(audited=[2 * a for a in credits.audited], embed=2 * credits.for_embed)
+
+
 class ForgetsItsFeedback(Direct):
     def state_dict(self):
         return {}
@@ -753,6 +763,11 @@ METHODS = [
         ForgetsItsFeedback,
         "state_dict_holds_all_that_the_credit_needs",
         "what it needs is not stored",
+    ),
+    (
+        AuditsTheGradient,
+        "an_audit_sees_the_credit_that_trains",
+        "credits.audited[0] is another one with the network in eval mode",
     ),
     (WrongLoss, "a_step_returns_the_loss_of_its_forward_pass", "the loss of its forward pass is"),
     (GraphOfTheLoss, "a_step_returns_the_loss_of_its_forward_pass", ".detach()"),

@@ -156,6 +156,33 @@ def state_dict_holds_all_that_the_credit_needs(subject: MethodSubject) -> None:
 
 
 @check("method", "contract")
+def an_audit_sees_the_credit_that_trains(subject: MethodSubject) -> None:
+    """credit() gives the same answer with the network in eval mode, in which audits ask for it, as
+    in train mode. The probe networks compute the same in both."""
+    subject.must_repeat_its_credit()
+    for shape, trial in subject.trained:
+        states, y = trial.states()
+        answers: list[dict[str, Tensor]] = []
+        was_training = trial.net.training
+        for training in (True, False):
+            trial.net.train(training)
+            trial.seed_draws()
+            credits = trial.credits(states, y)
+            named = {"audited": credits.audited, "blocks": credits.for_blocks}
+            listed = {
+                f"credits.{name}[{i}]": a for name, own in named.items() for i, a in enumerate(own)
+            }
+            answers.append(listed | {"credits.embed": credits.for_embed})
+        trial.net.train(was_training)
+        for name, learnt in answers[0].items():
+            if distance(answers[1][name], learnt) > 1e-3:
+                raise Failed(
+                    f"{name} is another one with the network in eval mode, in which an audit asks "
+                    f"for it ({shape} network): Γ would be that of a credit that trains nothing"
+                )
+
+
+@check("method", "contract")
 def a_step_returns_the_loss_of_its_forward_pass(subject: MethodSubject) -> None:
     """step() returns the loss of the batch before the update: a tensor without dimensions and
     without a graph."""
