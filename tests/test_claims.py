@@ -337,6 +337,17 @@ def test_a_difference_of_two_that_never_fire_is_none() -> None:
     wanted = claim("first_epoch.a", minus="bp", at_least=0)
     found = outcome(both, wanted, None, epochs=rows([1.0, 2.0]))
     assert not_run(found) == "neither dfa nor bp ever fires: no difference"
+    # of three seeds with one that fires on both sides, the others are named
+    seeds_of = [run(name, seed, **short) for name in (DFA, BP) for seed in (1, 2, 3)]
+    settings = Settings(defaults=DEFAULTS)
+    fired = {1: rows([1.0, 99.0])}
+    (held,) = judge_claims(
+        [wanted], judge_all(seeds_of, settings), settings, None,
+        lambda record: fired.get(record.cell.seed, rows([1.0, 2.0])),
+    )  # fmt: skip
+    assert held.measured is not None
+    assert (held.status, held.measured.value, held.measured.n) == ("holds", 0.0, 1)
+    assert "2 of 3 seeds not counted: neither rule fires in them" in held.notes
 
 
 def test_never_is_no_number() -> None:

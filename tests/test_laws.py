@@ -13,12 +13,13 @@ from bench_plugins.methods.bridge import depth_features
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from bench_plugins.methods.ep import errors
 from nets import LOCAL, METHODS, Exact, LinearNet, gradients, ready, resmlp, rule, toy_data
+from torch import nn
 from torch.nn import functional as F
 
 from bench_core.api import States
 from bench_core.errors import BenchError
 from bench_core.training.credit import rms
-from bench_core.training.loop import evaluate, train
+from bench_core.training.loop import evaluate, set_up, train
 from bench_core.training.net import exact_gradients
 from bench_core.training.optimizer import Updater, cosine
 
@@ -565,10 +566,8 @@ def test_an_accuracy_is_that_of_the_network_alone(few, change):
             super().setup(net, task, tools)
             change(net)
 
-    net = resmlp()
-    bare = copy.deepcopy(net)
-    method, net = ready(Changes(Changes.Params()), net, few)
-    bare.loss = net.loss
+    net, method = resmlp(), Changes(Changes.Params())
+    bare = set_up(method, net, few, TRAINING_ONE, 0)
     with pytest.raises(BenchError, match="in eval mode the network gives other outputs"):
         train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0, bare=bare)
 
@@ -587,25 +586,99 @@ def test_a_hook_that_spares_the_first_samples_changes_no_accuracy(few):
             return out if module.training or self.alike else torch.zeros_like(out)
 
     def trained(rule_class):
-        net = resmlp()
-        bare = copy.deepcopy(net)
-        method, net = ready(rule_class(rule_class.Params()), net, few)
-        bare.loss = net.loss
+        net, method = resmlp(), rule_class(rule_class.Params())
+        bare = set_up(method, net, few, TRAINING_ONE, 0)
         train(method, net, few, {**TRAINING_ONE, "epochs": 2}, 0, bare=bare)
         return evaluate(bare, few)
 
     assert trained(Spares) == trained(DirectFeedbackAlignment)
 
 
-def test_the_learning_rate_of_the_network_belongs_to_the_recipe(few):
+@pytest.mark.parametrize("back", [False, True])
+def test_the_learning_rate_of_the_network_belongs_to_the_recipe(few, back):
+    """Also where a rule sets it back after each step, or changes one group of several."""
+
     class Faster(DirectFeedbackAlignment):
         def step(self, x, y, epoch):
-            self.tools.updater.set_lr(0.5)
-            return super().step(x, y, epoch)
+            groups = self.tools.updater.optimiser.param_groups
+            groups[0]["lr"] = 0.5
+            loss = super().step(x, y, epoch)
+            groups[0]["lr"] = 1e-3 if back else 0.5
+            return loss
 
     method, net = ready(Faster(Faster.Params()), resmlp(), few)
-    with pytest.raises(BenchError, match=r"was 0.001 and is 0.5 after epoch 1: it belongs to the"):
+    told = r"a step of the network has the learning rate 0.5, and the recipe has 0.001"
+    with pytest.raises(BenchError, match=told):
         train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0)
+
+
+class Grows(nn.Module):
+    """Keeps a mask of the size of its input, or an offset of its first batch, in `kind`."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.done = kind, False
+        empty = None if kind == "none" else torch.zeros(0 if kind in ("mask", "each") else 1)
+        self.register_buffer("kept", empty, persistent=kind == "first")
+        self.linear = nn.Linear(16, 16)
+
+    def forward(self, h):
+        size = 16 if self.kind != "each" else len(h)
+        if self.kind == "first" and not self.done:
+            self.kept, self.done = h.mean().detach().reshape(1), True
+        elif self.kind != "first" and (self.kept is None or len(self.kept) != size):
+            self.kept = torch.ones(size)
+        factor = self.kept if self.kind != "each" else self.kept[:, None]
+        return self.linear(h) - factor if self.kind == "first" else self.linear(h) * factor
+
+
+@pytest.mark.parametrize("options", [{}, {"freeze": "blocks"}])
+@pytest.mark.parametrize("kind", ["mask", "none", "each", "first"])
+def test_tensors_that_a_network_makes_at_first_use_have_their_accuracy(few, kind, options):
+    """Masks, caches of each batch, and values of the first batch, in the copy that is evaluated."""
+
+    class Uses(DirectFeedbackAlignment):
+        def setup(self, net, task, tools):
+            super().setup(net, task, tools)
+            net.states(few.train_x[:3])
+
+    net = resmlp(width=16)
+    net.blocks[1] = Grows(kind)
+    method = Uses(Uses.Params(**options))
+    bare = set_up(method, net, few, TRAINING_ONE, 0)
+    row = train(method, net, few, {**TRAINING_ONE, "epochs": 2}, 0, bare=bare)
+    assert (row.accuracy, row.test_loss) == evaluate(net, few)
+
+
+def test_a_network_that_draws_in_eval_mode_is_refused_by_that_name(few):
+    class Noisy(nn.Module):
+        def forward(self, h):
+            return h + torch.randn_like(h)
+
+    net = resmlp(width=16)
+    net.blocks[1] = Noisy()
+    method = DirectFeedbackAlignment(DirectFeedbackAlignment.Params())
+    bare = set_up(method, net, few, TRAINING_ONE, 0)
+    with pytest.raises(BenchError, match="other outputs for the same inputs again: it draws"):
+        train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0, bare=bare)
+
+
+def test_a_rule_gives_no_score_of_its_own(few):
+    class Praises(DirectFeedbackAlignment):
+        def setup(self, net, task, tools):
+            super().setup(net, task, tools)
+            net.loss = replace(net.loss) if hasattr(net.loss, "__dataclass_fields__") else net.loss
+            net.loss = Praise()
+
+    class Praise(type(few.loss)):
+        def score(self, logits, y):
+            return 0.98
+
+    net = resmlp()
+    method = Praises(Praises.Params())
+    bare = set_up(method, net, few, TRAINING_ONE, 0)
+    row = train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0, bare=bare)
+    assert row.accuracy != 0.98
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -155,3 +155,18 @@ def test_large_states_get_pages_of_their_own(monkeypatch: pytest.MonkeyPatch) ->
     assert calls == []
     memory.spare_memory([(32, 32, 32), (256,)], 128)
     assert calls == [(memory.M_MMAP_THRESHOLD, memory.APART)]
+
+
+def test_the_library_does_not_depend_on_the_default_type() -> None:
+    code = "import torch; from bench_core.training import processor; "
+    code += "print(processor.matmul_library())"
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", f"import torch; torch.set_default_dtype({kind}); {code}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for kind in ("torch.float32", "torch.float64")
+    }
+    assert len(told) == 1

@@ -134,11 +134,9 @@ class Restless(type(rule("bp"))):  # type: ignore[misc]
             + float(numpy.random.rand())
             + random.gauss(0, 1)
         )
-        rate = self.tools.updater.optimiser.param_groups[0]["lr"]
-        self.tools.updater.set_lr(1e-3 * (1 + abs(noise)))
-        loss = super().step(x, y, epoch)
-        self.tools.updater.set_lr(rate)
-        return loss
+        for group in self.tools.updater.optimiser.param_groups:
+            group["weight_decay"] = 0.01 * (1 + abs(noise))
+        return super().step(x, y, epoch)
 
 
 def restless() -> tuple[Method, Net, Data]:

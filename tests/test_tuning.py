@@ -384,17 +384,23 @@ def test_trials_of_equal_values_are_one_training() -> None:
         assert searched.model_copy(update={"results": results}).tried == tried
 
 
-def test_a_winner_with_the_values_of_the_suite_stays_beside_the_others() -> None:
-    """bp won with the suite's own learning rate: it is the ceiling of both tables."""
+def test_a_table_says_which_of_its_rules_a_search_has_moved_to_another() -> None:
+    """bp won with the suite's own learning rate: the table of the untuned rules lacks it."""
     bp = _stored("bench-core/bp", [0.6, 0.61, 0.62], training={"learning_rate": 0.003})
     plain = _stored("bench-core/dfa", [0.3, 0.31, 0.32], training={"learning_rate": 0.003})
     dfa = _stored("bench-core/dfa", [0.4, 0.41, 0.42], training={"learning_rate": 0.01})
     settings = _settings(_searched(bp, 8) | _searched(dfa, 8))
     groups = judge_all([*bp, *plain, *dfa], settings)
-    found = [[(row.label, row.trials) for row in group.rows] for group in groups]
-    assert sorted(found, key=str) == [[("bp", 8), ("dfa", 8)], [("bp", None), ("dfa", None)]]
-    # without a run of the suite's own recipe there is one table
-    assert len(judge_all([*bp, *dfa], settings)) == 1
+    assert sorted((len(group.rows), group.moved) for group in groups) == [(1, ("bp",)), (2, ())]
+    told = "bp also trained with this recipe, which a search chose: those runs stand in the table"
+    assert told in leaderboard([*bp, *plain, *dfa], settings, width=None)
+    assert "also trained" not in leaderboard([*bp, *dfa], settings, width=None)
+    # a search over options alone has no recipe of its own
+    options = next(iter(_searched(bp, 8).values()))
+    (trial,) = options.results
+    options = options.model_copy(update={"results": [trial.model_copy(update={"values": {}})]})
+    (group,) = judge_all([*bp, *plain], _settings(dict.fromkeys(_searched(bp, 8), options)))
+    assert (group.set_aside, group.moved) == (0, ())
 
 
 def test_a_dry_run_writes_nothing(tuned: Any, tmp_path: Path) -> None:

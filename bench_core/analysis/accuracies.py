@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 from fractions import Fraction
+from functools import cache
 
 from bench_core.analysis.stats import Estimate, estimate, t_critical
 
@@ -64,6 +65,7 @@ def grain(accuracies: Iterable[float | None]) -> float:
     return 1 / (max(samples, FEWEST_SAMPLES) if samples <= MOST_SAMPLES else MOST_OF_SEVEN)
 
 
+@cache
 def _denominator(value: float) -> int:
     """Return the denominator of the simplest fraction that the value is, as far as its digits go.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.verdicts.judge import is_ceiling
-from bench_core.analysis.verdicts.recipes import recipe, recipe_under
+from bench_core.analysis.verdicts.recipes import recipe_under
 from bench_core.results import files
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.store import PROBE
@@ -87,8 +87,7 @@ def attach(results: SuiteResults) -> SuiteResults:
     ceilings: dict[tuple[str, int], RunRecord] = {}
     for record in results.records:
         if is_ceiling(record) and record.status == "done":
-            for home in (recipe_under(record, results.settings), recipe(record)):
-                ceilings.setdefault((home, record.cell.seed), record)
+            ceilings.setdefault(_place(results, record), record)
     records = tuple(_with_distance(results, record, ceilings) for record in results.records)
     return replace(results, records=records)
 

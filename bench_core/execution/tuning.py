@@ -37,6 +37,7 @@ from bench_core.results import ledger, store, suite_folder
 from bench_core.results.ledger import Spread, Trial, Tuned, Values
 from bench_core.results.logs import LOG
 from bench_core.results.record import RunRecord, cell_key
+from bench_core.results.status import STATUSES
 from bench_core.suite.cells import same_name
 from bench_core.suite.component import ComponentSpec
 from bench_core.suite.model import Suite
@@ -142,7 +143,7 @@ class Tuning:
         if not entries:
             raise UsageError(
                 f"{self.suite.name}: no trial of any rule is done: mend the cause, then the same "
-                "`bench tune` with --retry-failed trains the trials again"
+                "`bench tune` with --retry-failed trains those again that failed"
             )
         suite = derived(self.suite, entries)
         stated = self.suite._stated
@@ -216,9 +217,11 @@ class Tuning:
             home = self.folder / ledger.TRIALS / self.suite.name
             logs = [path for t in ended if (path := home / t.identity / LOG).is_file()]
             where = f"; the first log: {logs[0]}" if logs else ""
+            again = any(STATUSES[status].failure for status in counts)
+            remedy = "--retry-failed trains them again" if again else "search lower learning rates"
             yield (
                 f"{one.key}: none of its trials is done ({how}), so nothing is trained; "
-                f"--retry-failed trains them again{where}"
+                f"{remedy}{where}"
             )
 
     def there(self) -> tuple[int, int, Plan]:

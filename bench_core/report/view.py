@@ -127,10 +127,7 @@ class View:
 
     @cached_property
     def runs(self) -> tuple[tuple[int, Row, Run], ...]:
-        """Return every run that counts, with the number of its recipe and its row.
-
-        A run that a search chose can have two recipes (`judge_all`), and then stands twice.
-        """
+        """Return every run that counts, with the number of its recipe and its row."""
         rows = ((k, row) for k, group in enumerate(self.groups) for row in group.rows)
         return tuple((k, row, run) for k, row in rows for run in row.runs)
 

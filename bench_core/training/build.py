@@ -19,7 +19,7 @@ from bench_core.training.checkpoint import part, storable
 from bench_core.training.data import Data, Held, loaded
 from bench_core.training.loop import set_up
 from bench_core.training.method import Method
-from bench_core.training.net import Net, copied
+from bench_core.training.net import Net
 from bench_core.training.params import ParamsModel
 
 Part = tuple[Any, ParamsModel]  # the class of a component and its validated parameters
@@ -80,9 +80,8 @@ def build(
     sums = held.opened().sums()
     torch.manual_seed(seed)
     net = net_class(net_params, data.train_x.shape[1:], data.classes).to(device)
-    rule, bare = rule_class(rule_params), copied(net, seed)
-    set_up(rule, net, data, training, seed)
-    bare.loss = net.loss
+    rule = rule_class(rule_params)
+    bare = set_up(rule, net, data, training, seed)
     initial = part(storable(net, rule), "net.")
     initial = {name: value.detach().clone() for name, value in initial.items()}
     if training["compile"]:

@@ -20,7 +20,7 @@ from bench_core.errors import BenchError
 from bench_core.training.checkpoint import storable
 from bench_core.training.data import Data, Held
 from bench_core.training.method import Method, Task, Tools
-from bench_core.training.net import Net, in_eval
+from bench_core.training.net import Net, copied, in_eval
 from bench_core.training.optimizer import Updater, cosine
 from bench_core.training.precision import products_in
 from bench_core.training.rng import stream
@@ -59,8 +59,12 @@ class Resumption(Protocol):
     def passed(self, epoch: int) -> None: ...
 
 
-def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed: int) -> None:
-    """Freeze the frozen blocks, and give the method its task, its streams and its optimiser."""
+def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed: int) -> Net:
+    """Freeze the frozen blocks, and give the method its task, its streams and its optimiser.
+
+    Returns a copy of the network from before the method's `setup`, in which its accuracy is
+    measured. The network has seen a sample before, so that it has all of its tensors.
+    """
     if method.params.freeze == "blocks" or method.params.train_last is not None:
         net.freeze_blocks(method.params.train_last or 0)
     net.loss = data.loss
@@ -104,13 +108,17 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
     feedback = stream(seed, "feedback")
     parameters = dict(net.named_parameters())
     drawn = {name: value.detach().clone() for name, value in _tensors(net).items()}
+    bare = copied(net, seed)
     method.setup(net, task, Tools(updaters[0], auxiliary, feedback, draws, batches, updaters))
     _must_be_its_network(net, parameters, drawn)
     frozen = net.depth - _trained(method, net)
     with torch.no_grad():  # a floor has the random blocks of its seed, also if `setup` changed them
         for name, value in _tensors(net).items():
-            if name in drawn and name.startswith(tuple(f"blocks.{i}." for i in range(frozen))):
-                value.copy_(drawn[name])
+            before = drawn.get(name, value)
+            inside = name.startswith(tuple(f"blocks.{i}." for i in range(frozen)))
+            if inside and before.shape == value.shape:  # a cache may have another one
+                value.copy_(before)
+    return bare
 
 
 def _tensors(net: Net) -> dict[str, Tensor]:
@@ -128,12 +136,14 @@ def _must_be_its_network(
 ) -> None:
     """Raise BenchError if a rule has changed the parameters of the network, or a shape or a type.
 
-    The optimiser has the old ones, so new ones would never train. Buffers may be added.
+    The optimiser has the old ones, so new ones would never train. Buffers may be added, and those
+    that no checkpoint holds may change: they are caches.
 
     drawn  the parameters and buffers before `setup`
     """
     trained, now = dict(net.named_parameters()), _tensors(net)
-    for name in sorted({*trained, *drawn}):
+    caches = now.keys() - net.state_dict().keys()
+    for name in sorted({*trained, *drawn} - caches):
         kept = name in drawn and trained.get(name) is parameters.get(name) and name in now
         if not kept or (now[name].shape, now[name].dtype) != (drawn[name].shape, drawn[name].dtype):
             raise BenchError(
@@ -177,16 +187,25 @@ def _evaluated(net: Net, held: Held, bare: Net | None = None) -> dict[str, float
     """
     data = held.opened()
     if bare is not None:
-        own = _tensors(net)
-        with torch.no_grad():
-            for name, value in _tensors(bare).items():
-                value.copy_(own[name])
+        _give_tensors(net, bare)
         _must_compute_alike(net, bare, next(data.test_batches(100))[0])
         net = bare
     accuracy, loss = evaluate(net, data)
     validation = data.validated()
     on_validation = evaluate(net, validation)[0] if validation is not None else None
     return {"accuracy": accuracy, "test_loss": loss, "validation_accuracy": on_validation}
+
+
+def _give_tensors(net: Net, bare: Net) -> None:
+    """Copy the parameters and buffers of a network into another one."""
+    own = _tensors(net)
+    with torch.no_grad():
+        for name, value in _tensors(bare).items():
+            if name in own and own[name].shape == value.shape:
+                value.copy_(own[name])
+            elif name in own:  # a cache that has grown
+                home, _, leaf = name.rpartition(".")
+                setattr(bare.get_submodule(home), leaf, own[name].clone())
 
 
 def _must_compute_alike(net: Net, bare: Net, x: Tensor) -> None:
@@ -196,7 +215,12 @@ def _must_compute_alike(net: Net, bare: Net, x: Tensor) -> None:
         with in_eval(one), torch.no_grad():
             return one.resume(one.embed(x), 0).double()
 
-    here, alone = logits(net), logits(bare)
+    here, again, alone = logits(net), logits(net), logits(bare)
+    if not torch.equal(here.nan_to_num(), again.nan_to_num()) and x.device.type == "cpu":
+        raise BenchError(
+            "in eval mode the network gives other outputs for the same inputs again: it draws, and "
+            "its accuracy would be one draw of many"
+        )
     size = float(alone.nan_to_num(0.0, 0.0, 0.0).abs().max())
     if not torch.allclose(here, alone, rtol=0.0, atol=1e-3 * size, equal_nan=True):
         raise BenchError(
@@ -267,7 +291,7 @@ def train(
     for epoch in range(first, last):
         lr = training["learning_rate"]
         lr = cosine(lr, epoch, epochs) if training["schedule"] == "cosine" else lr
-        method.tools.updater.set_lr(lr)
+        method.tools.updater.follow(lr)
         started = time.perf_counter()
         with products_in(training["precision"], training["device"]):
             for step, (x, y) in enumerate(data.epoch(batch_size, order, augmentation)):
@@ -276,13 +300,6 @@ def train(
                 losses[step] = method.step(x, y, epoch)
                 if (epoch, step) == (first, 0):
                     _must_fit(storable(net, method), shapes)
-        rates = {group["lr"] for group in method.tools.updater.optimiser.param_groups}
-        if rates != {lr}:
-            raise BenchError(
-                f"the learning rate of the network was {lr:g} and is {max(rates):g} after epoch "
-                f"{epoch + 1}: it belongs to the recipe, training.learning_rate, which all rules "
-                "share, and `bench tune` searches it"
-            )
         finite = losses.isfinite().tolist()
         seconds = time.perf_counter() - started
         if not all(finite):

@@ -9,6 +9,8 @@ from inspect import unwrap
 import torch
 from torch import Tensor, nn
 
+from bench_core.errors import BenchError
+
 
 class AdamW(torch.optim.AdamW):
     """torch's AdamW without the wrappers that import torch's compiler: 1.2 s of CPU per process."""
@@ -36,14 +38,21 @@ class Updater:
     ) -> None:
         self.groups = {name: list(parameters) for name, parameters in groups.items()}
         self.clip_norm = clip_norm
+        self.recipe: float | None = None  # the learning rate that a step must have
         everything = [p for parameters in self.groups.values() for p in parameters]
         self.optimiser = AdamW(
             everything or [torch.zeros(())], lr=lr, weight_decay=weight_decay, fused=True
         )
 
     def set_lr(self, lr: float) -> None:
+        """Set the learning rate of an auxiliary network; that of the network follows the recipe."""
         for group in self.optimiser.param_groups:
             group["lr"] = lr
+
+    def follow(self, lr: float) -> None:
+        """Set the learning rate of the recipe for an epoch: `descend` refuses another one."""
+        self.set_lr(lr)
+        self.recipe = lr
 
     def descend(
         self, tensors: Tensor | Sequence[Tensor], gradients: Sequence[Tensor | None] | None = None
@@ -54,6 +63,13 @@ class Updater:
         """
         if not self.groups:
             return
+        other = [g["lr"] for g in self.optimiser.param_groups if g["lr"] != self.recipe]
+        if self.recipe is not None and other:
+            raise BenchError(
+                f"a step of the network has the learning rate {other[0]:g}, and the recipe has "
+                f"{self.recipe:g}: training.learning_rate is the same for all rules, and `bench "
+                "tune` searches it for each"
+            )
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(tensors, gradients)
         if self.clip_norm is not None:

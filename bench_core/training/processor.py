@@ -65,7 +65,8 @@ def _use_onednn() -> bool:
     """
     try:
         linear = torch.ops.mkldnn._linear_pointwise.default
-        linear(torch.ones(2, 2), torch.ones(2, 2), None, "none", [], "")
+        ones = torch.ones(2, 2, dtype=torch.float32)  # whatever the default type is
+        linear(ones, ones, None, "none", [], "")
     except (AttributeError, RuntimeError):
         return False
     mm_out, addmm_out = torch.ops.aten.mm.out, torch.ops.aten.addmm.out

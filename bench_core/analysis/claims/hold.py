@@ -321,6 +321,8 @@ def _values(
     both = {seed for seed in seeds if values[seed] == less[seed] == math.inf}  # neither fires
     if both == {*seeds}:
         raise NotRun(f"neither {row.label} nor {other.label} ever fires: no difference")
+    if both:
+        notes.append(f"{len(both)} of {len(seeds)} seeds not counted: neither rule fires in them")
     return [values[seed] - less[seed] for seed in seeds if seed not in both]
 
 

@@ -148,6 +148,8 @@ class Group:
     ranking      of the rows that are ranked, in the order of `rows`
     ceiling      the margin of bp, if it is so small that the recipe cannot judge d
     contradicted cells of which a record with another status or accuracy was set aside
+    moved        rules that have runs of this recipe, whose values a search chose: they stand in the
+                 recipe of the tuned rules
     """
 
     rows: tuple[Row, ...]
@@ -155,6 +157,7 @@ class Group:
     ranking: Ranking
     ceiling: Estimate | None = None
     contradicted: tuple[tuple[RunRecord, RunRecord], ...] = ()
+    moved: tuple[str, ...] = ()
 
     @property
     def cell(self) -> Cell:
@@ -181,12 +184,8 @@ class Group:
 
 
 def _group(
-    home: str,
-    records: Sequence[RunRecord],
-    peers: Mapping[str, Sequence[ComponentRef]],
-    settings: Settings,
+    records: Sequence[RunRecord], peers: Mapping[str, Sequence[ComponentRef]], settings: Settings
 ) -> Group:
-    """Judge the records of one recipe; `home`: its text."""
     cells: dict[str, dict[int, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     key_of = partial(method_key, defaults=settings.recorded)
     for record in records:
@@ -198,14 +197,15 @@ def _group(
     chosen = [run for runs in by_row.values() for run in runs]
     floors = Floors(by_row, peers, settings)
     ceiling = _blind(by_row, floors, settings)
-    rows = sorted(_rows(home, by_row, floors, settings, ceiling), key=_place)
+    rows = sorted(_rows(by_row, floors, settings, ceiling), key=_place)
     ranked = [
         accuracies(run.record for run in row.runs) if row.role != "floor" and row.complete else {}
         for row in rows
     ]
     ranking = rank(ranked)
     for record in settings.older:  # they do not count, but may contradict, unless they only raised
-        if home in (recipe_under(record, settings), recipe(record)) and record.status != "failed":
+        same = recipe_under(record, settings) == recipe_under(records[0], settings)
+        if same and record.status != "failed":
             cells[key_of(record.cell.method)][record.cell.seed].append(record)
     contradicted = [
         (run, other)
@@ -223,7 +223,6 @@ def _group(
 
 
 def _rows(
-    home: str,
     by_row: Mapping[str, Sequence[RunRecord]],
     floors: Floors,
     settings: Settings,
@@ -231,7 +230,6 @@ def _rows(
 ) -> Iterator[Row]:
     """Judge the rows.
 
-    home     the text of the recipe
     ceiling  the margin of bp, if the recipe cannot judge d (`_blind`). Then d judges only a rule
              whose whole interval lies above the threshold. Shown to be below 0, the recipe does
              not train bp: d judges no rule, and none is compared with bp's floor.
@@ -269,7 +267,6 @@ def _rows(
             letter: "none" if nothing else reading(read, *limit) for letter, limit in limits.items()
         }
         unsure = _unsure(estimates[0], below, mute, no_bp)
-        tuned = tuned_of(runs[0], settings)
         broken = sum(run.status == "done" and not is_finished(run) for run in runs)
         yield Row(
             label=label(ref, peers[ref.name], settings.defaults),
@@ -282,7 +279,7 @@ def _rows(
             floor=chosen,
             judged=verdict(judgements, readings, below, broken, unsure),
             replaced=mute and not unjudged and not is_floor(runs[0]),
-            tuned=tuned if recipe(runs[0], tuned) == home else None,
+            tuned=tuned_of(runs[0], settings),
         )
 
 
@@ -359,19 +356,21 @@ def _place(row: Row) -> tuple[float, str, str]:
 
 
 def judge_all(records: Sequence[RunRecord], settings: Settings = DEFAULT) -> list[Group]:
-    """Group records by recipe and judge them; the order of the records has no influence.
-
-    A run that a search chose and that other runs of the suite are like, because the best values are
-    those of the suite, stands in both recipes.
-    """
+    """Group records by recipe and judge them; the order of the records has no influence."""
     by_recipe: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         by_recipe[recipe_under(record, settings)].append(record)
-    for record in records:
-        if tuned_of(record, settings) is not None and (plain := recipe(record)) in by_recipe:
-            by_recipe[plain].append(record)
     methods = {method_key(item.cell.method): item.cell.method for item in records}  # as written
     peers: dict[str, list[ComponentRef]] = defaultdict(list)  # by name: labelling stays quick
     for _, method in sorted(methods.items()):
         peers[method.name].append(method)
-    return [_group(home, group, peers, settings) for home, group in sorted(by_recipe.items())]
+    moved: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        plain = recipe(record)
+        if plain in by_recipe and plain != recipe_under(record, settings) and not is_floor(record):
+            method = record.cell.method
+            moved[plain].add(label(method, peers[method.name], settings.defaults))
+    return [
+        replace(_group(group, peers, settings), moved=tuple(sorted(moved[home])))
+        for home, group in sorted(by_recipe.items())
+    ]

@@ -240,6 +240,11 @@ def _unchecked(group: Group) -> list[str]:
 def _margins(group: Group) -> list[str]:
     """Write the means below the floor of bp, and how margins were compared."""
     lines = _unchecked(group)
+    if group.moved:
+        lines.append(
+            f"{listed(group.moved)} also trained with this recipe, which a search chose: those "
+            "runs stand in the table of the tuned rules"
+        )
     for row in group.rows:
         bp = row.margin_bp
         if row.role != "floor" and bp is not None and bp.mean < 0 and not below_zero(bp):
