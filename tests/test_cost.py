@@ -15,7 +15,7 @@ import torch
 from bench_plugins.diagnostics.step_cost import StepCost
 from conftest import Finished, Here
 from nets import LinearNet, ready, resmlp, rule, toy_data
-from records import measured, run
+from records import measured, run, seeds
 
 from bench_core.analysis.cost import costs, target_of
 from bench_core.analysis.gather import SuiteResults
@@ -311,3 +311,14 @@ def test_an_aim_that_the_commonest_class_reaches_says_so() -> None:
 
     assert "aim: accuracy .450 (0.9 of bp's); the commonest class alone gives .489: " in told(0.489)
     assert "commonest" not in told(0.1)
+
+
+def test_a_training_that_was_cut_short_is_not_called_efficient() -> None:
+    """It costs less because it is shorter."""
+    batch = {"training": {"batch_size": 64}, "measurements": counted(100, 1.0)}
+    bp = seeds("bench-core/bp", [0.6, 0.61], epochs=12, **batch)
+    for stopped in (None, "scale_growth"):
+        dfa = seeds("bench-core/dfa", [0.5, 0.51], epochs=5, stopped_by=stopped, **batch)
+        items = costs(group_of(*bp, *dfa), lambda record: (), None)
+        found = {item.row.label: item.efficient for item in items}
+        assert found == {"bp": True, "dfa": stopped is None}

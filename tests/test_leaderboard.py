@@ -1114,3 +1114,9 @@ def test_a_doubt_stands_with_a_table_in_latex() -> None:
 def test_no_legend_names_a_place_that_a_format_lacks() -> None:
     for name, text in everything(audit()).items():
         assert "stands below" not in text, name
+
+
+def test_floors_are_not_asked_whether_their_blocks_learn() -> None:
+    found = {**measured(), "block_utility": Measurement(value=0.0, details={"initial": [0.0]})}
+    table = leaderboard(frozen(DFA, [0.3, 0.31], measurements=found), width=None)
+    assert "do its blocks learn at all?" not in table

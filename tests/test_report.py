@@ -160,7 +160,7 @@ def test_the_page_says_what_the_records_say(audit_page: Parsed) -> None:
 def test_the_page_explains_the_columns_that_it_has_and_no_other() -> None:
     """A table with counted operations has no seconds."""
     cost = {**measured(), "step_cost": Measurement(value=2.0, unit="x")}
-    costs, seconds = "cost x bp: operations", "seconds a run: for the training"
+    costs, seconds = "cost x bp: operations", "seconds a run: of one seed without its floor"
     for measurements, there, absent in ((cost, costs, seconds), (measured(), seconds, costs)):
         text = Parsed(
             page.page([suite_of(seeds(DFA, [0.3, 0.31], measurements=measurements))])

@@ -593,3 +593,46 @@ def test_a_ledger_without_its_form_is_unreadable(change: Any, tmp_path: Path) ->
     (tmp_path / ledger.LEDGER).write_text(json.dumps(content))
     with pytest.raises(store.Unreadable):
         ledger.read(tmp_path)
+
+
+def test_trials_of_other_code_and_repeated_searches_are_named(tuned: Any, tmp_path: Path) -> None:
+    home, _ = tuned
+    shutil.copytree(home / "r", tmp_path / "r")
+    assert not [line for line in gather([tmp_path / "r"])[1] if "the trials of" in line]
+    bp = _stored("bench-core/bp", [0.6, 0.61, 0.62], training={"learning_rate": 0.003})
+    dfa = _stored("bench-core/dfa", [0.3, 0.31, 0.32], training={"learning_rate": 0.01})
+    again = {
+        key: item.model_copy(update={"earlier": ["a", "b", *item.cells[:1]]})
+        for key, item in _searched(dfa, 8).items()
+    }
+    text = leaderboard([*bp, *dfa], _settings(_searched(bp, 8) | again), width=None)
+    assert "dfa was searched more than once: 2 cells of earlier winners do not count" in text
+    assert "bp was searched" not in text
+
+
+def test_a_rule_that_was_edited_after_its_search_is_named(tmp_path: Path) -> None:
+    rule = "from bench_core.api import Credits, LocalMethod, Passport\n\n\n"
+    rule += "class Mine(LocalMethod):\n"
+    rule += "    passport = Passport()\n\n    def credit(self, states, y, epoch):\n"
+    rule += "        a = [0.1 * h for h in states.h]\n"
+    rule += "        return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])\n"
+    (tmp_path / "mine.py").write_text(rule)
+    text = SUITE.replace("methods: [dfa]", "methods: [{name: ./mine.py}]")
+    text = text.replace("    dfa: {normalize: [sample, none]}", "    mine: {normalize: [sample]}")
+    here = Here(tmp_path)
+    done = here("tune", _file(tmp_path, text), "-o", "r", "--no-report")
+    assert done.returncode == 0, done.stderr
+    told = "the trials of mine.py/mine ran with other code than 1 of the runs"
+    assert told not in here("leaderboard", "r").stderr
+    (tmp_path / "mine.py").write_text(rule.replace("0.1 * h", "-0.2 * h"))
+    (values,) = (
+        tuned.winner
+        for name, tuned in ledger.read(tmp_path / "r/small").rules.items()
+        if "mine" in name
+    )
+    rate = values["training.learning_rate"]
+    changed = ["--set", f"training.learning_rate={rate}", "--method", "./mine.py[normalize=sample]"]
+    done = here("run", _file(tmp_path, text), *changed, "-o", "r", "--no-report")
+    assert done.returncode == 0, done.stderr
+    table = here("leaderboard", "r")
+    assert "ran with other code than" in table.stdout + table.stderr

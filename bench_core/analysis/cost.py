@@ -35,8 +35,8 @@ class Cost:
     reached                the number of runs that reach the target
     seconds_to_target      of training until the target is reached, if every finished run reaches it
     flops_to_target        operations until then
-    efficient              every run has finished, and no other such rule is at least as accurate
-                           with fewer operations of training
+    efficient              every run has trained to its last epoch, and no other such rule is at
+                           least as accurate with fewer operations of training
     """
 
     row: Row
@@ -161,6 +161,7 @@ def _marked(item: Cost, others: Sequence[Cost]) -> Cost:
 
 
 def _point(item: Cost) -> tuple[float, float] | None:
-    if item.training_flops is None or item.row.accuracy is None or not item.row.complete:
+    ended = any(run.record.stopped_by for run in item.row.runs)  # a training cut short is cheap
+    if item.training_flops is None or item.row.accuracy is None or not item.row.complete or ended:
         return None
     return item.training_flops, item.row.accuracy.mean

@@ -8,7 +8,7 @@ superseded.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -22,11 +22,12 @@ from bench_core.analysis.verdicts.standing import Standing
 from bench_core.printable import few
 from bench_core.results import ledger, marks, reference, remeasured, store
 from bench_core.results.agreement import POINTS, disagreement, told_apart
-from bench_core.results.ledger import Ledger, Tuned
+from bench_core.results.ledger import TRIALS, Ledger, Tuned
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
 from bench_core.suite.claim import Expectation
+from bench_core.suite.names import OURS
 
 MOST_PARTS = 4  # of a disagreement are named
 
@@ -102,6 +103,27 @@ def _searched(
     return kept, tuned
 
 
+def _older_trials(folder: Path, records: Sequence[RunRecord], searches: Ledger) -> Iterator[str]:
+    """Name the rules whose trials ran with other code than the runs that they chose."""
+    by_key = {cell_key(record.cell): record for record in records} if searches.rules else {}
+    for name, tuned in searches.rules.items():
+        runs = [by_key[key] for key in tuned.cells if key in by_key]
+        if tuned.best is None or not runs:
+            continue
+        places = (folder / TRIALS).glob(f"*/{tuned.results[tuned.best].identity}")
+        try:
+            trial = store.read(next(places), sums=False)
+        except (StopIteration, store.Unreadable):
+            continue  # a submission has no trials
+        package = trial.cell.method.name.rpartition("/")[0]
+        before = trial.code.get(package, {}).get("files")
+        changed = [run for run in runs if run.code.get(package, {}).get("files") != before]
+        if changed and package != OURS:
+            count = f"{len(changed)} of the runs that they chose"
+            remedy = "`bench tune` searches again with today's"
+            yield f"{folder}: the trials of {name} ran with other code than {count}; {remedy}"
+
+
 def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     """Gather the results under folders by suite, and a line for each unreadable folder."""
     stored = scan(roots)
@@ -129,7 +151,9 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     results = []
     for folder in sorted(by_folder):
         about, late = described(folder, troubles, shipped), late_of[folder]
-        records, tuned = _searched(by_folder[folder], _ledger(folder, troubles))
+        searches = _ledger(folder, troubles)
+        records, tuned = _searched(by_folder[folder], searches)
+        troubles += _older_trials(folder, records, searches)
         counted, superseded = current(records, about.cells)
         if changed := overtaken(counted):
             troubles.append(f"{folder}: {_not_comparable(changed)}")

@@ -40,7 +40,7 @@ LEGEND = {  # heading → what it says
     "TFLOPs to aim": "TFLOPs to aim: operations until then, those of a step after the last epoch "
     "times the steps.",
     "best": "best: no other rule of the recipe is as accurate with fewer operations of training; "
-    "only rules of which every run has finished are compared.",
+    "only rules of which every run has trained to its last epoch are compared.",
 }
 
 

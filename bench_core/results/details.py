@@ -47,6 +47,8 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 # diagnostics whose values are cosines or correlations
 COSINES = ("alignment", "batch_stability", "costate_alignment", "perturbation_correlation")
+# diagnostics whose values are shares of samples
+PORTIONS = ("gradient_support",)
 _LAYERED = {
     "sites": "integers",
     "layers": "numbers",

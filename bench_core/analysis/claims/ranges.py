@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bench_core.results.details import COSINES
+from bench_core.results.details import COSINES, PORTIONS
 from bench_core.suite.claim import SHARES, Expectation
 
 COSINES_BY_LAYER = ("deep", "mean", "layers", "unclamped", "library", "library_mean")
@@ -38,6 +38,8 @@ def possible(claim: Expectation) -> tuple[float, float]:
     parsed = claim.parsed
     if claim.minus is None and claim.divide_by == 1:
         if claim.figure == "accuracy" or parsed.kind in SHARES:
+            return 0.0, 1.0
+        if parsed.name in PORTIONS and (not parsed.path or parsed.path[0] == "layers"):
             return 0.0, 1.0
         if parsed.name in COSINES and (not parsed.path or parsed.path[0] in COSINES_BY_LAYER):
             return -1.0, 1.0

@@ -94,8 +94,12 @@ def temporal(view: View, group: Group) -> list[Figure]:
         return []
     never = sum(not curve.marked for curve in curves)
     longest = max(curve.points[-1].epoch for curve in curves)
-    gaps = [b.epoch - a.epoch for curve in curves for a, b in pairwise(curve.points)]
-    gap = max(gaps, default=1)
+    shown = [
+        [point.epoch for point in curve.points if getattr(point, quantity.name) is not None]
+        for curve in curves
+        for quantity in QUANTITIES
+    ]
+    gap = max((b - a for epochs in shown for a, b in pairwise(epochs)), default=1)
     when = "after every epoch" if gap == 1 else f"at most {gap} epochs apart"
     caption = (
         f"The residual stream, the reference gradient and the accuracy {when}, "

@@ -61,11 +61,14 @@ def first_firings(shown: View, group: Group) -> Rows:
             lengths[record.cell.seed] = len(rows) - 1
             return rows
 
+        whole = {record.cell.seed for record in records if not record.stopped_by}
+
         for key, firings in first_firing.of_row(row, read, shown.settings).items():
             diagnostic = key.replace("@", " at N = ")
             every = max(record.diagnose_every for record in records)
             diagnostic += f" (with diagnose_every {every})" if every > 1 else ""
-            stopping = _stopping(firings, lengths)
+            uncut = {seed: item for seed, item in firings.items() if seed in whole}
+            stopping = _stopping(uncut, lengths)  # another line says what `stop_when` saved
             rows.append((name_of(row), diagnostic, _epochs(firings, lengths), *stopping))
     return rows
 

@@ -208,7 +208,8 @@ def of_all(
     if "seconds" in shown:
         shipped = {run.record.shipped for row in rows for run in row.runs}
         other = " The reference was trained on other machines." if len(shipped) > 1 else ""
-        text = "seconds a run: for the training of one seed, without its floor. Other work on the"
+        text = "seconds a run: of one seed without its floor, with all evaluations and diagnostics "
+        text += "(`bench cost` has the training alone). Other work on the"
         lines.append(f"{text} machine makes it longer.{other}")
     lines += _uses(rows) if "passport" in shown else []
     lines += medians(rows, shown)

@@ -85,7 +85,7 @@ def below_local_ceiling(group: Group) -> list[str]:
 
 
 def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
-    """Say that a row was tuned on more trials than a peer, or on the test set."""
+    """Say that a row was tuned on more trials than a peer, on the test set, or more than once."""
     if row.tuned is None or row.trials is None:
         return []
     least = min((peer.trials or 0 for peer in rules(rows)), default=row.trials)
@@ -94,6 +94,11 @@ def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
     lines *= row.trials > least
     if row.tuned.scored_on == "test":
         lines.append("was tuned on the test set, which flatters its accuracy")
+    if others := len({*row.tuned.earlier} - {*row.tuned.cells}):
+        lines.append(
+            f"was searched more than once: {plural(others, 'cell')} of earlier winners do not "
+            "count, and their accuracies on the test set were known before the last search"
+        )
     return lines
 
 
