@@ -314,3 +314,14 @@ def test_an_audit_labels_a_run_as_every_table_does(asked_here, tmp_path, monkeyp
     monkeypatch.setattr(remeasure, "audit_runs", lambda *arguments: outcomes)
     done = CliRunner().invoke(cli.bench, ["audit", str(tmp_path), "--diagnostic", "nudging"])
     assert "  x-ebd/ebd  " in done.stdout
+
+
+def test_a_seed_without_a_run_is_named(copy):
+    results, run = copy
+    seed = run.record.cell.seed
+    wanted = ["audit", str(results), "--diagnostic", "drift", "--method", "dfa", "--seed", "99"]
+    done = CliRunner().invoke(cli.bench, wanted)
+    assert done.exit_code == 2
+    told = " ".join(done.output.split()) + " " + str(done.exception)
+    assert "no finished run of dfa with seed 99 to audit" in told
+    assert f"with the seeds {seed}" in told

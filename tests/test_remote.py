@@ -196,6 +196,36 @@ def test_settings_of_ray_are_checked(tmp_path: Path, options: dict[str, str], sa
 
 
 @pytest.mark.parametrize(
+    ("resources", "threads", "device", "said"),
+    [
+        ({"CPU": 2.0}, 64, "cpu", "needs 64 CPUs (training.threads), and the Ray cluster that was"),
+        (
+            {"CPU": 2.0},
+            1,
+            "cuda",
+            "needs a GPU (device cuda), and the Ray cluster that",
+        ),
+        ({"CPU": 2.0, "GPU": 1.0}, 2, "cuda:0", ""),
+        ({"CPU": 2.0}, 2, "cpu", ""),
+    ],
+)
+def test_a_cell_that_fits_no_node_of_an_own_cluster_is_refused(
+    tmp_path: Path, resources: dict[str, float], threads: int, device: str, said: str
+) -> None:
+    """It would wait for ever."""
+    (cell,) = cells(tmp_path, 1)
+    training = {**cell.cell.training, "threads": threads}
+    own = cell.cell.model_copy(update={"training": training})
+    large = replace(cell, cell=own, device=device)
+    if not said:
+        ray_executor._must_have_room(resources, [large])
+        return
+    with pytest.raises(UsageError) as error:
+        ray_executor._must_have_room(resources, [large])
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("address", "cpus", "asked"),
     [
         (None, 1, ["local"]),  # never a cluster of somebody else

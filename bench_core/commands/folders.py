@@ -29,7 +29,7 @@ from bench_core.commands.options import (
     warn,
 )
 from bench_core.errors import Exit, StoreError, UsageError, by_reason
-from bench_core.printable import cut
+from bench_core.printable import cut, few
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
@@ -336,11 +336,16 @@ def _chosen(
         and (not methods or any(same_name(run.record.cell.method.name, name) for name in methods))
     ]
     if not chosen:
-        done = {run.record.cell.method.short for run in stored.runs if run.record.status == "done"}
+        own = [run.record for run in stored.runs if not run.record.original]
+        done = [record for record in own if record.status == "done"]
+        there = sorted({record.cell.method.short for record in done})
+        numbers = sorted({record.cell.seed for record in done})
         asked = f" of {', '.join(methods)}" if methods else ""
+        asked += f" with seed {', '.join(map(str, seeds))}" if seeds else ""
+        with_seeds = f", with the seeds {few([*map(str, numbers)])}" if seeds and numbers else ""
         raise UsageError(
             f"{', '.join(map(str, roots))}: no finished run{asked} to audit; there are runs of "
-            f"{', '.join(sorted(done)) or 'no method'}"
+            f"{', '.join(there) or 'no method'}{with_seeds}"
         )
     return chosen
 

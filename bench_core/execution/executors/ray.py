@@ -13,7 +13,7 @@ Every node needs the same bench-core, plugins and data; the worker compares dige
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench_core.errors import UsageError
@@ -52,9 +52,10 @@ def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: 
         known = ", ".join(KNOWN)
         raise UsageError(f"--executor-set {unknown[0]}: not known by ray; known: {known}")
     retries, cpus = options.whole_number("retries", 3), options.whole_number("cpus")
-    started_here = not ray.is_initialized()
+    started_here, own = not ray.is_initialized(), False
     if started_here:
-        _connect(ray, options.settings.get("address") or os.environ.get("RAY_ADDRESS"), cpus)
+        address = options.settings.get("address") or os.environ.get("RAY_ADDRESS")
+        own = _connect(ray, address, cpus)
     run_job = ray.remote(remote.run_job)
 
     def submit(texts: list[tuple[PlannedCell, str]]) -> list[remote.Handle]:
@@ -70,20 +71,41 @@ def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: 
         return tasks
 
     try:
+        if own:
+            _must_have_room(dict(ray.cluster_resources()), cells)  # type: ignore[no-untyped-call]
         remote.drive(cells, job, on_event, options, submit, options.slots)
     finally:
         if started_here:
             ray.shutdown()
 
 
-def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
+def _must_have_room(resources: Mapping[str, float], cells: Sequence[PlannedCell]) -> None:
+    """Raise UsageError if a cell fits no node of a cluster that was started here: it would wait for
+    ever. Another cluster may get further nodes."""
+    for cell in cells:
+        threads, cuda = cell.cell.training["threads"], cell.device.startswith("cuda")
+        if threads > resources.get("CPU", 0):
+            need, has = f"{threads} CPUs (training.threads)", f"{resources.get('CPU', 0):g}"
+        elif cuda and not resources.get("GPU"):
+            need, has = f"a GPU (device {cell.device})", "none"
+        else:
+            continue
+        raise UsageError(
+            f"a cell needs {need}, and the Ray cluster that was started on this machine has {has}; "
+            "--executor-set address=… joins another one"
+        )
+
+
+def _connect(ray: Any, address: str | None, cpus: int | None) -> bool:
+    """Join a cluster, or start one here; return whether it was started."""
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address or cpus is None:
         try:
             ray.init(address=address or "auto", **quiet)
-            return
+            return False
         except (ConnectionError, RuntimeError, ValueError) as error:
             if address:
                 text = " ".join(str(error).split())[:200]
                 raise UsageError(f"no Ray cluster at {address}: {text}") from None
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+    return True
