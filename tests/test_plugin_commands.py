@@ -86,7 +86,7 @@ def test_a_rule_that_ends_the_process_fails_the_check_that_it_was_at_and_the_oth
     assert failed.status == "failed"
     assert failed.reason == "it ended the process (exit code 3): last words"
     assert failed.law
-    assert len(found) == 9
+    assert len(found) == 10
     assert found["a_step_does_not_wait_for_the_device"].status == "passed"
 
 
