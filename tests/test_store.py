@@ -632,3 +632,15 @@ def test_a_run_that_another_bench_holds_is_not_replaced(tmp_path: Path) -> None:
 
 def test_a_short_list_names_three() -> None:
     assert [few(list("abcde"[:n])) for n in (1, 3, 5)] == ["a", "a, b, c", "a, b, c and 2 more"]
+
+
+def test_the_obstacle_in_a_path_is_named(tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone")
+    (tmp_path / "file").touch()
+    for place, said in (
+        (tmp_path / "dangling", "dangling is a link to .*/gone, which does not exist; choose"),
+        (tmp_path / "file" / "sub", "/file is a file, not a folder; choose another folder"),
+        (Path("/dev/null"), "/dev/null is a device, not a folder; choose another folder"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            suite_folder.create(place, "s")

@@ -444,7 +444,10 @@ def test_a_dry_run_counts_what_is_there(tuned: Any, tmp_path: Path, asked_here: 
             "methods=[{name: dfa, normalize: batch}]",
             "dfa.normalize: is fixed by dfa[",
         ),
-        ("search.methods.ep={beta: [1.0]}", "search.methods.ep: is no rule of the suite"),
+        (
+            "search.methods.ep={beta: [1.0]}",
+            "search.methods.ep: is no rule of the suite, which has dfa, bp; name one",
+        ),
         ("search.methods.dfa.beta=[1, 2]", "search.methods.dfa.beta: unknown key"),
         ("search.methods.dfa.normalize=[sample, no]", "search.methods.dfa.normalize[1]: must be"),
         ("data.validation=null", "data.validation: is missing"),

@@ -144,7 +144,9 @@ def prepared(suite: Suite) -> tuple[Search, list[Contender]]:
             below = (name, "freeze")
             problems.append(suite.problem(None, "search.methods", what, below=below, at_key=True))
         if not any(same_name(one.method["name"], name) for one in contenders):
-            what = "is no rule of the suite; add it to methods"
+            names = [str(one.method["name"]).rpartition("/")[2] for one in contenders]
+            what = f"is no rule of the suite, which has {', '.join(dict.fromkeys(names))}; "
+            what += "name one of these, or add it to methods"
             problems.append(suite.problem(None, "search.methods", what, below=(name,), at_key=True))
     for one in contenders:
         fixed = [place[2:] for key, (_, place) in one.space.items() if key in one.fixed]

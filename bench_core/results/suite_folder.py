@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,11 +35,21 @@ def create(results: Path, suite: str) -> Path:
         files.try_writing(folder)
     except OSError as error:
         why = error.strerror
-        if isinstance(error, FileExistsError | NotADirectoryError) and results.is_file():
-            why = f"{results} is a file, not a folder"
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            why = _obstacle(folder) or why
         reason = f"{why}; choose another folder with --results"
         raise UsageError(f"{folder}: cannot be written: {reason}") from None
     return folder
+
+
+def _obstacle(folder: Path) -> str:
+    """Say which part of a path is no folder; "" if all are."""
+    for place in (folder, *folder.parents):
+        if place.is_symlink() and not place.exists():
+            return f"{place} is a link to {os.readlink(place)}, which does not exist"
+        if place.exists() and not place.is_dir():
+            return f"{place} is a {'file' if place.is_file() else 'device'}, not a folder"
+    return ""
 
 
 @contextlib.contextmanager
