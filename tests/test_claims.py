@@ -326,6 +326,20 @@ def test_an_interval_ends_where_the_figure_does() -> None:
     assert text("alignment", 0.2, 0.5, 0.9) == "0.533 [-0.339, 1]"
     assert text("alignment", 0.2, 0.5, 0.9, divide_by=0.5) == "1.07 [-0.678, 2.81]"
     assert text("alignment.ratio[0]", 0.2, 0.5, 0.9) == "0.533 [-0.339, 1.41]"
+    # a share of samples, and what is divided by something else is none
+    shares = [run(seed=i, measurements={"gradient_support": Measurement(value=v,
+              details={"layers": [v]})}) for i, v in enumerate((0.7, 0.9, 1.0))]  # fmt: skip
+    for figure in ("gradient_support", "gradient_support.layers[0]"):
+        held = outcome(shares, claim(figure, at_least=0))
+        assert measured_text(held.claim, held.measured).endswith(", 1]")
+    equal = [run(seed=i, accuracy=0.5) for i in range(2)]
+    halved = outcome(equal, claim("accuracy", at_least=0, divide_by=2)).measured
+    whole = outcome(equal, claim("accuracy", at_least=0)).measured
+    assert halved is not None
+    assert whole is not None
+    assert (halved.low, halved.high) == (0.25, 0.25)  # no count of samples: no rounding to them
+    assert whole.low is not None
+    assert whole.low < 0.5
     # a geometric mean too: 0.87 [0.544, 1.39] without the end
     geometric = {"at_least": None, "value": 0.9, "factor": 1.2}
     assert text("alignment", 0.7, 0.95, 0.99, **geometric).endswith(", 1]")

@@ -143,6 +143,15 @@ def test_settings_of_diagnostics_are_shown() -> None:
     assert view(suite).headers[0].endswith("seed 42 · nudging.eta=0.2 · scale_growth.threshold=3.0")
 
 
+def test_seeds_that_an_include_chooses_are_not_those_of_the_file(here: Here) -> None:
+    """Seeds of the suite do not tell the cells of an entry that has seeds of its own."""
+    text = SUITE + "include: [{method: fa, seeds: [7], training.epochs: 2}]\n"
+    (here.cwd / "two.yaml").write_text(text.replace("seeds: [1]", "seeds: [1, 2]", 1))
+    done = here("run", "two.yaml", "--set", "seeds=[1]", "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((here.cwd / "results/two/suite.json").read_text())["file"]["cells"] is None
+
+
 def test_seeds_of_a_suite_keep_its_title_also_when_they_are_merged(here: Here) -> None:
     """The file's cells are known if `--seed` alone chose among them."""
     (here.cwd / "two.yaml").write_text(SUITE.replace("seeds: [1]", "seeds: [1, 2]"))

@@ -626,9 +626,11 @@ class Grows(nn.Module):
         size = 16 if self.kind != "each" else len(h)
         if self.kind == "first" and not self.done:
             self.kept, self.done = h.mean().detach().reshape(1), True
-        elif self.kind != "first" and (self.kept is None or len(self.kept) != size):
-            self.kept = torch.ones(size)
-        factor = self.kept if self.kind != "each" else self.kept[:, None]
+        elif self.kind != "first" and (
+            self.kept is None or len(self.kept) != size + (self.kind == "each")
+        ):
+            self.kept = torch.ones(size + 1 if self.kind == "each" else size)
+        factor = self.kept if self.kind != "each" else self.kept[1:, None]
         return self.linear(h) - factor if self.kind == "first" else self.linear(h) * factor
 
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import chain
 from pathlib import Path
@@ -24,13 +25,14 @@ from test_leaderboard import HOSTILE, forbidden, hostile
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.utility import HEADLINE
 from bench_core.analysis.verdicts.judge import Settings
-from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.leaderboard import Row, judge_all
 from bench_core.registry.card import Card
 from bench_core.report import figures
 from bench_core.report.figures import Figure, Panel, drawing
 from bench_core.report.figures.paper import paper, render
-from bench_core.report.pages import page, site
+from bench_core.report.pages import page, site, tallies
 from bench_core.report.tables.formats import leaderboards
+from bench_core.report.text.numbers import NONE
 from bench_core.report.view import View, name_of, view
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord
@@ -387,6 +389,17 @@ def test_the_temporal_figure_says_how_far_its_epochs_lie_apart(
     monkeypatch.setattr(View, "epochs", lambda self, record: every(self, record)[::3])
     (figure,) = specs(miniature)["temporal"]
     assert "the accuracy at most 3 epochs apart, epoch 0" in figure.caption
+
+    def without_accuracy(self: View, record: RunRecord) -> list[Epoch]:
+        """Every epoch has a row, but only every second one was evaluated."""
+        return [
+            row if row.epoch % 2 == 0 else row.model_copy(update={"accuracy": None})
+            for row in every(self, record)
+        ]
+
+    monkeypatch.setattr(View, "epochs", without_accuracy)
+    (figure,) = specs(miniature)["temporal"]
+    assert "the accuracy at most 2 epochs apart, epoch 0" in figure.caption
 
 
 def test_the_temporal_figure_says_which_rules_fired_in_their_warm_up(
@@ -836,3 +849,24 @@ def test_a_figure_shortens_the_name_of_a_file_rule_where_it_stays_its_own(
 ) -> None:
     (group,) = judge_all([run(rule, 1, params={"penalty": 0.1})])
     assert name_of(group.rows[0]) == shown
+
+
+def test_what_stopping_would_have_saved_counts_no_run_that_was_stopped(
+    miniature: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended at its firing: nothing more would have been saved, and 0 % would be wrong."""
+    (group,) = miniature.groups
+    before = {line[:2]: line[3:] for line in tallies.first_firings(miniature, group)}
+    fired = [key for key, (share, _) in before.items() if share != NONE]
+    assert fired
+
+    def stopped(row: Row) -> Row:
+        runs = [
+            replace(each, record=each.record.model_copy(update={"stopped_by": "scale_growth"}))
+            for each in row.runs
+        ]
+        return replace(row, runs=tuple(runs))
+
+    cut = replace(group, rows=tuple(map(stopped, group.rows)))
+    after = {line[:2]: line[3:] for line in tallies.first_firings(miniature, cut)}
+    assert {after[key] for key in fired} == {(NONE, NONE)}

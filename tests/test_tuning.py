@@ -362,15 +362,30 @@ def test_a_search_in_a_suite_that_saves_its_state_is_done(tmp_path: Path) -> Non
     assert "failed" not in done.stdout
 
 
+MINE = """\
+from bench_core.api import Credits, LocalMethod, Passport
+
+
+class Mine(LocalMethod):
+    passport = Passport()
+
+    def credit(self, states, y, epoch):
+        a = [0.1 * h for h in states.h]
+        return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
+"""
+
+
+def _search_of_a_file(folder: Path, name: str, rule: str) -> Path:
+    """Write a rule into a file, and a suite that searches it."""
+    (folder / f"{name}.py").write_text(rule)
+    text = SUITE.replace("methods: [dfa]", f"methods: [{{name: ./{name}.py}}]")
+    own = f"    {name}: {{normalize: [sample]}}"
+    return _file(folder, text.replace("    dfa: {normalize: [sample, none]}", own))
+
+
 def test_a_search_whose_trials_all_fail_says_how_they_are_trained_again(tmp_path: Path) -> None:
-    rule = "from bench_core.api import LocalMethod, Passport\n\n\nclass Fails(LocalMethod):\n"
-    rule += "    passport = Passport()\n\n    def credit(self, states, y, epoch):\n"
-    rule += "        raise ValueError('broken on purpose')\n"
-    (tmp_path / "fails.py").write_text(rule)
-    text = SUITE.replace("methods: [dfa]", "methods: [{name: ./fails.py}]")
-    text = text.replace("    dfa: {normalize: [sample, none]}", "    fails: {normalize: [sample]}")
-    here = Here(tmp_path)
-    done = here("tune", _file(tmp_path, text), "-o", "r", "--no-report")
+    suite = _search_of_a_file(tmp_path, "fails", MINE.replace("0.1 * h", "1 / 0"))
+    done = Here(tmp_path)("tune", suite, "-o", "r", "--no-report")
     told = " ".join(done.stderr.split())
     assert "none of its trials is done (failed 2), so nothing is trained" in told
     assert "--retry-failed trains them again; the first log: r/small/trials/small/" in told
@@ -614,20 +629,12 @@ def test_trials_of_other_code_and_repeated_searches_are_named(tuned: Any, tmp_pa
 
 
 def test_a_rule_that_was_edited_after_its_search_is_named(tmp_path: Path) -> None:
-    rule = "from bench_core.api import Credits, LocalMethod, Passport\n\n\n"
-    rule += "class Mine(LocalMethod):\n"
-    rule += "    passport = Passport()\n\n    def credit(self, states, y, epoch):\n"
-    rule += "        a = [0.1 * h for h in states.h]\n"
-    rule += "        return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])\n"
-    (tmp_path / "mine.py").write_text(rule)
-    text = SUITE.replace("methods: [dfa]", "methods: [{name: ./mine.py}]")
-    text = text.replace("    dfa: {normalize: [sample, none]}", "    mine: {normalize: [sample]}")
-    here = Here(tmp_path)
-    done = here("tune", _file(tmp_path, text), "-o", "r", "--no-report")
+    here, suite = Here(tmp_path), _search_of_a_file(tmp_path, "mine", MINE)
+    done = here("tune", suite, "-o", "r", "--no-report")
     assert done.returncode == 0, done.stderr
     told = "the trials of mine.py/mine ran with other code than 1 of the runs"
     assert told not in here("leaderboard", "r").stderr
-    (tmp_path / "mine.py").write_text(rule.replace("0.1 * h", "-0.2 * h"))
+    (tmp_path / "mine.py").write_text(MINE.replace("0.1 * h", "-0.2 * h"))
     (values,) = (
         tuned.winner
         for name, tuned in ledger.read(tmp_path / "r/small").rules.items()
@@ -635,7 +642,7 @@ def test_a_rule_that_was_edited_after_its_search_is_named(tmp_path: Path) -> Non
     )
     rate = values["training.learning_rate"]
     changed = ["--set", f"training.learning_rate={rate}", "--method", "./mine.py[normalize=sample]"]
-    done = here("run", _file(tmp_path, text), *changed, "-o", "r", "--no-report")
+    done = here("run", suite, *changed, "-o", "r", "--no-report")
     assert done.returncode == 0, done.stderr
     table = here("leaderboard", "r")
     assert "ran with other code than" in table.stdout + table.stderr

@@ -366,8 +366,10 @@ def judge_all(records: Sequence[RunRecord], settings: Settings = DEFAULT) -> lis
         peers[method.name].append(method)
     moved: dict[str, set[str]] = defaultdict(set)
     for record in records:
-        plain = recipe(record)
-        if plain in by_recipe and plain != recipe_under(record, settings) and not is_floor(record):
+        tuned = tuned_of(record, settings)
+        if tuned is None or not tuned.recipe or is_floor(record):
+            continue
+        if (plain := recipe(record)) in by_recipe:
             method = record.cell.method
             moved[plain].add(label(method, peers[method.name], settings.defaults))
     return [
