@@ -680,6 +680,22 @@ class RemembersAudits(Direct):
         self.mean = state["mean"]
 
 
+class HasItsOwnOptimiser(Backprop):
+    """Plain gradient descent at the learning rate of the recipe."""
+
+    def step(self, x, y, epoch):
+        rate = self.tools.updater.optimiser.param_groups[0]["lr"]
+        trained = [p for p in self.net.parameters() if p.requires_grad]
+        states = self.net.states(x)
+        loss = self.net.loss(states.logits, y)
+        penalty = self.params.penalty * sum(f.square().sum() / len(x) for f in states.f)
+        gradients = torch.autograd.grad(loss + penalty, trained, allow_unused=True)
+        with torch.no_grad():
+            for p, g in zip(trained, gradients, strict=True):
+                p.sub_(0.0 if g is None else rate * g)
+        return loss.detach()
+
+
 class IgnoresThePenalty(Backprop):
     """A rule with full control of its step that ignores `penalty`."""
 
@@ -773,6 +789,11 @@ METHODS = [
     (GraphOfTheLoss, "a_step_returns_the_loss_of_its_forward_pass", ".detach()"),
     (ReadsTheLoss, "a_step_does_not_wait_for_the_device", "Tensor.__float__"),
     (ListsTheLabels, "a_step_does_not_wait_for_the_device", "Tensor.tolist"),
+    (
+        HasItsOwnOptimiser,
+        "weights_change_by_the_recipe_alone",
+        "`tools.updater` has taken no step on it (residual network)",
+    ),
     (ThawsFrozenBlocks, "frozen_blocks_stay_as_they_are", "leaves the blocks trained"),
     (
         DependsOnTheGlobalSeed,

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from bench_core.api import States
 from bench_core.errors import BenchError
+from bench_core.training.build import Built
 from bench_core.training.credit import rms
 from bench_core.training.loop import evaluate, set_up, train
 from bench_core.training.net import exact_gradients
@@ -610,6 +611,97 @@ def test_the_learning_rate_of_the_network_belongs_to_the_recipe(few, back):
     told = r"a step of the network has the learning rate 0.5, and the recipe has 0.001"
     with pytest.raises(BenchError, match=told):
         train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("weight_decay", 0.0), "has the weight decay 0, and the recipe has 0.01"),
+        (
+            ("betas", (0.0, 0.999)),
+            r"has the betas \(0.0, 0.999\), and the recipe has \(0.9, 0.999\)",
+        ),
+        (("clip_norm", None), "has the clip norm None, and the recipe has 1:"),
+    ],
+)
+@pytest.mark.parametrize("early", [False, True])
+def test_all_settings_of_the_optimiser_belong_to_the_recipe(few, change, told, early):
+    """Also where a rule changes them in `setup`, before the first epoch."""
+    name, value = change
+
+    class Other(DirectFeedbackAlignment):
+        def apply(self):
+            updater = self.tools.updater
+            if name == "clip_norm":
+                updater.clip_norm = value
+            else:
+                updater.optimiser.param_groups[0][name] = value
+
+        def setup(self, net, task, tools):
+            super().setup(net, task, tools)
+            if early:
+                self.apply()
+
+        def learn(self, states, y, epoch):
+            if not early:
+                self.apply()
+
+    method, net = ready(Other(Other.Params()), resmlp(), few)
+    with pytest.raises(BenchError, match=told):
+        train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0)
+
+
+class Plain(DirectFeedbackAlignment):
+    """Trains the readout by gradient descent of its own, or every second time, or twice a batch."""
+
+    class Params(DirectFeedbackAlignment.Params):
+        kind: str = ""
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        self.count = 0
+
+    def step(self, x, y, epoch):
+        self.count += 1
+        turn = self.count % 2 == 0
+        if self.params.kind == "own":
+            loss = self.net.loss(self.net.states(x).logits, y)
+            weights = list(self.net.readout.parameters())
+            with torch.no_grad():
+                for w, g in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+                    w.sub_(1e-3 * g)
+            for p in weights:
+                p.requires_grad_(False)
+        if self.params.kind == "turns":
+            for p in self.net.readout.parameters():
+                p.requires_grad_(turn)
+        for _ in range(1 + (self.params.kind == "twice")):
+            loss = super().step(x, y, epoch)
+        for p in self.net.readout.parameters():
+            p.requires_grad_(True)
+        return loss
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("", (1, 1)), ("own", (0, 1)), ("turns", (0.5, 1)), ("twice", (2, 2))],
+)
+def test_steps_are_counted_over_the_parameters_that_change(few, kind, expected):
+    method, net = ready(Plain(Plain.Params(kind=kind)), resmlp(), few)
+    initial = {name: value.clone() for name, value in net.state_dict().items()}
+    made = Built(net, method, None, initial, {}, net)
+    assert made.steps_per_batch(0) is None
+    assert made.steps_per_batch(2) is None  # nothing has changed
+    train(method, net, few, {**TRAINING_ONE, "epochs": 2, "stop_after": 2}, 0)
+    assert made.method.task.steps_per_epoch % 2 == 0
+    assert made.steps_per_batch(2) == expected
+
+
+def test_frozen_blocks_have_taken_no_step_and_are_not_counted(few):
+    method, net = ready(Plain(Plain.Params(freeze="blocks")), resmlp(), few)
+    initial = {name: value.clone() for name, value in net.state_dict().items()}
+    train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0)
+    assert Built(net, method, None, initial, {}, net).steps_per_batch(1) == (1, 1)
 
 
 class Grows(nn.Module):

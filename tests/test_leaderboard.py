@@ -1116,6 +1116,25 @@ def test_no_legend_names_a_place_that_a_format_lacks() -> None:
         assert "stands below" not in text, name
 
 
+@pytest.mark.parametrize(
+    ("taken", "told"),
+    [
+        ((0, 1), "dfa: changes weights by other means than the recipe's optimiser"),
+        ((1, 2.5), "dfa: takes 2.5 steps of the optimiser in a batch, bp one"),
+    ],
+)
+def test_a_line_names_a_rule_of_another_optimiser_or_of_more_steps(taken, told) -> None:
+    others = [*seeds(BP, [0.4, 0.41], steps_per_batch=(1, 1)), *frozen(DFA, [0.3, 0.31])]
+    honest = leaderboard([*others, *seeds(DFA, [0.4, 0.42], steps_per_batch=(0.5, 1))], width=None)
+    assert "optimiser" not in honest
+    records = [*others, *seeds(DFA, [0.4, 0.42], steps_per_batch=taken)]
+    assert told in leaderboard(records, width=None)
+    beside = [*others, *frozen(DFA, [0.3, 0.31], steps_per_batch=taken)]
+    assert "optimiser" not in leaderboard(beside, width=None)
+    (group,) = json.loads(leaderboard(records, format="json"))["suites"][0]["groups"]
+    assert told.removeprefix("dfa: ") in " ".join(map(str, group["rows"]))
+
+
 def test_floors_are_not_asked_whether_their_blocks_learn() -> None:
     found = {**measured(), "block_utility": Measurement(value=0.0, details={"initial": [0.0]})}
     table = leaderboard(frozen(DFA, [0.3, 0.31], measurements=found), width=None)

@@ -168,10 +168,11 @@ class CellRun:
         )  # fmt: skip
         every = job["evaluate_every"]
         spare_memory(method.task.shapes, method.task.batch_size)
-        train(
+        last = train(
             method, net, built.data, training, cell.seed, self.observe, self.keeper, every,
             built.bare,
         )  # fmt: skip
+        self.fields["steps_per_batch"] = built.steps_per_batch(last.epoch)
         changed = [
             name for name, value in built.data.opened().sums().items() if value != built.sums[name]
         ]

@@ -46,7 +46,13 @@ RULE = (
     "needs_reference",
     "repeatable",
 )
-NEWER = ("chance", "forward_passes", "train_loss", "validation_accuracy")  # of run.json
+NEWER = (  # fields of run.json
+    "chance",
+    "forward_passes",
+    "steps_per_batch",
+    "train_loss",
+    "validation_accuracy",
+)
 POINTS = 0.02  # of accuracy, between environments
 KERNELS = 0.001  # of numbers with the same weights: some test images that lie on a boundary
 CLOCK = (
@@ -131,7 +137,7 @@ class _Way:
                 figures["weights"] = weights
         return {
             **figures,
-            **self._stated(record, "chance", "forward_passes"),
+            **self._stated(record, "chance", "forward_passes", "steps_per_batch"),
             "stopped_by": record.stopped_by,
             "data_checksum": record.data_checksum,
             **{f"passport.{name}": value for name, value in record.passport.items()},

@@ -10,6 +10,7 @@
            `autocast`: "float32" for "off"; no recipe now equals "autocast". A passport has
            `local_heads`, which no rule had until then. A measurement has `repeatable`, true until
            then
+    4 → 5  `steps_per_batch` is new, null until then
 
 A file is migrated when it is read and never rewritten, so its checksum stays that of its author. A
 new field needs a default and a new schema number, because readers refuse unknown fields.
@@ -90,7 +91,11 @@ def _from_3(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "cell": {**cell, "training": training}}
 
 
-STEPS = {1: _from_1, 2: _from_2, 3: _from_3}
+def _from_4(raw: dict[str, Any]) -> dict[str, Any]:
+    return raw
+
+
+STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
 
 
 def migrated(raw: Any) -> dict[str, Any]:

@@ -220,6 +220,22 @@ def a_step_does_not_wait_for_the_device(subject: MethodSubject) -> None:
 
 
 @check("method", "contract")
+def weights_change_by_the_recipe_alone(subject: MethodSubject) -> None:
+    """Every weight that changes is changed by a step of `tools.updater`: all rules of a table share
+    one optimiser, with its learning rate, clipping and weight decay."""
+    for shape, trial in subject.trials():
+        updater = trial.method.tools.updaters[0]
+        changes = trial.changes(2)
+        for name, parameter in trial.net.named_parameters():
+            if bool(changes[name].any()) and not updater.taken(parameter):
+                raise Failed(
+                    f"{name} changes, and `tools.updater` has taken no step on it ({shape} "
+                    "network): hand a change of your own over as a gradient, by "
+                    "tools.updater.descend(parameters, gradients)"
+                )
+
+
+@check("method", "contract")
 def frozen_blocks_stay_as_they_are(subject: MethodSubject) -> None:
     """With `freeze: blocks` the blocks keep their initial weights, and embedding and readout
     still train."""

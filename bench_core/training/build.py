@@ -41,6 +41,20 @@ class Built:
     sums: Mapping[str, str]
     bare: Net
 
+    def steps_per_batch(self, epochs: int) -> tuple[float, float] | None:
+        """Return the recipe's fewest and most steps a batch, over the parameters that changed.
+
+        The recipe takes one step a batch. The fewest is 0 where a rule changes a parameter by other
+        means than `tools.updater`, and below 1 where it takes turns. None for an unchanged network.
+        """
+        batches = epochs * self.method.task.steps_per_epoch
+        taken = [
+            self.method.tools.updaters[0].taken(parameter) / batches
+            for name, parameter in self.net.named_parameters()
+            if batches and not torch.equal(parameter, self.initial[name])
+        ]
+        return (min(taken), max(taken)) if taken else None
+
 
 def build(
     parts: Sequence[Part],

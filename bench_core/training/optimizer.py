@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from inspect import unwrap
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +39,12 @@ class Updater:
     ) -> None:
         self.groups = {name: list(parameters) for name, parameters in groups.items()}
         self.clip_norm = clip_norm
-        self.recipe: float | None = None  # the learning rate that a step must have
+        self.recipe: dict[str, set[Any]] | None = None  # the settings that a step must have
         everything = [p for parameters in self.groups.values() for p in parameters]
         self.optimiser = AdamW(
             everything or [torch.zeros(())], lr=lr, weight_decay=weight_decay, fused=True
         )
+        self.given = self._settings()
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of an auxiliary network; that of the network follows the recipe."""
@@ -52,7 +54,16 @@ class Updater:
     def follow(self, lr: float) -> None:
         """Set the learning rate of the recipe for an epoch: `descend` refuses another one."""
         self.set_lr(lr)
-        self.recipe = lr
+        self.recipe = {**self.given, "lr": {lr}}
+
+    def _settings(self) -> dict[str, set[Any]]:
+        """Return the values of each setting of the optimiser, and of the clipping, by name."""
+        settings: dict[str, set[Any]] = {"clip_norm": {self.clip_norm}}
+        for group in self.optimiser.param_groups:
+            for name, value in group.items():
+                if name != "params":
+                    settings.setdefault(name, set()).add(value)
+        return settings
 
     def descend(
         self, tensors: Tensor | Sequence[Tensor], gradients: Sequence[Tensor | None] | None = None
@@ -63,18 +74,27 @@ class Updater:
         """
         if not self.groups:
             return
-        other = [g["lr"] for g in self.optimiser.param_groups if g["lr"] != self.recipe]
-        if self.recipe is not None and other:
+        if self.recipe is not None and (settings := self._settings()) != self.recipe:
+            name = min(n for n in settings | self.recipe if settings.get(n) != self.recipe.get(n))
+            own, theirs = (
+                " and ".join(sorted(map(_written, each.get(name, ())))) or "none"
+                for each in (settings, self.recipe)
+            )
+            shown = {"lr": "learning rate"}.get(name, name.replace("_", " "))
             raise BenchError(
-                f"a step of the network has the learning rate {other[0]:g}, and the recipe has "
-                f"{self.recipe:g}: training.learning_rate is the same for all rules, and `bench "
-                "tune` searches it for each"
+                f"a step of the network has the {shown} {own}, and the recipe has {theirs}: the "
+                "suite's `training` is the same for all rules, and `bench tune` searches the "
+                "learning rate and the weight decay of each"
             )
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(tensors, gradients)
         if self.clip_norm is not None:
             self.clip(self.clip_norm)
         self.optimiser.step()
+
+    def taken(self, parameter: nn.Parameter) -> int:
+        """Return the number of steps that this optimiser has taken on a parameter."""
+        return int(self.optimiser.state.get(parameter, {}).get("step", 0))
 
     def clip(self, largest: float) -> None:
         """Scale the gradient G of each group by min(1, largest / (‖G‖ + 1e-6)).
@@ -93,6 +113,10 @@ class Updater:
         factors = (largest / (torch.stack(group_norms) + 1e-6)).clamp(max=1.0)
         for own, factor in zip(gradients, factors, strict=True):
             torch._foreach_mul_(own, factor)
+
+
+def _written(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def cosine(lr: float, epoch: int, epochs: int) -> float:

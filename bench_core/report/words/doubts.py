@@ -2,8 +2,9 @@
 
 These are thresholds unlike the protocol's, options whose defaults no run records, measurements made
 after the run, an accuracy above that of bp (the rule may have seen the test set), a search on more
-trials than a peer's or on the test set, a margin that is equal in all seeds, two rules that trained
-the same networks, a network that a rule changed before its training, and runs by older code.
+trials than a peer's or on the test set, another optimiser than the recipe's, a margin that is equal
+in all seeds, two rules that trained the same networks, a network that a rule changed before its
+training, and runs by older code.
 """
 
 from __future__ import annotations
@@ -123,6 +124,22 @@ def tied(row: Row) -> list[str]:
     text = "a margin over a floor is equal in all seeds, as counts of few samples can be by "
     text += "chance; its interval is that of their rounding to a sample"
     return [text] * any(over is not None and over.tied for over in (row.over_floor, row.over_bp))
+
+
+def other_recipe(row: Row) -> list[str]:
+    """Say that a rule changes weights by other means than the recipe's step, or by more steps."""
+    taken = [run.record.steps_per_batch for run in row.finished]
+    known = [pair for pair in taken if pair is not None]
+    if row.role == "floor" or not known:
+        return []
+    if min(fewest for fewest, _ in known) == 0:
+        return [
+            "changes weights by other means than the recipe's optimiser (`tools.updater`): a "
+            "margin over bp, or over its random blocks, may be that of the optimiser"
+        ]
+    most = max(most for _, most in known)
+    text = f"takes {compact(most)} steps of the optimiser in a batch, bp one: it trains for longer"
+    return [text] * (most > 1)
 
 
 def _network(run: Run) -> Any:
@@ -268,7 +285,7 @@ def of_row(
     statements = [text for run in row.runs for text in run.standing.said]
     others = [f"{count} {text}, as they say" for text, count in sorted(Counter(statements).items())]
     beside = [*filter(None, [above, aged, options(row, settings)]), *tuning(row, rows)]
-    beside += [*idle(row), *tied(row), *limits(row, settings), *late(row)]
+    beside += [*other_recipe(row), *idle(row), *tied(row), *limits(row, settings), *late(row)]
     return beside + _few(others)
 
 
@@ -293,7 +310,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
     lines += redrawn(group) + alike(group) + ranked_on(group)
     lines += older_code(group)
-    for doubt in (idle, tied):
+    for doubt in (other_recipe, idle, tied):
         shared = _shared(group.rows, doubt)
         lines += [f"{listed(labels)}: {text}" for text, labels in shared.items()]
     judged = group.competing
