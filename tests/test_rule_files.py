@@ -480,6 +480,21 @@ def test_cleaning_a_method_takes_its_done_run_whose_replacement_failed(tmp_path:
     assert list(spare([tmp_path])) == []
 
 
+def test_cleaning_takes_the_rules_of_a_file_and_no_options(tmp_path: Path) -> None:
+    write(tmp_path, [run(name) for name in ("own.py/one", "own.py/two", "down.py/one")], None)
+
+    def spared(name: str) -> list[str]:
+        return [item.why.removeprefix("a run of ") for item in spare([tmp_path], methods=[name])]
+
+    assert sorted(spared("some/where/own.py")) == ["own.py/one", "own.py/two"]
+    assert spared("own.py/two") == ["own.py/two"]
+    told = r"--method dfa\[frozen\]: takes a rule without options; --method dfa names all"
+    with pytest.raises(UsageError, match=told):
+        spared("dfa[frozen]")
+    with pytest.raises(UsageError, match=r"no run of this method; there are down\.py/one"):
+        spared("wn.py")
+
+
 def test_cleaning_takes_a_method_by_its_one_name(tmp_path: Path) -> None:
     homes = ("bench-core/dfa", "lab/dfa", "lab/ebd", "other/ebd")
     folder = write(tmp_path, [run(name) for name in homes], None)

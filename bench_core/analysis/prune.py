@@ -90,8 +90,13 @@ def _full_names(runs: Sequence[Stored], methods: Sequence[str]) -> set[str]:
     names = sorted({run.record.cell.method.name for run in runs})
     chosen = set()
     for wanted in methods:
-        meant = [name for name in names if same_name(name, wanted)]
-        if len(meant) != 1:
+        if "[" in wanted:
+            rule = wanted.partition("[")[0]
+            remedy = f"--method {rule} names all of its runs"
+            raise UsageError(f"--method {wanted}: takes a rule without options; {remedy}")
+        home = f"{Path(wanted).name}/" if wanted.endswith(".py") else None
+        meant = [n for n in names if (n.startswith(home) if home else same_name(n, wanted))]
+        if not meant or (len(meant) > 1 and home is None):
             fault = "no run of this method" if not meant else "several methods have this name"
             there = ", ".join(meant or names) or "no runs"
             raise UsageError(f"--method {wanted}: {fault}; there are {there}")

@@ -215,7 +215,7 @@ def replicate(
 @option("--older", "Also runs whose code is older than that of other runs of their recipe.")
 @option(
     "--method NAME",
-    "Only runs of this method: all of them, or with --older the older ones; repeatable.",
+    "Only runs of this method or ./my_rule.py: all, or with --older the older ones; repeatable.",
     "methods",
     multiple=True,
 )
