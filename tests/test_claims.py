@@ -287,6 +287,25 @@ def test_an_interval_that_crosses_an_end_of_the_range_settles_nothing() -> None:
     counted = all_claims.settled(found)
     assert "3 of the 3 claims that were judged have an interval" in counted
     assert "1 have it wholly within the range, and 1 have an end" in counted
+    assert "0 of the judged claims are about a figure that a run itself calls" in counted
+
+
+def test_claims_on_figures_that_mean_nothing_are_counted_apart() -> None:
+    dead = {**measured(), "alignment": Measurement(value=0.1, not_diagnostic="its states are 0")}
+    records = [
+        *seeds("bench-core/dfa", [0.3], measurements=dead),
+        run("bench-core/dfa", 123, 0.31),
+    ]
+    results = [
+        outcome(records, claim("alignment", value=0.1, tolerance=1.0)),
+        outcome(records, claim("alignment", value=5.0, tolerance=0.1)),
+        outcome(records, claim(at_least=0.2)),
+    ]
+    assert [result.not_diagnostic for result in results] == [True, True, False]
+    assert all("not diagnostic: its states are 0" in " ".join(r.notes) for r in results[:2])
+    told = "2 of the judged claims are about a figure that a run itself calls not diagnostic, so "
+    assert told in (text := all_claims.settled(results))
+    assert text.endswith("1 hold and 1 fail.")
 
 
 @pytest.mark.parametrize(

@@ -1139,3 +1139,15 @@ def test_floors_are_not_asked_whether_their_blocks_learn() -> None:
     found = {**measured(), "block_utility": Measurement(value=0.0, details={"initial": [0.0]})}
     table = leaderboard(frozen(DFA, [0.3, 0.31], measurements=found), width=None)
     assert "do its blocks learn at all?" not in table
+
+
+def test_explained_variance_counts_no_samples() -> None:
+    """Equal accuracies have the interval of a count's rounding; a regression's have none."""
+
+    def shown(**fields: Any) -> Any:
+        records = seeds(DFA, [0.0, 0.0, 0.0], **fields)
+        (group,) = json.loads(leaderboard(records, format="json"))["suites"][0]["groups"]
+        return group["rows"][0]["accuracy"]["half_width"]
+
+    assert shown(chance=None) == 0
+    assert shown(chance=0.1) == pytest.approx(4.302653 / (100 * 6), rel=1e-5)

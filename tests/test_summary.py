@@ -14,6 +14,7 @@ from test_leaderboard import rows_shown
 from test_share import CORPUS
 
 from bench_core.analysis.gather import SuiteResults
+from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.errors import UsageError
@@ -21,7 +22,7 @@ from bench_core.report import export
 from bench_core.report.pages import provenance, site
 from bench_core.report.tables import legend
 from bench_core.report.tables.formats import Wanted, texts
-from bench_core.report.text.numbers import share, signed, with_interval
+from bench_core.report.text.numbers import decimals, fraction, share, signed, with_interval
 from bench_core.report.view import view
 from bench_core.report.words import doubts, reasons, summary, trained
 from bench_core.report.words.rows import families
@@ -377,10 +378,19 @@ def test_rules_are_sorted_in_plain_words(
     assert ("n = 1" in trained.caution(group)) == ("n = 1" in found["dfa"][1])
 
 
-def test_a_tie_has_one_text() -> None:
+def test_a_tie_is_rounded_away_from_zero_however_it_was_computed() -> None:
     assert {signed(value) for value in (3.55, 100 * (0.3867 - 0.3512), 3.5500000000000003)} == {
-        signed(3.55)
+        "+3.6"
     }
+    assert [signed(value) for value in (-4.95, 19.05, -0.04, 0.05, -3.549)] == [
+        *("-5.0", "+19.1", "+0.0", "+0.1", "-3.5")
+    ]
+    assert [*map(fraction, (0.3515, 0.4215, -0.0005, 0.9995, -0.0004, 0.35149))] == [
+        *(".352", ".422", "-.001", "1.000", ".000", ".351")
+    ]
+    assert with_interval(Estimate(3.55, 1.25, 1.0, 3)) == "+3.6 ± 1.3"
+    assert decimals(1.2345678905, 9) == "1.234567891"
+    assert [decimals(x, 1) for x in (math.inf, 1e300)] == [f"{x:.1f}" for x in (math.inf, 1e300)]
 
 
 def test_rules_are_counted_and_grouped_by_reason() -> None:
@@ -636,6 +646,24 @@ def test_on_the_board_recipes_with_a_verdict_come_first() -> None:
     assert {line.label for line in known["lists"][trained.TRAIN]} == {"bp", "dfa"}
     assert [*open_["lists"]] == [trained.OPEN]
     assert "200 epochs" in open_["recipe"]
+
+
+def test_on_the_board_a_recipe_with_bp_stands_before_one_without() -> None:
+    """Of two with bp, that with more decided runs, then that with fewer undecided rules."""
+    many = [
+        item
+        for rule in (DFA, FA, "lab/one", "lab/two", "lab/three")
+        for item in (*seeds(rule, [0.6, 0.61, 0.62]), *frozen(rule, [0.3, 0.31, 0.32]))
+    ]
+    without_bp = SuiteResults("many", Settings(), tuple(many), 0)
+    whole = [*GOOD, *seeds(DFA, [0.6, 0.61, 0.62]), *frozen(DFA, [0.3, 0.31, 0.32])]
+    with_bp = SuiteResults("few", Settings(), tuple(whole), 0)
+    single = [run(f"lab/r{number}", 42, 0.3) for number in range(5)]
+    more_open = SuiteResults("open", Settings(), (*whole, *single), 0)
+    for results in ([without_bp, with_bp, more_open], [more_open, with_bp, without_bp]):
+        (found,) = site._first_recipes([*map(view, results)])
+        assert found["link"] == "suite-few.html"
+        assert {line.label for lines in found["lists"].values() for line in lines} == {"bp", "dfa"}
 
 
 def test_plain_words_say_that_a_margin_is_unpaired() -> None:

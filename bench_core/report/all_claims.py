@@ -53,6 +53,10 @@ SETTLED = (
     "seeds may change these. Of those that fail, {beside} have it wholly outside the range, and "
     "{touching} reach into it. The others rest on one seed, or are shares, which have no interval."
 )
+SILENT = (
+    "{all} of the judged claims are about a figure that a run itself calls not diagnostic, so that "
+    "their outcome says nothing about the rule: {hold} hold and {fail} fail."
+)
 COUNTS = ("suite", "what it is", "hold", "fail", "not run", "trainings needed", "time on one core")
 
 
@@ -76,11 +80,12 @@ def all_claims() -> tuple[str, list[str]]:
     return "\n\n".join(blocks), known.troubles or list(_stale(known, suites))
 
 
-def settled(outcomes: Iterable[ClaimResult]) -> str:
-    """Say how many outcomes the intervals of the measured means settle."""
+def settled(outcomes: Sequence[ClaimResult]) -> str:
+    """Say how many outcomes the intervals settle, and how many are of no meaning."""
     found = Counter((item.status, item.settled) for item in outcomes if item.status != NOT_RUN)
     known = sum(count for (_, how), count in found.items() if how is not None)
-    return SETTLED.format(
+    silent = Counter(item.status for item in outcomes if item.not_diagnostic)
+    ends = SETTLED.format(
         known=known,
         judged=found.total(),
         inside=found[HOLDS, True],
@@ -88,6 +93,7 @@ def settled(outcomes: Iterable[ClaimResult]) -> str:
         beside=found[FAILS, True],
         touching=found[FAILS, False],
     )
+    return f"{ends} {SILENT.format(all=silent.total(), hold=silent[HOLDS], fail=silent[FAILS])}"
 
 
 def _stale(known: Board, suites: Sequence[SuiteClaims]) -> Iterator[str]:

@@ -241,6 +241,14 @@ class RunRecord(Frozen):
         return bool(self.original and self.environment.get("reference"))
 
     @property
+    def explained(self) -> bool:
+        """Whether its accuracy is explained variance: it says so by a `chance` of null.
+
+        Records of schema 1 and 2 have no such field, whatever they trained on.
+        """
+        return self.chance is None and "chance" in self.model_fields_set
+
+    @property
     def device(self) -> str:
         """The device that trained it: cpu, cuda, …"""
         return str(self.environment.get("device", "cpu"))

@@ -53,6 +53,7 @@ from bench_core.suite.claim import LETTERED, SHARES, ClaimedMethod, Expectation
 from bench_core.suite.names import FROZEN
 
 # only the first epochs of such a run are those of the whole schedule
+SILENT = "not diagnostic: "
 ENDED_EARLY = ("training.stop_after", "training.stop_when")
 
 
@@ -73,7 +74,7 @@ class Interval:
 class ClaimResult:
     """A claim, the label of its method, the outcome, and notes that must be printed with it.
 
-    runs  identities of the runs that were measured
+    runs            identities of the runs that were measured
     """
 
     claim: Expectation
@@ -82,6 +83,7 @@ class ClaimResult:
     measured: Interval | None
     notes: tuple[str, ...]
     runs: tuple[str, ...] = ()
+    not_diagnostic: bool = False  # a run says of the figure that it means nothing
 
     @property
     def told_apart(self) -> bool:
@@ -137,7 +139,10 @@ def judge_claims(
         else:
             status: ClaimStatus = HOLDS if holds(claim, measured.value) else FAILS
             notes = list(dict.fromkeys(notes))
-            results.append(ClaimResult(claim, label, status, measured, tuple(notes), tuple(used)))
+            silent = any(f": {SILENT}" in note for note in notes)
+            results.append(
+                ClaimResult(claim, label, status, measured, tuple(notes), tuple(used), silent)
+            )
     return results
 
 
@@ -298,7 +303,7 @@ def _values(
                     value = _verdict(row, value)
                 values[run.record.cell.seed] = value
                 used.append(run.record.identity)
-                notes.extend([f"{row.label}: not diagnostic: {note}"] if note else [])
+                notes.extend([f"{row.label}: {SILENT}{note}"] if note else [])
             except NotRun as reason:
                 lacking.append(f"seed {run.record.cell.seed}: {reason}")
         if not values:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from bench_core.analysis.accuracies import of_accuracies
-from bench_core.analysis.stats import Estimate
+from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.verdicts.counted import contradicts, counted
 from bench_core.analysis.verdicts.floors import Floors, accuracies, is_finished
 from bench_core.analysis.verdicts.judge import (
@@ -272,7 +272,7 @@ def _rows(
             label=label(ref, peers[ref.name], settings.defaults),
             role=role(runs[0]),
             runs=tuple(map(Run, runs, judgements, map(settings.standing, runs))),
-            accuracy=of_accuracies(by_seed.values(), floors.of_bp) if by_seed else None,
+            accuracy=_accuracy(runs[0], by_seed, floors.of_bp),
             over_floor=over[0],
             over_matched=over[1],
             over_bp=over[2],
@@ -281,6 +281,16 @@ def _rows(
             replaced=mute and not unjudged and not is_floor(runs[0]),
             tuned=tuned_of(runs[0], settings),
         )
+
+
+def _accuracy(
+    run: RunRecord, by_seed: Mapping[int, float], beside: Iterable[float]
+) -> Estimate | None:
+    """Estimate the mean accuracy of a row; explained variance counts no samples."""
+    if not by_seed:
+        return None
+    values = by_seed.values()
+    return estimate(values) if run.explained else of_accuracies(values, beside)
 
 
 def _clears(points: Estimate | None, limits: Iterable[tuple[float, str | None]]) -> bool:

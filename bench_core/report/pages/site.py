@@ -102,16 +102,20 @@ def _recipes(shown: View) -> Iterator[tuple[str, Group]]:
 def _first_recipes(views: Sequence[View]) -> list[dict[str, Any]]:
     """Return one recipe of each network, data set and length in words.
 
-    That is the recipe with the most finished runs of rules that have a verdict, then with the most
-    rules. Recipes in which a rule has a verdict come first, of these the longest trainings.
+    That is a recipe with finished runs of bp before one without, then the one with the most
+    finished runs of rules that are decided, then with the fewest rules that are not. Recipes in
+    which a rule is decided come first, of these the longest trainings.
     """
-    chosen: dict[tuple[int, str, str], tuple[tuple[int, int], View, str, Group]] = {}
+    chosen: dict[tuple[int, str, str], tuple[tuple[bool, int, int], View, str, Group]] = {}
     for shown in views:
         for recipe, group in _recipes(shown):
             cell, own = group.cell, summary.rules(group.rows)
-            decided = sum(len(row.finished) for row in own if trained.is_decided(row))
+            decided = [row for row in own if trained.is_decided(row)]
+            with_bp = any(row.role == "ceiling" and row.finished for row in group.rows)
             epochs = int(cell.training.get("epochs") or 0)
-            size, key = (decided, len(own)), (epochs, cell.arch.short, cell.dataset.short)
+            runs = sum(len(row.finished) for row in decided)
+            size = (with_bp, runs, len(decided) - len(own))
+            key = (epochs, cell.arch.short, cell.dataset.short)
             if key not in chosen or size > chosen[key][0]:
                 chosen[key] = (size, shown, recipe, group)
     return [
@@ -122,7 +126,7 @@ def _first_recipes(views: Sequence[View]) -> list[dict[str, Any]]:
             "caution": trained.caution(group),
         }
         for _, (_, shown, recipe, group) in sorted(
-            chosen.items(), key=lambda item: (item[1][0][0] > 0, item[0]), reverse=True
+            chosen.items(), key=lambda item: (item[1][0][1] > 0, item[0]), reverse=True
         )
         if (lists := trained.sorted_rules(group))
     ]

@@ -125,14 +125,6 @@ def _samples(read: Collection[str], words: Mapping[str, str]) -> str:
     return " or ".join(words[name] for name in words if name in read) or words["test"]
 
 
-def _explains(record: RunRecord) -> bool:
-    """Decide whether its accuracy is explained variance: it says so by a `chance` of null.
-
-    Records of schema 1 and 2 have no such field, whatever they trained on.
-    """
-    return record.chance is None and "chance" in record.model_fields_set
-
-
 def _rules(rows: Sequence[Row]) -> list[str]:
     """Say in a line what a few built-in rules are."""
     used = {row.method.name: row.method.short for row in rows if row.role != "floor"}
@@ -169,7 +161,7 @@ def _stopped(groups: Sequence[Group], settings: Settings) -> list[str]:
 
 def accuracy(rows: Sequence[Row]) -> str:
     """Explain the column of accuracies and its ±."""
-    scores = {_explains(run.record) for row in rows for run in row.finished}
+    scores = {run.record.explained for row in rows for run in row.finished}
     share = "share of the targets' variance that is explained, " if scores == {True} else ""
     return (
         f"accuracy: {share}on {_samples(_read(rows), SCORED_ON)}, mean over the finished seeds "

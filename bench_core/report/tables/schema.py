@@ -36,7 +36,9 @@ def schema() -> dict[str, Any]:
         "$defs": {
             "estimate": {
                 "anyOf": [{"type": "null"}, estimate],
-                "description": "mean over n seeds; 95 % interval mean ± half_width, null at n = 1",
+                "description": "mean over n seeds; 95 % interval mean ± half_width, null at n = 1. "
+                "A margin whose rule has a seed without a twin compares all seeds of rule and "
+                "floor, unpaired (Welch): n is then the number of seeds that have a twin",
             },
             "median": {
                 "type": "object",

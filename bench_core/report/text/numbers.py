@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
 
 from bench_core.analysis.stats import Estimate
 from bench_core.results.details import finite as finite
@@ -12,9 +13,20 @@ NONE = "–"
 NOT_FINITE = "not finite"
 
 
+def decimals(value: float, digits: int) -> str:
+    """Write so many decimals, half a unit away from zero: .3515 is .352, and 3.55 is 3.6.
+
+    The tenth decimal and further ones are what binary arithmetic left: they decide no tie.
+    """
+    if not abs(value) < 1e9:
+        return f"{value:.{digits}f}"
+    exact = Decimal(f"{value:.9f}" if digits < 9 else repr(value))
+    return f"{exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):f}"
+
+
 def fraction(value: float) -> str:
     """Write three decimals without a leading zero: `.306`, `1.000`, `-.004`."""
-    text = f"{value:.3f}"
+    text = decimals(value, 3)
     if float(text) == 0:
         text = text.removeprefix("-")
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
@@ -38,12 +50,11 @@ def share(mean: float, half: float | None) -> str:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """Write a number with its sign: `+4.3`, `-4.3`, and never `-0.0`.
-
-    Digits that rounding left behind do not decide a tie: 3.55 has one text, however computed.
-    """
-    text = f"{round(value, 9):+.{digits}f}"
-    return text if float(text) != 0 else text.replace("-", "+")
+    """Write a number with its sign: `+4.3`, `-4.3`, and never `-0.0`."""
+    text = decimals(value, digits)
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text if text.startswith("-") else f"+{text}"
 
 
 def compact(value: float, figures: int = 3) -> str:
@@ -73,7 +84,9 @@ def with_interval(estimate: Estimate | None, digits: int = 1, alone: str = "") -
     if estimate is None:
         return NONE
     half = estimate.half_width
-    return signed(estimate.mean, digits) + (alone if half is None else f" ± {half:.{digits}f}")
+    return signed(estimate.mean, digits) + (
+        alone if half is None else f" ± {decimals(half, digits)}"
+    )
 
 
 def plural(count: int, noun: str) -> str:
