@@ -727,6 +727,29 @@ class LearnsFromAudits(Direct):
         self.total = state["total"]
 
 
+class TrainsOnAudits(Direct):
+    """Keeps the samples of an audit, which asks in eval mode, and trains on them too."""
+
+    audited = None
+
+    def credit(self, states, y, epoch):
+        if not self.net.training:
+            self.audited = states.x, y
+        return super().credit(states, y, epoch)
+
+    def step(self, x, y, epoch):
+        if self.audited is not None and len(self.audited[0]) >= len(x):
+            super().step(*(part[: len(x)] for part in self.audited), epoch)
+        return super().step(x, y, epoch)
+
+
+class SkipsABlock(Direct):
+    def credit(self, states, y, epoch):
+        credits = super().credit(states, y, epoch)
+        blocks = [0 * c if n == 1 else c for n, c in enumerate(credits.audited)]
+        return replace(credits, blocks=blocks)
+
+
 class ChangesItsInputs(Direct):
     def learn(self, states, y, epoch):
         self.x = states.x
@@ -901,6 +924,8 @@ METHODS = [
     ),
     (HidesItsHeads, "labels_reach_the_blocks_only_if_declared", "a local head uses them too"),
     (LearnsFromAudits, "audits_teach_nothing", "labels of the test set"),
+    (TrainsOnAudits, "audits_teach_nothing", "called in an audit between the steps"),
+    (SkipsABlock, "some_credit_is_not_zero", "the credit of block 1 is zero in the epochs 0, 1"),
     (RemembersAudits, "audits_teach_nothing", "let credit() change nothing"),
     (IgnoresThePenalty, "the_penalty_reaches_the_blocks", "penalty: 1.0 changes no block"),
     (WritesDataAtOnce, "data_stay_as_they_are", "test_y is changed in place"),

@@ -166,8 +166,13 @@ def test_alignment_reads_the_credit_from_which_the_blocks_learn():
     assert abs(found["blocks_deep"]) < 0.05
     swapped = with_blocks(lambda g: [-c for c in g[1:]])
     assert swapped["blocks"] == pytest.approx([-1.0] * 3, abs=1e-6)
-    for same in (with_blocks(lambda g: g[1:]), with_blocks(lambda g: [*g[1:-1], -g[-1]])):
-        assert "blocks" not in same
+    last = lambda g: [*g[1:-1], -g[-1]]  # noqa: E731
+    scaled = lambda g: [1e-14 * (1 + n) * c for n, c in enumerate(g[1:])]  # noqa: E731
+    for same in (lambda g: g[1:], last, scaled, lambda g: [3e-9 * c for c in g[:-1]]):
+        assert "blocks" not in with_blocks(same)
+    mixed = [lambda c: c * torch.where(torch.arange(len(c)) % 2 == 0, 1, -1)[:, None]]
+    for other in (lambda c: 0 * c, *mixed):
+        assert "blocks" in with_blocks(lambda g, other=other: [*map(other, g[1:])])
     assert "blocks" not in with_blocks(lambda g: None)
     # credit_bridge learns from another credit in its warm-up, which has a mark of its own
     warm = audited("credit_bridge")

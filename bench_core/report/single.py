@@ -81,7 +81,8 @@ def _alignment(run: Run) -> list[str]:
     lines += [f"Γ of {name}  {cosines(values)}" for name, values in measured.readouts.items()]
     if measured.blocks:
         own = f"{cosines(measured.blocks)}   deep {cosines([measured.blocks_deep])}"
-        lines.append(f"Γ of blocks {own}   (cosine of c_l, from which block l learns, to g_l)")
+        of = "cosine of c_l, from which block l learns, to g_{l+1}, at its output"
+        lines.append(f"Γ of blocks {own}   ({of})")
     return lines
 
 

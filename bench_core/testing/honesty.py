@@ -22,15 +22,17 @@ from bench_core.testing.subjects import (
     toy_data,
 )
 from bench_core.training.data import TENSORS
+from bench_core.training.net import in_eval
 
 
 def audit(trial: Trial, shift: int = 0) -> None:
     """Ask for the credit on the test set, as an audit does, with its labels or with others."""
     data = trial.data
     y = (data.test_y + shift) % data.classes
-    with torch.no_grad():
-        states = trial.net.states(data.test_x)
-    trial.method.credit(states.detach(y), y, trial.epoch)
+    with in_eval(trial.net):
+        with torch.no_grad():
+            states = trial.net.states(data.test_x)
+        trial.method.credit(states.detach(y), y, trial.epoch)
 
 
 @check("method", "honesty")
@@ -76,10 +78,10 @@ def data_stay_as_they_are(subject: MethodSubject) -> None:
 
 @check("method", "honesty")
 def no_batches_are_kept(subject: MethodSubject) -> None:
-    """The tensors that the method holds do not grow from step to step."""
-    trial = subject.trial().steps(3)
+    """The tensors that the method holds do not grow from step to step, and from audit to audit."""
+    trial = subject.trial().steps(3, after=lambda: audit(trial))
     before = _held(trial.method)
-    after = _held(trial.steps(3, first=3).method)
+    after = _held(trial.steps(3, first=3, after=lambda: audit(trial)).method)
     if after > before:
         raise Failed(
             f"the method holds {before:,} bytes of tensors after 3 steps and {after:,} after 6: "

@@ -47,6 +47,13 @@ def nothing_to_compare(a: Tensor, g: Tensor) -> str | None:
     return "the credit has not arrived: it is zero" if median(a) == 0 else None
 
 
+def parallel(c: Tensor, a: Tensor) -> bool:
+    """Decide whether two credits have the same direction for every sample, or both none."""
+    one, other = (credit.flatten(1).double() for credit in (c, a))
+    one, other = (x / x.norm(dim=1, keepdim=True).clamp_min(1e-300) for x in (one, other))
+    return bool(((one - other).norm(dim=1) < 1e-4).all())
+
+
 class Compared(NamedTuple):
     """Cosines of credits to references per sample, unclamped and as libraries clamp; norms."""
 
@@ -60,8 +67,8 @@ class OfBatch(NamedTuple):
     """What the credits of a probe batch give.
 
     readouts  the credit (by the name "") and its further read-outs: their `Compared` at the sites
-    blocks    `Compared` of c_l, l = 1 … L, where a deep block learns from another credit than a_l;
-              else empty
+    blocks    `Compared` of c_l, l = 0 … L−1, where a block learns from another credit than those
+              that were audited; else empty
     """
 
     readouts: dict[str, list[Compared]]
@@ -78,8 +85,9 @@ class Alignment(Diagnostic):
     128) that such tools are fed with. value = `mean` = the unclamped mean over the sites; `deep`
     = the mean over 1 ≤ l ≤ L−1. `ratio` = median ‖a_l‖/‖g_l‖ per sample: a cosine near 1 with a
     ratio near 0 is credit that has hardly arrived. Further read-outs of a credit are reported by
-    name. `blocks` = the mean of cos(c_l, g_l) for l = 1 … L and `blocks_deep` its mean over the
-    deep layers, if a rule gives a deep block another credit c_l than the audited a_l. Not
+    name. `blocks` = the mean of cos(c_l, g_{l+1}) for l = 0 … L−1, with g_{l+1} at the output of
+    block l, and `blocks_deep` its mean without the last; only if a rule gives a block a credit c_l
+    in another direction than the audited a_l and, but for the last block, a_{l+1}. Not
     diagnostic where the reference is under the clamp or at the floor (diagnostic b, at its default
     threshold), the credit is zero, or either is not finite.
     Source: arXiv:2606.21126.
@@ -109,7 +117,8 @@ class Alignment(Diagnostic):
             return []
         audited = dict(zip(audit.net.sites, credits.audited, strict=True))
         own = list(enumerate(credits.blocks, start=1))
-        if all(torch.equal(c, audited[layer]) for layer, c in own[:-1]):
+        at_input = all(map(parallel, credits.blocks, credits.audited))
+        if at_input or all(parallel(c, audited[layer]) for layer, c in own[:-1]):
             return []
         return [self.compare(audit, batch, c, batch.g[layer]) for layer, c in own]
 
