@@ -727,6 +727,17 @@ class LearnsFromAudits(Direct):
         self.total = state["total"]
 
 
+class EnlargesItsSteps(Direct):
+    def step(self, x, y, epoch):
+        weights = [p for p in self.net.parameters() if p.requires_grad]
+        before = [p.detach().clone() for p in weights]
+        loss = super().step(x, y, epoch)
+        with torch.no_grad():
+            for p, old in zip(weights, before, strict=True):
+                p.add_(3 * (p - old))
+        return loss
+
+
 class TrainsOnAudits(Direct):
     """Keeps the samples of an audit, which asks in eval mode, and trains on them too."""
 
@@ -815,7 +826,7 @@ METHODS = [
     (
         HasItsOwnOptimiser,
         "weights_change_by_the_recipe_alone",
-        "`tools.updater` has taken no step on it (residual network)",
+        "`tools.updater` takes no step on it (residual network)",
     ),
     (ThawsFrozenBlocks, "frozen_blocks_stay_as_they_are", "leaves the blocks trained"),
     (
@@ -924,6 +935,7 @@ METHODS = [
     ),
     (HidesItsHeads, "labels_reach_the_blocks_only_if_declared", "a local head uses them too"),
     (LearnsFromAudits, "audits_teach_nothing", "labels of the test set"),
+    (EnlargesItsSteps, "weights_change_by_the_recipe_alone", "beside the steps of `tools.updater`"),
     (TrainsOnAudits, "audits_teach_nothing", "called in an audit between the steps"),
     (SkipsABlock, "some_credit_is_not_zero", "the credit of block 1 is zero in the epochs 0, 1"),
     (RemembersAudits, "audits_teach_nothing", "let credit() change nothing"),

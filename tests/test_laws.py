@@ -652,7 +652,7 @@ def test_all_settings_of_the_optimiser_belong_to_the_recipe(few, change, told, e
 
 
 class Plain(DirectFeedbackAlignment):
-    """Trains the readout by gradient descent of its own, or every second time, or twice a batch."""
+    """Trains the readout by gradient descent of its own, or by other steps."""
 
     class Params(DirectFeedbackAlignment.Params):
         kind: str = ""
@@ -675,8 +675,12 @@ class Plain(DirectFeedbackAlignment):
         if self.params.kind == "turns":
             for p in self.net.readout.parameters():
                 p.requires_grad_(turn)
+        before = [p.detach().clone() for p in self.net.readout.parameters()]
         for _ in range(1 + (self.params.kind == "twice")):
             loss = super().step(x, y, epoch)
+        with torch.no_grad():
+            for p, old in zip(self.net.readout.parameters(), before, strict=True):
+                p.add_(p - old if self.params.kind == "longer" else 0.0)
         for p in self.net.readout.parameters():
             p.requires_grad_(True)
         return loss
@@ -684,7 +688,7 @@ class Plain(DirectFeedbackAlignment):
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("", (1, 1)), ("own", (0, 1)), ("turns", (0.5, 1)), ("twice", (2, 2))],
+    [("", (1, 1)), ("own", (0, 1)), ("turns", (0.5, 1)), ("twice", (2, 2)), ("longer", (0, 1))],
 )
 def test_steps_are_counted_over_the_parameters_that_change(few, kind, expected):
     method, net = ready(Plain(Plain.Params(kind=kind)), resmlp(), few)

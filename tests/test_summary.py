@@ -648,6 +648,28 @@ def test_on_the_board_recipes_with_a_verdict_come_first() -> None:
     assert "200 epochs" in open_["recipe"]
 
 
+def test_the_headline_asks_of_a_trustworthy_rule_above_bp_or_of_another_recipe() -> None:
+    floors = frozen("lab/ebd", [0.418, 0.419, 0.420])
+    above = [*GOOD, *floors, *seeds("lab/ebd", [0.711, 0.715, 0.719])]
+    told = (
+        "Both rules are trustworthy: lab/ebd and bp. lab/ebd is more accurate than "
+        "backpropagation, its ceiling: has its training seen the test set?"
+    )
+    assert sentence(above) == told.replace("lab/", "")
+    for taken, words in (
+        ((1, 1), ""),
+        ((0.2, 1), ""),
+        ((0, 1), " ebd trains with another optimiser than backpropagation."),
+        ((1, 2), " ebd takes more steps in a batch than backpropagation."),
+    ):
+        own = seeds("lab/ebd", [0.511, 0.515, 0.519], steps_per_batch=taken)
+        assert sentence([*GOOD, *floors, *own]) == (
+            f"Both rules are trustworthy: bp and ebd.{words}"
+        )
+    bad = [*GOOD, *frozen(DFA, [0.3] * 3), *seeds(DFA, [0.2] * 3, steps_per_batch=(0, 1))]
+    assert "another optimiser" not in sentence(bad)
+
+
 def test_on_the_board_a_recipe_with_bp_stands_before_one_without() -> None:
     """Of two with bp, that with more decided runs, then that with fewer undecided rules."""
     many = [

@@ -235,14 +235,17 @@ def weights_change_by_the_recipe_alone(subject: MethodSubject) -> None:
     one optimiser, with its learning rate, clipping and weight decay."""
     for shape, trial in subject.trials():
         updater = trial.method.tools.updaters[0]
-        changes = trial.changes(2)
+        with updater.watched():
+            changes = trial.changes(2)
+        remedy = (
+            f"({shape} network): hand a change of your own over as a gradient, by "
+            "tools.updater.descend(parameters, gradients)"
+        )
         for name, parameter in trial.net.named_parameters():
             if bool(changes[name].any()) and not updater.taken(parameter):
-                raise Failed(
-                    f"{name} changes, and `tools.updater` has taken no step on it ({shape} "
-                    "network): hand a change of your own over as a gradient, by "
-                    "tools.updater.descend(parameters, gradients)"
-                )
+                raise Failed(f"{name} changes, and `tools.updater` takes no step on it {remedy}")
+        if updater.others:
+            raise Failed(f"weights change beside the steps of `tools.updater` {remedy}")
 
 
 @check("method", "contract")

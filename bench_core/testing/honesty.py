@@ -79,9 +79,10 @@ def data_stay_as_they_are(subject: MethodSubject) -> None:
 @check("method", "honesty")
 def no_batches_are_kept(subject: MethodSubject) -> None:
     """The tensors that the method holds do not grow from step to step, and from audit to audit."""
-    trial = subject.trial().steps(3, after=lambda: audit(trial))
-    before = _held(trial.method)
-    after = _held(trial.steps(3, first=3, after=lambda: audit(trial)).method)
+    trial = subject.trial()
+    before, after = (
+        _held(trial.steps(3, first=first, after=lambda: audit(trial)).method) for first in (0, 3)
+    )
     if after > before:
         raise Failed(
             f"the method holds {before:,} bytes of tensors after 3 steps and {after:,} after 6: "

@@ -45,15 +45,17 @@ class Built:
         """Return the recipe's fewest and most steps a batch, over the parameters that changed.
 
         The recipe takes one step a batch. The fewest is 0 where a rule changes a parameter by other
-        means than `tools.updater`, and below 1 where it takes turns. None for an unchanged network.
+        means than `tools.updater`, as the first step of an epoch or the lack of any step shows, and
+        below 1 where it takes turns. None for an unchanged network.
         """
         batches = epochs * self.method.task.steps_per_epoch
+        updater = self.method.tools.updaters[0]
         taken = [
-            self.method.tools.updaters[0].taken(parameter) / batches
+            updater.taken(parameter) / batches
             for name, parameter in self.net.named_parameters()
             if batches and not torch.equal(parameter, self.initial[name])
         ]
-        return (min(taken), max(taken)) if taken else None
+        return (0.0 if updater.others else min(taken), max(taken)) if taken else None
 
 
 def build(

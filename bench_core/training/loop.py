@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -297,7 +298,8 @@ def train(
             for step, (x, y) in enumerate(data.epoch(batch_size, order, augmentation)):
                 if method.params.random_targets:
                     y = random_classes(data, y, random_targets)
-                losses[step] = method.step(x, y, epoch)
+                with method.tools.updaters[0].watched() if step == 0 else nullcontext():
+                    losses[step] = method.step(x, y, epoch)
                 if (epoch, step) == (first, 0):
                     _must_fit(storable(net, method), shapes)
         finite = losses.isfinite().tolist()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from inspect import unwrap
 from typing import Any
 
@@ -45,6 +46,8 @@ class Updater:
             everything or [torch.zeros(())], lr=lr, weight_decay=weight_decay, fused=True
         )
         self.given = self._settings()
+        self.others = False  # whether parameters were seen to change by other means
+        self.seen: list[Tensor] | None = None  # parameters after the last step of a watched one
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of an auxiliary network; that of the network follows the recipe."""
@@ -86,11 +89,30 @@ class Updater:
                 "suite's `training` is the same for all rules, and `bench tune` searches the "
                 "learning rate and the weight decay of each"
             )
+        self._compare()
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(tensors, gradients)
         if self.clip_norm is not None:
             self.clip(self.clip_norm)
         self.optimiser.step()
+        if self.seen is not None:
+            self.seen = self._copies()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Set `others` if a parameter changes in the block by other means than `descend`."""
+        self.seen = self._copies()
+        yield
+        self._compare()
+        self.seen = None
+
+    def _copies(self) -> list[Tensor]:
+        return [p.detach().clone() for own in self.groups.values() for p in own]
+
+    def _compare(self) -> None:
+        if self.seen is not None:
+            now = (p.detach() for own in self.groups.values() for p in own)
+            self.others |= not all(map(torch.equal, now, self.seen))
 
     def taken(self, parameter: nn.Parameter) -> int:
         """Return the number of steps that this optimiser has taken on a parameter."""

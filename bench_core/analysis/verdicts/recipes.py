@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.results.hashing import canonical, digest_bytes
 from bench_core.results.ledger import Tuned
@@ -44,3 +46,12 @@ def recipe_under(record: RunRecord, settings: Settings) -> str:
 def recipe_key(record: RunRecord, tuned: Tuned | None = None) -> str:
     """Name the recipe of a run by 16 hex digits."""
     return digest_bytes(recipe(record, tuned).encode(), 8)
+
+
+def steps_taken(records: Iterable[RunRecord]) -> tuple[float, float] | None:
+    """Return the fewest and the most steps of the recipe's optimiser in a batch, of several runs.
+
+    None if no run says it.
+    """
+    known = [each.steps_per_batch for each in records if each.steps_per_batch is not None]
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else None

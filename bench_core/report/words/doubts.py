@@ -15,22 +15,15 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from bench_core.analysis.accuracies import SAME
-from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdicts.floors import accuracies
-from bench_core.analysis.verdicts.judge import (
-    Floor,
-    Settings,
-    is_local_ceiling,
-    option,
-)
+from bench_core.analysis.verdicts.ceilings import above_ceiling, local_ceiling, over
+from bench_core.analysis.verdicts.judge import Settings, option
 from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
+from bench_core.analysis.verdicts.recipes import steps_taken
 from bench_core.analysis.verdicts.untrained import agree, untrained
-from bench_core.analysis.verdicts.verdict import ONE_SEED, ends, margin, points_of, worse
 from bench_core.printable import few
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import compact, part, plural, with_interval
 from bench_core.report.words.criteria import criteria_of
-from bench_core.report.words.rows import information
 from bench_core.report.words.summary import rules
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.suite.cells import CORE_DEFAULTS
@@ -39,39 +32,6 @@ from bench_core.suite.protocol import THRESHOLDS
 
 AGAINST = "d is judged against"
 MOST_SAID = 5  # lines about a row or a table: anybody can invent users
-
-
-def over(row: Row, ceiling: Row) -> Estimate | None:
-    """Return the points by which a row lies above another; None where one has no accuracy."""
-    by_seed, theirs = (accuracies(run.record for run in each.runs) for each in (row, ceiling))
-    if ceiling.accuracy is None:
-        return None
-    return points_of(margin(by_seed, Floor("", accuracies=theirs, mean=ceiling.accuracy.mean)))
-
-
-def local_ceiling(row: Row, rows: Iterable[Row]) -> Row | None:
-    """Return bp_local_heads if the row has local heads and lies beside it, and is another rule."""
-    has_heads = row.role == "method" and "local_heads" in (information(row.runs) or ())
-    ceilings = (each for each in rows if is_local_ceiling(each.runs[0].record))
-    return next((each for each in ceilings if has_heads and each is not row), None)
-
-
-def above_ceiling(row: Row, rows: Sequence[Row]) -> Estimate | None:
-    """Return the points by which a row lies above its ceilings; None within the interval.
-
-    A rule with local heads must lie above bp_local_heads too, and this rule has no ceiling: the
-    heads may lift it above bp. A bp that is worse than its own random blocks is no ceiling.
-    """
-    ceilings = [each for each in rows if each.role == "ceiling" and not worse(each.margin)]
-    if row.role in ("ceiling", "floor") or is_local_ceiling(row.runs[0].record):
-        return None
-    ceilings += filter(None, [local_ceiling(row, rows)])
-    every = [points for each in ceilings if (points := over(row, each)) is not None]
-    if not every:
-        return None
-    points = min(every, key=lambda each: each.mean)
-    low = points.mean - ONE_SEED if points.half_width is None else ends(points)[0]
-    return points if round(low, 9) > 0 else None
 
 
 def below_local_ceiling(group: Group) -> list[str]:
@@ -128,16 +88,15 @@ def tied(row: Row) -> list[str]:
 
 def other_recipe(row: Row) -> list[str]:
     """Say that a rule changes weights by other means than the recipe's step, or by more steps."""
-    taken = [run.record.steps_per_batch for run in row.finished]
-    known = [pair for pair in taken if pair is not None]
-    if row.role == "floor" or not known:
+    taken = steps_taken(run.record for run in row.finished)
+    if row.role == "floor" or taken is None:
         return []
-    if min(fewest for fewest, _ in known) == 0:
+    fewest, most = taken
+    if fewest == 0:
         return [
             "changes weights by other means than the recipe's optimiser (`tools.updater`): a "
             "margin over bp, or over its random blocks, may be that of the optimiser"
         ]
-    most = max(most for _, most in known)
     text = f"takes {compact(most)} steps of the optimiser in a batch, bp one: it trains for longer"
     return [text] * (most > 1)
 

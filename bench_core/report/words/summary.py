@@ -11,9 +11,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from bench_core.analysis.verdicts.ceilings import above_ceiling
 from bench_core.analysis.verdicts.judge import is_control
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
 from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.analysis.verdicts.recipes import steps_taken
 from bench_core.analysis.verdicts.verdict import (
     BEATS,
     CANNOT_JUDGE,
@@ -81,7 +83,8 @@ def sentence(group: Group) -> str:
             if row.judged.kind != TRUSTWORTHY:
                 others[reason(row)].append((label, row))
         nothing = NO_RULES["controls" if controls else "floors"]
-        parts = [_counted(good, len(judged)) if judged else nothing, *_over_own_alone(judged)]
+        parts = [_counted(good, len(judged)) if judged else nothing]
+        parts += [*_over_own_alone(judged), *_asked(judged, group.rows)]
         for phrase, pairs in sorted(others.items(), key=_is_open):
             parts += [_sentence([label for label, _ in pairs], phrase), *_flagged(pairs)]
     return " ".join([*parts, *_controls(controls)])
@@ -119,6 +122,23 @@ def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
             rest = "over {} its|their gain is not settled"
         names[floor, rest.format("backpropagation with random blocks")].append(label)
     return [_sentence(own, f"beats|beat {floor}; {rest}") for (floor, rest), own in names.items()]
+
+
+def _asked(judged: Iterable[tuple[str, Row]], rows: Sequence[Row]) -> list[str]:
+    """Name the trustworthy rules that lie above a ceiling, or trained by another recipe."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for label, row in judged:
+        if row.judged.kind != TRUSTWORTHY:
+            continue
+        if above_ceiling(row, rows) is not None:
+            own = "is|are more accurate than backpropagation, its|their ceiling: "
+            names[f"{own}has its|their training seen the test set?"].append(label)
+        fewest, most = steps_taken(run.record for run in row.finished) or (1.0, 1.0)
+        if fewest == 0:
+            names["trains|train with another optimiser than backpropagation"].append(label)
+        elif most > 1:
+            names["takes|take more steps in a batch than backpropagation"].append(label)
+    return [_sentence(own, phrase).replace("?.", "?") for phrase, own in names.items()]
 
 
 def _is_open(reason: tuple[str, list[tuple[str, Row]]]) -> bool:
