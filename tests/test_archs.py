@@ -302,6 +302,10 @@ def test_a_late_audit_knows_the_credits_of_its_run(tmp_path, method):
             lambda h: [each[:1] for each in h[:3]],
             r"credits.audited\[0\] has shape \(1, .*\), and its state h_1 has \(128, .*\)",
         ),
+        (
+            lambda h: [each.long() for each in h[1:]],
+            r"credits.audited\[0\] is torch.int64, and its state h_1 is torch.float32",
+        ),
     ],
 )
 def test_an_audit_refuses_credits_that_fit_no_state(credit, reason):

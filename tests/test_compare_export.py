@@ -113,6 +113,10 @@ def test_two_methods_paired_by_seed() -> None:
     assert back.effect.mean == pytest.approx(-10.0)
     text = as_table([found], width=80)
     assert "dfa → fa  .310  .410  +10.00 ± 2.48    3" in text
+    assert "Letters of a verdict" not in text  # it has none
+    walked = [run(DFA, seed, 0.3, measurements=SICK) for seed in (42, 123, 456)]
+    unlike = comparison.methods([suite([*walked, *seeds(FA, [0.4] * 3)])], "dfa", "fa")
+    assert "Letters of a verdict: a scale_growth" in as_table(unlike, width=None)
     assert max(map(len, text.splitlines())) <= 80
 
 

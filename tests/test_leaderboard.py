@@ -1135,6 +1135,25 @@ def test_a_line_names_a_rule_of_another_optimiser_or_of_more_steps(taken, told) 
     assert told.removeprefix("dfa: ") in " ".join(map(str, group["rows"]))
 
 
+def test_a_line_asks_how_a_rule_knows_the_gradient_that_declares_nothing() -> None:
+    told = "dfa: its credit is the gradient (Γ deep of 0.99 or more), and it declares neither"
+
+    def shown(deep: float, frozen_too: bool = False, **declared: bool) -> str:
+        flags = {**dict.fromkeys(PASSPORT, False), **declared}
+        found = measured(gamma=deep)
+        own = seeds(DFA, [0.4, 0.42], passport=flags, measurements=found)
+        if frozen_too:
+            own = frozen(DFA, [0.4, 0.42], passport=flags, measurements=found)
+        return leaderboard([*seeds(BP, [0.4, 0.41]), *own], width=None)
+
+    assert told in shown(0.999)
+    assert told not in shown(0.98)
+    assert told not in shown(0.999, frozen_too=True)
+    for way in ("exact_hidden_gradients", "weight_transport", "learned_feedback"):
+        assert told not in shown(0.999, **{way: True})
+    assert told in shown(0.999, exact_top_credit=True)
+
+
 def test_floors_are_not_asked_whether_their_blocks_learn() -> None:
     found = {**measured(), "block_utility": Measurement(value=0.0, details={"initial": [0.0]})}
     table = leaderboard(frozen(DFA, [0.3, 0.31], measurements=found), width=None)

@@ -54,6 +54,24 @@ class OldWeightNorm(Plain):
             return nn.utils.weight_norm(super().block())
 
 
+class Idle(Plain):
+    def block(self) -> nn.Module:
+        return nn.ReLU()
+
+
+class Half(Idle):
+    """A block without parameters beside one that trains."""
+
+    def __init__(self, params: Any, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__(params, shape, classes)
+        self.blocks.append(nn.Linear(WIDTH, WIDTH))
+
+
+class TooWide(Plain):
+    def __init__(self, params: Any, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__(params, shape, classes + 1)
+
+
 class DropPath(Plain):
     def block(self) -> nn.Module:
         self.rate = torch.linspace(0, 0.1, 2)[1].item()  # no value on the meta device
@@ -118,6 +136,17 @@ def test_a_parameter_of_two_blocks_is_refused_before_training() -> None:
     assert "blocks.0.weight belongs to two" in refusal(Tied)["why"]
     with pytest.raises(BenchError, match=r"blocks\.0\.weight belongs to two"):
         set_up(rule("bp"), net_of(Tied), toy_data(), TRAINING, 0)
+
+
+def test_blocks_without_parameters_are_refused() -> None:
+    assert "its blocks have no parameters" in refusal(Idle)["why"]
+    assert refusal(Half) is None
+
+
+def test_a_readout_of_other_classes_is_refused_before_the_first_step() -> None:
+    told = r"gives outputs of shape \(6,\) for each input, and the data set has 5 classes"
+    with pytest.raises(BenchError, match=told):
+        set_up(rule("dfa"), net_of(TooWide), toy_data(), TRAINING, 0)
 
 
 def trained(net: Net, **kept: Any) -> list[int]:

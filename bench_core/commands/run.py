@@ -336,7 +336,7 @@ def _scatter(records: Sequence[RunRecord]) -> tuple[float, str]:
 
     known = [group for group in judge_all(records) if group.ranking.deviation]
     if not known:
-        return PUBLISHED, "the published CIFAR-10 audit"
+        return PUBLISHED, "the published CIFAR-10 audit (those of another task may differ)"
     most = max(known, key=lambda group: len(group.records))
     return most.ranking.deviation, "the runs that are here"
 

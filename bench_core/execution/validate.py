@@ -225,6 +225,8 @@ def _refusal(method: Any, arch: Any, dataset: Any, device: str) -> dict[str, str
             net.loss = SQUARED_ERROR if data.regression else CROSS_ENTROPY
         if len(net.blocks) == 0:
             reason = "it has no blocks: there is nothing for a learning rule to train"
+        elif not any(True for block in net.blocks for _ in block.parameters()):
+            reason = "its blocks have no parameters: there is nothing for a learning rule to train"
         elif name := net.shared_parameter():
             reason = (
                 f"{name} belongs to two of embed, blocks and readout: it would be trained twice"

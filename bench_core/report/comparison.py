@@ -42,8 +42,8 @@ LEGEND = (
     " finished, ± its 95 % interval (Student t of the paired differences).",
     "p: exact sign-flip test of the pairs; Holm: adjusted for all comparisons above; least p: the"
     " smallest that n seeds allow, whatever the effect.",
-    f"Letters of a verdict: {LETTERS}; bp floor: worse than bp with random blocks.",
 )
+VERDICTS = f"Letters of a verdict: {LETTERS}; bp floor: worse than bp with random blocks."
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,8 @@ def as_table(
     """Write a table per recipe, the methods that only one side has, and a legend."""
     by_recipe = groupby(comparisons, key=lambda item: item.where)
     blocks = [_table(where, list(items), width) for where, items in by_recipe]
-    blocks += [paragraph(alone, width), paragraph(LEGEND, width)]
+    judged = any(item.a.verdict != item.b.verdict for item in comparisons)
+    blocks += [paragraph(alone, width), paragraph([*LEGEND, *[VERDICTS] * judged], width)]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 

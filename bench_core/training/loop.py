@@ -77,7 +77,14 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
     device = training["device"]
     x = data.normalise(data.train_x[:1])
     with in_eval(net), torch.no_grad():
-        shapes = tuple(tuple(h.shape[1:]) for h in net.states(x).h)
+        states = net.states(x)
+    if net.loss.classes and states.logits.shape != (1, data.classes):
+        given = tuple(states.logits.shape[1:])
+        raise BenchError(
+            f"the readout of the network gives outputs of shape {given} for each input, and the "
+            f"data set has {data.classes} classes"
+        )
+    shapes = tuple(tuple(h.shape[1:]) for h in states.h)
     task = Task(
         classes=data.classes,
         epochs=training["epochs"],

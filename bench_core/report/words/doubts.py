@@ -24,6 +24,7 @@ from bench_core.printable import few
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import compact, part, plural, with_interval
 from bench_core.report.words.criteria import criteria_of
+from bench_core.report.words.rows import gamma, information
 from bench_core.report.words.summary import rules
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.suite.cells import CORE_DEFAULTS
@@ -31,6 +32,7 @@ from bench_core.suite.names import CEILING, LOCAL_CEILING
 from bench_core.suite.protocol import THRESHOLDS
 
 AGAINST = "d is judged against"
+EXACT = 0.99  # Γ deep of a credit that is the gradient
 MOST_SAID = 5  # lines about a row or a table: anybody can invent users
 
 
@@ -61,6 +63,19 @@ def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
             "count, and their accuracies on the test set were known before the last search"
         )
     return lines
+
+
+def undeclared(row: Row) -> list[str]:
+    """Say that a rule audits the gradient and declares nothing by which it could know it."""
+    deep, used = gamma(row), information(row.runs)
+    ways = {"exact_hidden_gradients", "weight_transport", "learned_feedback"}
+    alike = deep.estimate is not None and deep.estimate.mean >= EXACT
+    if row.role == "floor" or used is None or used & ways or not alike:
+        return []
+    return [
+        f"its credit is the gradient (Γ deep of {EXACT} or more), and it declares neither "
+        "gradients nor transposed weights nor learned feedback: does it pass `bench check`?"
+    ]
 
 
 def idle(row: Row) -> list[str]:
@@ -244,7 +259,8 @@ def of_row(
     statements = [text for run in row.runs for text in run.standing.said]
     others = [f"{count} {text}, as they say" for text, count in sorted(Counter(statements).items())]
     beside = [*filter(None, [above, aged, options(row, settings)]), *tuning(row, rows)]
-    beside += [*other_recipe(row), *idle(row), *tied(row), *limits(row, settings), *late(row)]
+    beside += [*other_recipe(row), *undeclared(row), *idle(row), *tied(row)]
+    beside += [*limits(row, settings), *late(row)]
     return beside + _few(others)
 
 
@@ -269,7 +285,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
     lines += redrawn(group) + alike(group) + ranked_on(group)
     lines += older_code(group)
-    for doubt in (other_recipe, idle, tied):
+    for doubt in (other_recipe, undeclared, idle, tied):
         shared = _shared(group.rows, doubt)
         lines += [f"{listed(labels)}: {text}" for text, labels in shared.items()]
     judged = group.competing
