@@ -11,11 +11,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import yaml
 from conftest import environment
 
 from bench_core import api
+from bench_core.errors import DataError
 from bench_core.registry import hookspecs, scaffold
 from bench_core.registry.loading import OBSERVERS
 from bench_core.registry.registry import KINDS
@@ -29,6 +31,7 @@ from bench_core.suite.search import Search
 from bench_core.testing import checks, run
 from bench_core.training.net import Net, States
 
+FILE_OF_THE_PAGE = ("train_x", "train_y", "test_x", "test_y")
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -100,6 +103,30 @@ def tutorial() -> type:
 def test_the_rules_that_are_printed_conform(page: str, file: str, name: str) -> None:
     found = [run(each) for each in checks(defined(page, file, name))]
     assert [outcome for outcome in found if outcome.status == "failed"] == []
+
+
+def test_the_network_and_the_data_set_that_are_printed_conform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = numpy.random.default_rng(0)
+    parts = {
+        f"{part}_{kind}": values
+        for part, size in (("train", 256), ("test", 128))
+        for kind, values in (
+            ("x", draws.normal(size=(size, 64))),
+            ("y", numpy.arange(size) % 4),
+        )
+    }
+    numpy.savez(tmp_path / "signals.npz", **{n: parts[n] for n in FILE_OF_THE_PAGE})
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))
+    for file, name in (("net.py", "RowNet"), ("data.py", "Signals")):
+        found = [run(each) for each in checks(defined("write-a-network.md", file, name))]
+        assert len(found) >= 8
+        assert [outcome for outcome in found if outcome.status != "passed"] == []
+    with pytest.raises(ValueError, match=r"takes images .*, not inputs of shape \(64,\)"):
+        defined("write-a-network.md", "net.py", "RowNet")(None, (64,), 4)  # type: ignore[call-arg]
+    with pytest.raises(DataError, match=r"signals\.npz: no such file; put signals\.npz there"):
+        defined("write-a-network.md", "data.py", "Signals")(None).prepare(tmp_path / "x")  # type: ignore[call-arg]
 
 
 def test_the_failure_that_the_tutorial_shows_is_what_is_printed(tutorial: type) -> None:
