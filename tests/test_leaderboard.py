@@ -1073,7 +1073,13 @@ def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     assert "dfa: a margin" not in text
     level = [*seeds(BP, [0.611, 0.615, 0.619]), *seeds(DFA, [0.610, 0.614, 0.618])]
     text = leaderboard(level, width=None)
-    assert "The differences between the rules are equal over the seeds, as counts of few" in text
+    assert "the ranks are not certain" not in text  # they have the width of the rounding
+    assert "the two differ by 0.1 points" in text
+    ranks = [line.split()[:2] for line in text.splitlines() if " ± " in line][:2]
+    assert ranks == [["1–2", "bp"], ["1–2", "dfa"]]
+    explained = [record.model_copy(update={"chance": None}) for record in level]
+    text = leaderboard(explained, width=None)
+    assert "between the rules are equal over the seeds: the ranks are not certain" in text
     assert "0.0 points" not in text
     text = leaderboard([*tied[:3], *frozen(BP, [0.950, 0.949])[1:]], width=None)
     assert "equal in all seeds" not in text

@@ -177,3 +177,15 @@ def test_a_rule_that_widens_all_ranks_is_named() -> None:
     quiet = [{s: 0.5 + k / 20 + (s % 3) / 1000 * (-1) ** k for s in range(3)} for k in range(5)]
     assert rank(quiet).loud is None
     assert rank([*quiet, {0: 0.1, 1: 0.9, 2: 0.4}]).loud == 5
+
+
+def test_counts_that_differ_by_one_sample_in_every_seed_are_not_told_apart() -> None:
+    """Each deviates by 1/(N·√12) from its rounding; two samples are told apart."""
+    base = {seed: 0.5 + seed / 1000 for seed in range(3)}
+    for samples, apart in ((1, False), (2, True)):
+        rows = [base, {seed: value + samples / 1000 for seed, value in base.items()}]
+        assert (rank(rows, 1 / 1000).intervals == ((2, 2), (1, 1))) == apart
+        assert rank(rows).intervals == ((2, 2), (1, 1))  # values that are no counts
+    assert rank(rows, 1 / 1000).deviation == pytest.approx(math.sqrt(2 / 12) / 1000)
+    scattered = [{0: 0.5, 1: 0.6, 2: 0.55}, {0: 0.52, 1: 0.57, 2: 0.58}]
+    assert rank(scattered, 1 / 1000) == rank(scattered)  # the seeds scatter by more

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from bench_core.analysis.accuracies import of_accuracies
+from bench_core.analysis.accuracies import grain, of_accuracies
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.verdicts.counted import contradicts, counted
 from bench_core.analysis.verdicts.floors import Floors, accuracies, is_finished
@@ -202,7 +202,8 @@ def _group(
         accuracies(run.record for run in row.runs) if row.role != "floor" and row.complete else {}
         for row in rows
     ]
-    ranking = rank(ranked)
+    own = [value for by_seed in ranked for value in by_seed.values()]
+    ranking = rank(ranked, 0.0 if records[0].explained else grain(own))
     for record in settings.older:  # they do not count, but may contradict, unless they only raised
         same = recipe_under(record, settings) == recipe_under(records[0], settings)
         if same and record.status != "failed":

@@ -1,7 +1,8 @@
 """Rank rules by intervals that hold all at once: pure functions of accuracies by seed.
 
 Rule j is better than rule i where d_ji > c·√(v_ji/n): d is the mean difference over the n common
-seeds, v = max(s², p), s² the sample variance of those differences and p its mean over all pairs.
+seeds, v = max(s², p), s² the sample variance of those differences and p its mean over all pairs, or
+the variance of their rounding to a sample, 2/(12·N²), if that is larger.
 The rank interval of i is 1 + #{better than i} … m − #{worse than i}. With probability 0.95 or more
 all m intervals contain the true ranks, because no true order is reversed anywhere.
 
@@ -72,7 +73,8 @@ class Ranking:
 
     intervals   (lowest, highest) rank; None for a row with fewer than two seeds, and for a lone one
     n           the fewest seeds of a comparison
-    deviation   the typical deviation √p of a paired difference; 0: all are equal over the seeds
+    deviation   the typical deviation √p of a paired difference, or that of its rounding; 0: all are
+                equal over the seeds, and not rounded
     unpaired    pairs of rows that were compared without common seeds
     loud        the row without which p were less than a quarter and another row's interval
                 narrower, if there is one
@@ -133,13 +135,16 @@ def resolved(rules: int, seeds: int, deviation: float, scatter: str, whose: str 
     return text if points <= 2 else f"{text}; 2 points take {needed} seeds"
 
 
-def rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
-    """Rank methods by their accuracies by seed; higher is better."""
-    ranking = _rank(rows)
-    return replace(ranking, loud=_widening(rows, ranking))
+def rank(rows: Sequence[Mapping[int, float]], step: float = 0.0) -> Ranking:
+    """Rank methods by their accuracies by seed; higher is better.
+
+    step  of the accuracies, 1/N if they are shares of N samples; 0: they are not rounded
+    """
+    ranking = _rank(rows, step)
+    return replace(ranking, loud=_widening(rows, step, ranking))
 
 
-def _rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
+def _rank(rows: Sequence[Mapping[int, float]], step: float) -> Ranking:
     """Rank methods; `loud` is the row that may widen the intervals of others."""
     import numpy as np
 
@@ -162,6 +167,7 @@ def _rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
     single = ((x**2).sum(axis=1) - counts * means**2) / (counts - 1)
     pairs = np.triu(paired, 1)
     typical = variance[pairs].mean() if pairs.any() else 2 * single.mean()
+    typical = max(typical if typical > SAME**2 else 0.0, 2 * step**2 / 12)
     error = np.where(
         paired,
         np.maximum(variance, typical) / safe,
@@ -173,7 +179,6 @@ def _rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
         np.where(paired, n, np.minimum.outer(counts, counts))[~np.eye(rules, dtype=bool)].min()
     )
     point = critical(rules, fewest)
-    typical = typical if typical > SAME**2 else 0.0
     better = difference > point * np.sqrt(np.maximum(error, 0.0)) + 1e-12
     for position, index in enumerate(ranked):
         above, below = int(better[:, position].sum()), int(better[position].sum())
@@ -188,11 +193,11 @@ def _rank(rows: Sequence[Mapping[int, float]]) -> Ranking:
     )
 
 
-def _widening(rows: Sequence[Mapping[int, float]], ranking: Ranking) -> int | None:
+def _widening(rows: Sequence[Mapping[int, float]], step: float, ranking: Ranking) -> int | None:
     """Return the loud row if another row's interval is narrower without it."""
     if ranking.loud is None:
         return None
-    quiet = _rank([{} if index == ranking.loud else row for index, row in enumerate(rows)])
+    quiet = _rank([{} if index == ranking.loud else row for index, row in enumerate(rows)], step)
     for index, (before, after) in enumerate(zip(ranking.intervals, quiet.intervals, strict=True)):
         # without the loud rule one rank fewer is possible anyway
         if (

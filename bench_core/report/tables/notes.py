@@ -294,8 +294,8 @@ def _ranks(group: Group) -> list[str]:
         scatter = f"the differences of {name} to the others scatter so much over the seeds"
         lines.append(f"{scatter} that they widen the ranks of others")
     if rules > 1 and not ranking.deviation:
-        text = "The differences between the rules are equal over the seeds, as counts of few "
-        lines.append(f"{text}samples can be by chance: the ranks are not certain")
+        text = "The differences between the rules are equal over the seeds"
+        lines.append(f"{text}: the ranks are not certain")
     if ranking.deviation:
         few_seeds = " (rough, of few seeds)" * (ranking.n < 5)
         own, scarce = f"these runs{few_seeds}", _fewest(group)
