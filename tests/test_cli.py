@@ -106,6 +106,10 @@ MISTAKES = {
         "; the package bench-my-rule is here but not installed: `pip install -e bench-my-rule`",
     ),
     "a suite to check": (["check", "suite.yaml"], "it is a suite file: `bench plan suite.yaml`"),
+    "a plan for a file": (
+        ["plan", "suite.yaml", "-o", "own.py"],
+        "own.py/tiny: `bench run` cannot write there: own.py is a file, not a folder",
+    ),
     "no default results": (["leaderboard"], "results: no such results folder"),
 }
 

@@ -255,9 +255,12 @@ def plan(suite: str, as_json: bool, **options: Any) -> None:
     other rules, and in the same results folder before the reference. Of equals the newest counts,
     of the reference the fastest.
     """
+    from bench_core.results import suite_folder
     from bench_core.results.scan import scan
 
     sweep, _ = planned(suite, options)
+    if what := suite_folder.obstacle(sweep.folder):
+        raise UsageError(f"{sweep.folder}: `bench run` cannot write there: {what}")
     root = sweep.folder.parent
     costs = _costs(sweep, scan([root]).runs if sweep.to_run and root.is_dir() else [])
     echo(_as_json(sweep, costs) if as_json else _as_text(sweep, costs))

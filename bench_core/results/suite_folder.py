@@ -36,13 +36,13 @@ def create(results: Path, suite: str) -> Path:
     except OSError as error:
         why = error.strerror
         if isinstance(error, FileExistsError | NotADirectoryError):
-            why = _obstacle(folder) or why
+            why = obstacle(folder) or why
         reason = f"{why}; choose another folder with --results"
         raise UsageError(f"{folder}: cannot be written: {reason}") from None
     return folder
 
 
-def _obstacle(folder: Path) -> str:
+def obstacle(folder: Path) -> str:
     """Say which part of a path is no folder; "" if all are."""
     for place in (folder, *folder.parents):
         if place.is_symlink() and not place.exists():
