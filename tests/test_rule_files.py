@@ -109,6 +109,21 @@ def test_a_rule_from_a_file_is_run_recorded_digested_and_shown(
     assert re.search(r"^code +the file fed\.py, 1 module and \d+ of others, digest ", shown, re.M)
 
 
+def test_an_entry_of_include_may_name_a_rule_file(here: Here, path_as_it_was: None) -> None:
+    (here.cwd / "fed.py").write_text(RULE)
+    for written in ("./fed.py", "{name: ./fed.py, gain: 3}", "./fed.py/fed"):
+        extra = f"include: [{{method: {written}, seeds: [9]}}]\n"
+        (here.cwd / "tiny.yaml").write_text(SUITE + extra)
+        planned = here("plan", "tiny.yaml")
+        assert planned.returncode == 0, planned.stderr
+        (line,) = (line for line in planned.stdout.splitlines() if "seed 9" in line)
+        assert "fed" in line
+        assert ("gain=3" in line) == ("gain" in written)
+    (here.cwd / "tiny.yaml").write_text(SUITE + "include: [{method: ./nix.py, seeds: [9]}]\n")
+    assert "include[0].method: nix.py: no such file" in here("plan", "tiny.yaml").stderr
+    assert here("plan", "tiny.yaml", "--method", "bp").returncode == 0
+
+
 def test_a_file_whose_class_cannot_be_made_is_one_line_with_its_line_and_the_remedy(
     here: Here, path_as_it_was: None
 ) -> None:

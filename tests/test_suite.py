@@ -478,10 +478,11 @@ def test_a_rule_with_options_as_tables_write_it(write: Any, written: str, expect
 
 
 def test_the_path_of_a_rule_file_out_of_its_place_names_its_places(write: Any) -> None:
-    (fault,) = faults(write("name: s\nmethods: [bp]\ninclude: [{method: ./rules/own.py}]\n"))
-    assert "include[0].method: must be 1 to 64" in fault
-    path = "a path stands only under methods of a suite file or in --method ./rules/own.py"
-    assert fault.endswith(f"{path}; elsewhere write own.py/own")
+    claim = "{figure: accuracy, method: ./rules/own.py, at_least: 0.1, source: s}"
+    (fault,) = faults(write(f"name: s\nmethods: [bp]\nexpect: [{claim}]\n"))
+    assert "expect[0].method: must be 1 to 64" in fault
+    path = "a path stands only under methods and include of a suite file or in --method"
+    assert fault.endswith(f"{path} ./rules/own.py; elsewhere write own.py/own")
 
 
 def test_an_anchor_that_refers_to_itself(write: Any) -> None:

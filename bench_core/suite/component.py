@@ -58,7 +58,7 @@ def rule_file(text: str) -> str:
         )
     file = PurePath(printable(text, 300))
     return (
-        f"a path stands only under methods of a suite file or in --method "
+        f"a path stands only under methods and include of a suite file or in --method "
         f"{printable(text, 300)}; elsewhere write {file.name}/{file.stem}"
     )
 

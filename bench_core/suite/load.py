@@ -106,25 +106,35 @@ def load_suite(
 
 
 def _name_rules(document: Document, folder: Path, rules_of: RulesOf, chosen: bool) -> None:
-    """Put the full name of its rule in the place of every rule file under `methods`.
+    """Put the full name of its rule in the place of every rule file under `methods`, `include`.
 
-    chosen  options choose the methods: a file that cannot be taken is left out
+    chosen  options choose the methods: an entry whose file cannot be taken is left out
     """
-    kept = []
-    for i, value in enumerate(list_at(document, "methods")):
-        path: KeyPath = ("methods", i, "name") if isinstance(value, dict) else ("methods", i)
-        try:
-            if (name := _rule_of(str(document.at(path)), folder, rules_of)) is not None:
-                position = document.values[path]
-                document.put(path, Document(document.file, name, {(): position}))
-        except UsageError as error:
-            if chosen:
-                continue
-            document.report(path, str(error))
-            document.broken.add(path)
-        kept.append(document.subtree(("methods", i)))
-    if chosen and kept:
-        document.put_list(("methods",), kept, document.values[("methods",)])
+    for key in ("methods", "include"):
+        kept, entries = [], list_at(document, key)
+        for i, value in enumerate(entries):
+            path: KeyPath = (key, i)
+            if key == "include" and isinstance(value, dict):
+                path, value = (*path, "method"), value.get("method")
+            path = (*path, "name") if isinstance(value, dict) else path
+            try:
+                if path in document.values:
+                    _name_rule(document, path, folder, rules_of)
+            except UsageError as error:
+                if chosen:
+                    continue
+                document.report(path, str(error))
+                document.broken.add(path)
+            kept.append(document.subtree((key, i)))
+        if chosen and kept:
+            document.put_list((key,), kept, document.values[(key,)])
+
+
+def _name_rule(document: Document, path: KeyPath, folder: Path, rules_of: RulesOf) -> None:
+    """Put the full name of its rule in the place of a rule file. Raises UsageError."""
+    if (name := _rule_of(str(document.at(path)), folder, rules_of)) is not None:
+        position = document.values[path]
+        document.put(path, Document(document.file, name, {(): position}))
 
 
 def _rule_of(text: str, folder: Path, rules_of: RulesOf) -> str | None:
