@@ -727,6 +727,11 @@ class LearnsFromAudits(Direct):
         self.total = state["total"]
 
 
+class ForgetsDecay(Direct):
+    def after_update(self, epoch):
+        self.tools.updater.optimiser.param_groups[0]["weight_decay"] = 0.0
+
+
 class EnlargesItsSteps(Direct):
     def step(self, x, y, epoch):
         weights = [p for p in self.net.parameters() if p.requires_grad]
@@ -752,6 +757,15 @@ class TrainsOnAudits(Direct):
         if self.audited is not None and len(self.audited[0]) >= len(x):
             super().step(*(part[: len(x)] for part in self.audited), epoch)
         return super().step(x, y, epoch)
+
+
+class KeepsAudits(Direct):
+    """Keeps the inputs of every audit, which asks in eval mode, and does nothing with them."""
+
+    def credit(self, states, y, epoch):
+        if not self.net.training:
+            self.seen = [*getattr(self, "seen", []), states.x.clone()]
+        return super().credit(states, y, epoch)
 
 
 class SkipsABlock(Direct):
@@ -796,6 +810,15 @@ def patch() -> None:
 
 
 GLOBAL = "global_state_stays_as_it_is"
+# These change a weight by other means than the optimiser, too.
+PUSHING = (
+    DependsOnTheGlobalSeed,
+    CountsItsSteps,
+    RemembersSeeds,
+    MovesAtRateZero,
+    PrefersTheFirstUnit,
+    LearnsFromAudits,
+)
 METHODS = [
     (
         WrongShape,
@@ -937,7 +960,7 @@ METHODS = [
     (LearnsFromAudits, "audits_teach_nothing", "labels of the test set"),
     (EnlargesItsSteps, "weights_change_by_the_recipe_alone", "beside the steps of `tools.updater`"),
     (TrainsOnAudits, "audits_teach_nothing", "called in an audit between the steps"),
-    (SkipsABlock, "some_credit_is_not_zero", "the credit of block 1 is zero in the epochs 0, 1"),
+    (SkipsABlock, "some_credit_is_not_zero", "the credit of block 1 is zero in the epochs 0 to"),
     (RemembersAudits, "audits_teach_nothing", "let credit() change nothing"),
     (IgnoresThePenalty, "the_penalty_reaches_the_blocks", "penalty: 1.0 changes no block"),
     (WritesDataAtOnce, "data_stay_as_they_are", "test_y is changed in place"),
@@ -947,6 +970,7 @@ METHODS = [
         "states.output_error is changed in place: change a copy, by",
     ),
     (ChangesItsInputs, "data_stay_as_they_are", "changed in place"),
+    (KeepsAudits, "no_batches_are_kept", "it keeps batches"),
     (KeepsBatches, "no_batches_are_kept", "it keeps batches"),
     (globally(lambda: torch.rand(1), "TorchSeed"), GLOBAL, "torch's global generator"),
     (globally(lambda: np.random.rand(), "NumpySeed"), GLOBAL, "numpy's global generator"),

@@ -287,7 +287,7 @@ def test_an_interval_that_crosses_an_end_of_the_range_settles_nothing() -> None:
     counted = all_claims.settled(found)
     assert "3 of the 3 claims that were judged have an interval" in counted
     assert "1 have it wholly within the range, and 1 have an end" in counted
-    assert "0 of the judged claims are about a figure that a run itself calls" in counted
+    assert "0 of the judged claims are about a figure that a run at least calls" in counted
 
 
 def test_claims_on_figures_that_mean_nothing_are_counted_apart() -> None:
@@ -303,7 +303,7 @@ def test_claims_on_figures_that_mean_nothing_are_counted_apart() -> None:
     ]
     assert [result.not_diagnostic for result in results] == [True, True, False]
     assert all("not diagnostic: its states are 0" in " ".join(r.notes) for r in results[:2])
-    told = "2 of the judged claims are about a figure that a run itself calls not diagnostic, so "
+    told = "2 of the judged claims are about a figure that a run at least calls not diagnostic, so "
     assert told in (text := all_claims.settled(results))
     assert text.endswith("1 hold and 1 fail.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from planted import (
     DATASETS,
     DIAGNOSTICS,
     METHODS,
+    PUSHING,
     Blend,
     Chain,
     ChangesTheError,
@@ -24,6 +26,7 @@ from planted import (
     DrawsFromItsOwnGenerator,
     FitsTheErrorInSetup,
     FixedFeedback,
+    ForgetsDecay,
     GoodDataset,
     GoodDiagnostic,
     GoodNet,
@@ -127,12 +130,35 @@ def test_an_unknown_line_of_the_passport_is_named_with_its_place_and_its_remedy(
 FIRST = {check: bad for bad, check, _ in reversed(PLANTED)}
 
 
+def test_a_rule_that_changes_the_recipe_fails_its_checks() -> None:
+    found = failed(outcomes(ForgetsDecay, only="weights_change_by_the_recipe_alone"))
+    (reason,) = found.values()
+    assert "a step of the network has the weight decay 0, and the recipe has" in reason
+
+
+class OneBlockAtATime(Direct):
+    """Trains the blocks in turn, each for its share of the epochs."""
+
+    def credit(self, states, y, epoch):
+        credits = super().credit(states, y, epoch)
+        turn = epoch * self.net.depth // self.task.epochs
+        blocks = [c if block == turn else 0 * c for block, c in enumerate(credits.audited)]
+        return replace(credits, blocks=blocks)
+
+
+def test_a_rule_that_trains_its_blocks_in_turn_gives_each_a_credit() -> None:
+    (outcome,) = outcomes(OneBlockAtATime, only="some_credit_is_not_zero").values()
+    assert outcome.status == "passed", outcome.reason
+
+
 @pytest.mark.usefixtures("numbers", "tf32")
 @pytest.mark.parametrize(
     ("bad", "check", "reason"), PLANTED, ids=[f"{c}-{b.__name__}" for b, c, _ in PLANTED]
 )
 def test_a_planted_plugin_fails_its_check_and_no_other(bad: type, check: str, reason: str) -> None:
     found = failed(outcomes(bad, only=None if FIRST[check] is bad else check))
+    if bad in PUSHING and FIRST[check] is bad:
+        assert found.pop("weights_change_by_the_recipe_alone")
     assert list(found) == [check], found
     assert reason in found[check]
 

@@ -23,6 +23,7 @@ from bench_core.training.credit import rms
 from bench_core.training.loop import evaluate, set_up, train
 from bench_core.training.net import exact_gradients
 from bench_core.training.optimizer import Updater, cosine
+from bench_core.training.rng import stream
 
 # --------------------------------------------------------------------------- the local machinery
 
@@ -699,6 +700,78 @@ def test_steps_are_counted_over_the_parameters_that_change(few, kind, expected):
     train(method, net, few, {**TRAINING_ONE, "epochs": 2, "stop_after": 2}, 0)
     assert made.method.task.steps_per_epoch % 2 == 0
     assert made.steps_per_batch(2) == expected
+
+
+class Seldom(DirectFeedbackAlignment):
+    """Enlarges its weights in the steps of `when`, counted from 0."""
+
+    when = frozenset()
+
+    def setup(self, net, task, tools):
+        super().setup(net, task, tools)
+        self.count = 0
+
+    def step(self, x, y, epoch):
+        loss = super().step(x, y, epoch)
+        with torch.no_grad():
+            for p in self.net.parameters():
+                p.mul_(1.01 if self.count in self.when else 1.0)
+        self.count += 1
+        return loss
+
+
+def test_the_first_step_and_a_drawn_one_of_every_epoch_are_watched(few):
+    steps, epochs, seed = len(few.train_y) // 32, 3, 4
+    assert steps >= 2
+    drawn = torch.randint(steps, (epochs,), generator=stream(seed, "watched")).tolist()
+    watched = {epoch * steps + step for epoch in range(epochs) for step in (0, drawn[epoch])}
+    for step in range(epochs * steps):
+        method, net = ready(Seldom(Seldom.Params()), resmlp(), few, seed)
+        method.when = {step}
+        train(method, net, few, {**TRAINING_ONE, "epochs": epochs, "stop_after": None}, seed)
+        assert method.tools.updater.others == (step in watched), step
+        assert method.tools.updater.seen is None
+
+
+def test_a_change_before_the_step_of_the_optimiser_is_seen_and_an_error_ends_the_watch():
+    weight = torch.nn.Parameter(torch.ones(2))
+    updater = Updater({"block": [weight]}, 0.1, 0.0, None)
+    with updater.watched():
+        updater.descend(weight.sum())
+    assert updater.others is False
+    with updater.watched():
+        with torch.no_grad():
+            weight.mul_(2)
+        updater.descend(weight.sum())
+    assert updater.others is True
+    with updater.watched():
+        updater.descend(weight.sum())
+    assert updater.others is True  # it stays
+    with pytest.raises(ValueError, match="x"), updater.watched():
+        raise ValueError("x")
+    assert updater.seen is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("betas", [0.9, 0.999]), ("weight_decay", torch.tensor(0.01)), ("lr", 1e-3)]
+)
+def test_equal_settings_in_another_form_are_the_recipe(few, key, value):
+    class Sets(DirectFeedbackAlignment):
+        def learn(self, states, y, epoch):
+            self.tools.updater.optimiser.param_groups[0][key] = value
+
+    method, _ = ready(Sets(Sets.Params()), resmlp(), few)
+    method.tools.updater.follow(1e-3)
+    method.step(few.train_x[:32], few.train_y[:32], 0)
+
+
+def test_every_group_of_the_optimiser_has_the_settings_of_the_recipe():
+    one, two = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    updater = Updater({"block": [one]}, 0.1, 0.0, None)
+    updater.optimiser.add_param_group({"params": [two], "weight_decay": 0.5})
+    updater.follow(0.1)
+    with pytest.raises(BenchError, match=r"has the weight decay 0 and 0\.5, and the recipe has 0:"):
+        updater.descend(one.sum() + two.sum())
 
 
 def test_frozen_blocks_have_taken_no_step_and_are_not_counted(few):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from bench_core.testing import checks
 from bench_core.testing.kit import run
 from bench_core.training.audit import Audit
 from bench_core.training.loop import set_up, train
+from bench_core.training.loss import SQUARED_ERROR
 from bench_core.training.net import Net, copied
 
 FEATURES, WIDTH, CLASSES = 12, 8, 5
@@ -147,6 +149,12 @@ def test_a_readout_of_other_classes_is_refused_before_the_first_step() -> None:
     told = r"gives outputs of shape \(6,\) for each input, and the data set has 5 classes"
     with pytest.raises(BenchError, match=told):
         set_up(rule("dfa"), net_of(TooWide), toy_data(), TRAINING, 0)
+
+
+def test_a_regression_asks_for_no_number_of_classes() -> None:
+    data = toy_data()
+    data = replace(data, train_y=torch.zeros(len(data.train_y), 6), loss=SQUARED_ERROR)
+    set_up(rule("dfa"), net_of(TooWide), data, TRAINING, 0)
 
 
 def trained(net: Net, **kept: Any) -> list[int]:

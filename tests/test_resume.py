@@ -225,6 +225,33 @@ def test_resumed_equals_uninterrupted(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "never").exists()
 
 
+class ChangesAtOnce(type(rule("dfa"))):  # type: ignore[misc]
+    """Changes the weights in its first step alone, by other means than the optimiser."""
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        if epoch == 0:
+            with torch.no_grad():
+                for p in self.net.blocks.parameters():
+                    p.mul_(1.5)
+        return super().step(x, y, epoch)
+
+
+def changes_at_once() -> tuple[Method, Net, Data]:
+    data = toy_data(n=96, test=64)
+    method = ChangesAtOnce(ChangesAtOnce.Params())
+    return *ready(method, resmlp(seed=3), data, seed=5, **RECIPE), data
+
+
+def test_a_resumed_training_knows_of_changes_beside_the_optimiser(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(Killed):
+        going(changes_at_once, path, die_after=2)
+    method, _, _ = going(changes_at_once, path)
+    assert method.tools.updater.others
+    method, _, _ = going(CASES["dfa"] if "dfa" in CASES else CASES["bp"], tmp_path / "other")
+    assert not method.tools.updater.others
+
+
 def test_saving_changes_nothing(tmp_path: Path) -> None:
     make = CASES["credit_bridge"]
     method, net, _ = going(make, tmp_path / "never", every=None)

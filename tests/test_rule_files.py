@@ -506,6 +506,7 @@ def test_cleaning_takes_the_rules_of_a_file_and_no_options(tmp_path: Path) -> No
     told = r"--method dfa\[frozen\]: takes a rule without options; --method dfa names all"
     with pytest.raises(UsageError, match=told):
         spared("dfa[frozen]")
+    assert spared("r[1]/down.py") == ["down.py/one"]
     with pytest.raises(UsageError, match=r"no run of this method; there are down\.py/one"):
         spared("wn.py")
 

@@ -639,7 +639,7 @@ def test_the_curve_of_a_compact_run_is_compared_at_its_digits(tmp_path: Path) ->
         ({"chance": 0.3}, False, "chance 0.3 and 0.1"),
         ({"data_checksum": "x"}, False, "data_checksum x and"),
         ({"accuracy": None}, False, "accuracy in one of them only"),
-        ({"accuracy": 0.4201}, False, "accuracy 0.420 and 0.400 (here and posted)"),
+        ({"accuracy": 0.4201}, False, "accuracy 0.4201 and 0.4000 (here and posted)"),
         ({"status": "diverged", "reason": "r"}, False, "status diverged (r) and done"),
     ],
 )
@@ -974,6 +974,24 @@ def test_results_of_every_earlier_schema_are_read_and_verified(tmp_path: Path, k
         k: v for k, v in before.items() if "suite.json" not in k
     }
     assert tree(tmp_path / kind) == before
+
+
+def test_the_steps_in_a_batch_agree_where_an_older_run_does_not_say_them() -> None:
+    posted, again = true(seed=1), true(seed=1, steps_per_batch=(1, 1))
+    assert compare(posted, again).agrees  # its schema had no such field
+    silent = true(seed=1, steps_per_batch=None)
+    assert "steps_per_batch in one of them only" in compare(silent, again).said
+    two = true(seed=1, steps_per_batch=(1, 2))
+    assert "steps_per_batch" in compare(again, two).said
+
+
+def test_a_number_of_steps_that_depends_on_the_machine_is_no_disagreement() -> None:
+    here, there = ({"torch": name} for name in ("2.1", "2.2"))
+    one = true(seed=1, steps_per_batch=(1, 2.31), environment=here)
+    for taken, agrees in (((1, 2.32), True), ((1, 1), False), ((0, 2.31), False)):
+        other = true(seed=1, steps_per_batch=taken, environment=there)
+        assert compare(one, other).agrees == agrees, taken
+        assert (disagreement(one, other) == []) == agrees
 
 
 SUITE_2 = """

@@ -25,6 +25,7 @@ from bench_core.report.tables.formats import Wanted, texts
 from bench_core.report.text.numbers import decimals, fraction, share, signed, with_interval
 from bench_core.report.view import view
 from bench_core.report.words import doubts, reasons, summary, trained
+from bench_core.report.words.criteria import criteria
 from bench_core.report.words.rows import families
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import scan
@@ -670,6 +671,17 @@ def test_the_headline_asks_of_a_trustworthy_rule_above_bp_or_of_another_recipe()
     assert "another optimiser" not in sentence(bad)
 
 
+def test_the_reason_of_a_row_has_the_numbers_of_the_table() -> None:
+    """A half width of .25 is .3 in both."""
+    points = Estimate(-3.55, 0.25, 0.1, 3)
+    (bp,) = (row for row in judge_all(GOOD)[0].rows if row.role == "ceiling")
+    (margin,) = (each for each in criteria([bp]) if each.margin)
+    assert margin.of_margin(points, 2.0, floor="it").startswith("3.6 ± 0.3 points worse")
+    above = Estimate(1.55, 0.25, 0.1, 3)
+    assert margin.of_margin(above, 2.0, floor="it").startswith("+1.6 ± 0.3 points over")
+    assert reasons._unlike(above, 2.0) == "+1.6 ± 0.3"
+
+
 def test_on_the_board_a_recipe_with_bp_stands_before_one_without() -> None:
     """Of two with bp, that with more decided runs, then that with fewer undecided rules."""
     many = [
@@ -681,6 +693,7 @@ def test_on_the_board_a_recipe_with_bp_stands_before_one_without() -> None:
     whole = [*GOOD, *seeds(DFA, [0.6, 0.61, 0.62]), *frozen(DFA, [0.3, 0.31, 0.32])]
     with_bp = SuiteResults("few", Settings(), tuple(whole), 0)
     single = [run(f"lab/r{number}", 42, 0.3) for number in range(5)]
+    many.append(run(BP, 42, None, status="failed"))
     more_open = SuiteResults("open", Settings(), (*whole, *single), 0)
     for results in ([without_bp, with_bp, more_open], [more_open, with_bp, without_bp]):
         (found,) = site._first_recipes([*map(view, results)])

@@ -22,14 +22,20 @@ FEWEST_SAMPLES, MOST_OF_SEVEN, MOST_SAMPLES = 100, 2_886, 100_000
 
 
 def of_accuracies(
-    values: Iterable[float], beside: Iterable[float] = (), differences: bool = False
+    values: Iterable[float],
+    beside: Iterable[float] = (),
+    differences: bool = False,
+    counts: bool = True,
 ) -> Estimate:
     """Estimate the mean of accuracies, or of their differences by seed.
 
     beside  further accuracies on the same test set, which help to find its size
+    counts  whether they are shares of a number of samples; explained variance is none
     Raises `ValueError` for no values or a value that is not finite.
     """
     own = list(values)
+    if not counts:
+        return estimate(own)
     roundings = (2 if differences else 1) / max(1, len(own))
     return rounded(estimate(own), [own], roundings, [*map(abs, own), *beside])[0]
 

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 
 from bench_core.analysis.accuracies import of_accuracies
 from bench_core.analysis.stats import Estimate
+from bench_core.analysis.verdicts.floors import explained
 from bench_core.results.hashing import digest
 from bench_core.results.record import ComponentRef, RunRecord
 
@@ -83,7 +84,9 @@ def savings(records: Iterable[RunRecord]) -> list[Saving]:
                 at={run.cell.seed: run.epochs for run in runs},
                 planned=runs[0].cell.last_epoch,
                 seconds=sum(seconds) if len(seconds) == len(runs) else None,
-                cost=of_accuracies(changes, differences=True).scaled(100.0)
+                cost=of_accuracies(changes, differences=True, counts=not explained(runs)).scaled(
+                    100.0
+                )
                 if len(changes) == len(runs)
                 else None,
             )

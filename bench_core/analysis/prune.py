@@ -90,7 +90,7 @@ def _full_names(runs: Sequence[Stored], methods: Sequence[str]) -> set[str]:
     names = sorted({run.record.cell.method.name for run in runs})
     chosen = set()
     for wanted in methods:
-        if "[" in wanted:
+        if "[" in wanted and not wanted.endswith(".py"):
             rule = wanted.partition("[")[0]
             remedy = f"--method {rule} names all of its runs"
             raise UsageError(f"--method {wanted}: takes a rule without options; {remedy}")

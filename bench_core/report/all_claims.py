@@ -54,8 +54,8 @@ SETTLED = (
     "{touching} reach into it. The others rest on one seed, or are shares, which have no interval."
 )
 SILENT = (
-    "{all} of the judged claims are about a figure that a run itself calls not diagnostic, so that "
-    "their outcome says nothing about the rule: {hold} hold and {fail} fail."
+    "{all} of the judged claims are about a figure that a run at least calls not diagnostic, so "
+    "that their outcome says little about the rule: {hold} hold and {fail} fail."
 )
 COUNTS = ("suite", "what it is", "hold", "fail", "not run", "trainings needed", "time on one core")
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from bench_core.analysis.accuracies import of_accuracies
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
-from bench_core.analysis.verdicts.floors import accuracies
+from bench_core.analysis.verdicts.floors import accuracies, explained
 from bench_core.analysis.verdicts.judge import Defaults, method_key
 from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.recipes import recipe
@@ -112,7 +112,8 @@ def _compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
 
     effect = None
     if seeds:
-        compared = of_accuracies(differences, beside, differences=True)
+        counts = not explained(run.record for run in (*a.runs, *b.runs))
+        compared = of_accuracies(differences, beside, differences=True, counts=counts)
         effect = (estimate(differences) if same else compared).scaled(100.0)
 
     def side(row: Row, finished: Mapping[int, float]) -> Side:

@@ -137,7 +137,8 @@ class _Way:
                 figures["weights"] = weights
         return {
             **figures,
-            **self._stated(record, "chance", "forward_passes", "steps_per_batch"),
+            **self._stated(record, "chance", "forward_passes"),
+            **self._steps(record),
             "stopped_by": record.stopped_by,
             "data_checksum": record.data_checksum,
             **{f"passport.{name}": value for name, value in record.passport.items()},
@@ -149,6 +150,14 @@ class _Way:
         """Return the fields of a record that have a value."""
         wanted = (name for name in names if name not in self.left)
         return {name: value for name in wanted if (value := getattr(record, name)) is not None}
+
+    def _steps(self, record: RunRecord) -> dict[str, Any]:
+        """Return the steps in a batch; for another machine only whether they are the recipe's."""
+        stated = self._stated(record, "steps_per_batch")
+        if not stated or self.figures:
+            return stated
+        fewest, most = stated["steps_per_batch"]
+        return {"steps_per_batch": (fewest > 0, most > 1)}
 
     def _row(self, row: Epoch) -> dict[str, Any]:
         """Return a row of a curve, without its cost."""
@@ -256,7 +265,7 @@ def _far(one: RunRecord, other: RunRecord, way: _Way) -> list[str]:
     if (mean is None) != (second is None) and one.status == other.status:
         parts.append("accuracy in one of them only")
     elif mean is not None and second is not None and not abs(mean - second) <= POINTS:
-        parts.append(f"accuracy {mean:.3f} and {second:.3f}")
+        parts.append(f"accuracy {mean:.4f} and {second:.4f}")
     return parts
 
 
@@ -283,8 +292,7 @@ def compare(
     named = posted.measurements.keys() | posted.initial.keys()
     left = frozenset(named - again.measurements.keys())
     added = _unasked(again.measurements.keys() | again.initial.keys(), posted) - named
-    lacking = {name for name in NEWER if getattr(posted, name) is None}
-    older = lacking if not posted.numerics else frozenset[str]()  # before schema 3
+    older = frozenset(NEWER) - posted.model_fields_set  # its schema had no such fields
     way = _Way(whole=True, limits=limits, left=left | added | older)
 
     def numbers(way: _Way) -> list[str]:

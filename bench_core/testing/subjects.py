@@ -139,7 +139,7 @@ class Trial:
     def plain_descent(self, rate: float = 1.0) -> Trial:
         """Replace clipped AdamW by θ ← θ − rate·gradient."""
         updater = self.method.tools.updater
-        updater.clip_norm = None
+        updater.clip_norm = updater.recipe = None
         updater.optimiser = _Descent(updater.optimiser, rate)  # type: ignore[assignment]
         return self
 
@@ -217,7 +217,9 @@ class MethodSubject(Subject):
             raise Skipped(f"the method does not support the {shape} probe network: {reason}")
         if device != "cpu":
             net, data = net.to(device), data.to(device)
-        set_up(method, net, data, {**TRAINING, **(training or {}), "device": device}, seed)
+        recipe: dict[str, Any] = {**TRAINING, **(training or {}), "device": device}
+        set_up(method, net, data, recipe, seed)
+        method.tools.updaters[0].follow(recipe["learning_rate"])
         trial = Trial(method, net, data, seed, self.epoch)
         FIRST_DRAWS.setdefault(self.target, trial.drawn())
         return trial

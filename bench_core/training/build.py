@@ -45,15 +45,15 @@ class Built:
         """Return the recipe's fewest and most steps a batch, over the parameters that changed.
 
         The recipe takes one step a batch. The fewest is 0 where a rule changes a parameter by other
-        means than `tools.updater`, as the first step of an epoch or the lack of any step shows, and
-        below 1 where it takes turns. None for an unchanged network.
+        means than `tools.updater`: the first step and a drawn one of each epoch show it, or the
+        lack of any step. It is below 1 where a rule takes turns. None for an unchanged network.
         """
         batches = epochs * self.method.task.steps_per_epoch
         updater = self.method.tools.updaters[0]
         taken = [
             updater.taken(parameter) / batches
             for name, parameter in self.net.named_parameters()
-            if batches and not torch.equal(parameter, self.initial[name])
+            if batches and not torch.equal(parameter, self.initial.get(name, parameter))
         ]
         return (0.0 if updater.others else min(taken), max(taken)) if taken else None
 

@@ -11,7 +11,8 @@ atomically every `checkpoint_every` epochs and removed when the cell has ended. 
     global.cpu, global.cuda, global.numpy    global generators of torch and numpy
     answer.<name>          what the worker compares a restored rule with
 
-Its metadata hold JSON (no pickle): epoch, rows, learning rates, seconds, Python's generator and a
+Its metadata hold JSON (no pickle): epoch, rows, learning rates, whether weights changed by other
+means than the optimisers' steps, seconds, Python's generator and a
 checksum. A file that is damaged is not used: the cell starts again from epoch 0. Values that a
 method keeps outside of its `state_dict` and its updaters are not saved: see `Method.state_dict`.
 """
@@ -71,6 +72,7 @@ class Training:
         self.key, tools = key, method.tools
         own = {"feedback": tools.generator, "auxiliary": tools.aux_generator}
         self.net, self.method, self.streams = net, method, {**streams, **own}
+        self.updaters = tools.updaters
         self.optimisers = [updater.optimiser for updater in tools.updaters]
 
     def moments(self) -> Iterator[tuple[str, Any]]:
@@ -146,7 +148,8 @@ class Training:
             tensors["global.cuda"] = torch.cuda.get_rng_state()
         plain = {key: v.detach().to("cpu", copy=True).contiguous() for key, v in tensors.items()}
         generators = {"python": random.getstate(), "numpy": own}
-        return plain, {"rates": rates, "scalars": scalars, **generators}
+        others = [updater.others for updater in self.updaters]
+        return plain, {"rates": rates, "others": others, "scalars": scalars, **generators}
 
     def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         import numpy
@@ -171,6 +174,8 @@ class Training:
             groups = optimiser.state_dict()["param_groups"]
             groups = [{**group, "lr": lr} for group, lr in zip(groups, rates, strict=True)]
             optimiser.load_state_dict({"state": values, "param_groups": groups})
+        for updater, other in zip(self.updaters, state.get("others", ()), strict=False):
+            updater.others = other
         for name, stream in self.streams.items():
             stream.set_state(tensors[f"stream.{name}"])
         for name, generator in generators.items():

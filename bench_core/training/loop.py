@@ -1,9 +1,9 @@
 """Train one network: the loop, and nothing but the loop.
 
-The loop cuts batches from a tensor on the device, reads no value from the device inside an epoch,
-and looks at the losses when the epoch is over. `observe` is called before training and after every
-epoch, and ends the training by returning True. It draws from no stream of the training, so
-measurements cannot change the training.
+The loop cuts batches from a tensor on the device, reads no value from the device inside an epoch
+but in the two steps that it watches, and looks at the losses when the epoch is over. `observe` is
+called before training and after every epoch, and ends the training by returning True. It draws from
+no stream of the training, so measurements cannot change the training.
 """
 
 from __future__ import annotations
@@ -285,6 +285,7 @@ def train(
     epochs, batch_size = training["epochs"], training["batch_size"]
     steps = len(data.train_y) // batch_size
     losses = torch.zeros(max(steps, 1), device=data.train_y.device)
+    drawn = torch.randint(max(steps, 1), (epochs,), generator=stream(seed, "watched")).tolist()
     first, last = 0, training["stop_after"] or epochs
     if resumption is not None:
         streams = {"order": order, "augmentation": augmentation, "random_targets": random_targets}
@@ -305,7 +306,8 @@ def train(
             for step, (x, y) in enumerate(data.epoch(batch_size, order, augmentation)):
                 if method.params.random_targets:
                     y = random_classes(data, y, random_targets)
-                with method.tools.updaters[0].watched() if step == 0 else nullcontext():
+                watch = step in (0, drawn[epoch])
+                with method.tools.updaters[0].watched() if watch else nullcontext():
                     losses[step] = method.step(x, y, epoch)
                 if (epoch, step) == (first, 0):
                     _must_fit(storable(net, method), shapes)

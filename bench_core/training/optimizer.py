@@ -57,15 +57,15 @@ class Updater:
     def follow(self, lr: float) -> None:
         """Set the learning rate of the recipe for an epoch: `descend` refuses another one."""
         self.set_lr(lr)
-        self.recipe = {**self.given, "lr": {lr}}
+        self.recipe = {**self.given, "lr": {_plain(lr)}}
 
     def _settings(self) -> dict[str, set[Any]]:
         """Return the values of each setting of the optimiser, and of the clipping, by name."""
-        settings: dict[str, set[Any]] = {"clip_norm": {self.clip_norm}}
+        settings: dict[str, set[Any]] = {"clip_norm": {_plain(self.clip_norm)}}
         for group in self.optimiser.param_groups:
             for name, value in group.items():
                 if name != "params":
-                    settings.setdefault(name, set()).add(value)
+                    settings.setdefault(name, set()).add(_plain(value))
         return settings
 
     def descend(
@@ -102,9 +102,11 @@ class Updater:
     def watched(self) -> Iterator[None]:
         """Set `others` if a parameter changes in the block by other means than `descend`."""
         self.seen = self._copies()
-        yield
-        self._compare()
-        self.seen = None
+        try:
+            yield
+            self._compare()
+        finally:
+            self.seen = None
 
     def _copies(self) -> list[Tensor]:
         return [p.detach().clone() for own in self.groups.values() for p in own]
@@ -135,6 +137,15 @@ class Updater:
         factors = (largest / (torch.stack(group_norms) + 1e-6)).clamp(max=1.0)
         for own, factor in zip(gradients, factors, strict=True):
             torch._foreach_mul_(own, factor)
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting in one form: a rule may give a list, or a tensor of float32."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def _written(value: Any) -> str:

@@ -34,6 +34,7 @@ Name = Literal[
     "controls",
     "data",
     "validation",
+    "watched",
 ]
 
 

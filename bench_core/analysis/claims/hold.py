@@ -32,6 +32,7 @@ from bench_core.analysis.claims.recipe import (
 )
 from bench_core.analysis.claims.values import NotRun, is_margin, read
 from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.verdicts.floors import explained
 from bench_core.analysis.verdicts.judge import Defaults, Settings, judged
 from bench_core.analysis.verdicts.kinds import (
     FAILS,
@@ -53,7 +54,6 @@ from bench_core.suite.claim import LETTERED, SHARES, ClaimedMethod, Expectation
 from bench_core.suite.names import FROZEN
 
 # only the first epochs of such a run are those of the whole schedule
-SILENT = "not diagnostic: "
 ENDED_EARLY = ("training.stop_after", "training.stop_when")
 
 
@@ -83,7 +83,7 @@ class ClaimResult:
     measured: Interval | None
     notes: tuple[str, ...]
     runs: tuple[str, ...] = ()
-    not_diagnostic: bool = False  # a run says of the figure that it means nothing
+    not_diagnostic: bool = False  # a run at least says of the figure that it means nothing
 
     @property
     def told_apart(self) -> bool:
@@ -130,16 +130,16 @@ def judge_claims(
             label = row.label
             _require_limits(claim, row, settings, claimed_for or {})
             _require_options(claim, row, settings, claimed_for or {}, diagnostics)
-            used: list[str] = []
+            used: dict[str, bool] = {}
             values = _values(claim, group, row, settings, epochs, notes, used)
             values = [value / claim.divide_by for value in values]
-            measured = _interval(claim, values, _spreads(claim, row), notes)
+            measured = _interval(claim, row, values, notes)
         except NotRun as reason:
             results.append(ClaimResult(claim, label, NOT_RUN, None, (str(reason),)))
         else:
             status: ClaimStatus = HOLDS if holds(claim, measured.value) else FAILS
             notes = list(dict.fromkeys(notes))
-            silent = any(f": {SILENT}" in note for note in notes)
+            silent = any(used.values())
             results.append(
                 ClaimResult(claim, label, status, measured, tuple(notes), tuple(used), silent)
             )
@@ -280,11 +280,11 @@ def _values(
     settings: Settings,
     epochs: ReadCurve,
     notes: list[str],
-    used: list[str],
+    used: dict[str, bool],
 ) -> list[float]:
     """List the figures of a row by seed, less those of the claim's other method.
 
-    Add the identities of the runs to `used`.
+    used  gets the identities of the runs, and whether a run calls its figure not diagnostic
     """
 
     def by_seed(row: Row) -> dict[int, float]:
@@ -302,8 +302,8 @@ def _values(
                 if claim.parsed.kind == "verdict" and claim.seed is None:
                     value = _verdict(row, value)
                 values[run.record.cell.seed] = value
-                used.append(run.record.identity)
-                notes.extend([f"{row.label}: {SILENT}{note}"] if note else [])
+                used[run.record.identity] = bool(note)
+                notes.extend([f"{row.label}: not diagnostic: {note}"] if note else [])
             except NotRun as reason:
                 lacking.append(f"seed {run.record.cell.seed}: {reason}")
         if not values:
@@ -382,16 +382,14 @@ def _spreads(claim: Expectation, row: Row) -> bool:
     return any(item is not None and described(name, item).axis == "log" for item in items)
 
 
-def _interval(
-    claim: Expectation, values: Sequence[float], geometric: bool, notes: list[str]
-) -> Interval:
+def _interval(claim: Expectation, row: Row, values: Sequence[float], notes: list[str]) -> Interval:
     """Compute the mean and its interval: Student's t, of a geometric mean on logarithms."""
     if not all(math.isfinite(value) for value in values):
         count = sum(not math.isfinite(value) for value in values)
         word = "it never fires" if claim.parsed.kind == "first_epoch" else "it is not finite"
         notes.append(f"{word} in {count} of {len(values)} runs")
         return Interval(sum(values) / len(values), None, None, len(values))
-    if geometric:
+    if _spreads(claim, row):
         scale = claim.value if claim.factor is not None else abs(values[0])
         if scale and all(value / scale > 0 for value in values):
             logs = estimate(math.log(value / scale) for value in values)
@@ -403,7 +401,8 @@ def _interval(
         notes.append(f"a value has not {whose}, so the mean is arithmetic")
     is_accuracy = claim.figure == "accuracy" and claim.divide_by == 1
     if is_accuracy:
-        item = of_accuracies(values, differences=claim.minus is not None)
+        counts = not explained(run.record for run in row.runs)
+        item = of_accuracies(values, differences=claim.minus is not None, counts=counts)
     else:
         item = estimate(values)
     low, high = (None, None) if claim.parsed.kind in SHARES else _ends(item)

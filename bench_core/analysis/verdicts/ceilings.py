@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdicts.floors import accuracies
+from bench_core.analysis.verdicts.floors import accuracies, explained
 from bench_core.analysis.verdicts.judge import Floor, is_local_ceiling
 from bench_core.analysis.verdicts.leaderboard import Row
 from bench_core.analysis.verdicts.verdict import ONE_SEED, ends, margin, points_of, worse
@@ -16,7 +16,8 @@ def over(row: Row, ceiling: Row) -> Estimate | None:
     by_seed, theirs = (accuracies(run.record for run in each.runs) for each in (row, ceiling))
     if ceiling.accuracy is None:
         return None
-    return points_of(margin(by_seed, Floor("", accuracies=theirs, mean=ceiling.accuracy.mean)))
+    floor = Floor("", accuracies=theirs, mean=ceiling.accuracy.mean)
+    return points_of(margin(by_seed, floor, counts=not explained(run.record for run in row.runs)))
 
 
 def local_ceiling(row: Row, rows: Iterable[Row]) -> Row | None:

@@ -35,6 +35,12 @@ def accuracies(records: Iterable[RunRecord]) -> dict[int, float]:
     return {item.cell.seed: item.accuracy for item in finished if item.accuracy is not None}
 
 
+def explained(records: Iterable[RunRecord]) -> bool:
+    """Decide whether the accuracy of all finished runs is explained variance."""
+    finished = [record.explained for record in records if is_finished(record)]
+    return bool(finished) and all(finished)
+
+
 class Floors:
     """The floors among the runs of one recipe; `of_bp`: the accuracies of all runs of bp."""
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from bench_core.analysis.accuracies import grain, of_accuracies
-from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.counted import contradicts, counted
-from bench_core.analysis.verdicts.floors import Floors, accuracies, is_finished
+from bench_core.analysis.verdicts.floors import Floors, accuracies, explained, is_finished
 from bench_core.analysis.verdicts.judge import (
     BP,
     Floor,
@@ -203,7 +203,7 @@ def _group(
         for row in rows
     ]
     own = [value for by_seed in ranked for value in by_seed.values()]
-    ranking = rank(ranked, 0.0 if records[0].explained else grain(own))
+    ranking = rank(ranked, 0.0 if explained(records) else grain(own))
     for record in settings.older:  # they do not count, but may contradict, unless they only raised
         same = recipe_under(record, settings) == recipe_under(records[0], settings)
         if same and record.status != "failed":
@@ -246,11 +246,12 @@ def _rows(
     bp_at_chance = at_chance(bp.accuracies.values(), chance)
     for key, runs in by_row.items():
         ref, by_seed = runs[0].cell.method, accuracies(runs)
+        counts = not explained(runs)
         chosen, matched = floors.chosen(ref), floors.matched(ref)
         over = [
             None
             if is_floor(runs[0]) and floor.accuracies == by_seed  # of itself
-            else margin(by_seed, floor, floors.of_bp)
+            else margin(by_seed, floor, floors.of_bp, counts)
             for floor in (chosen, matched, bp)
         ]
         estimates = [points_of(item) for item in over]
@@ -273,7 +274,9 @@ def _rows(
             label=label(ref, peers[ref.name], settings.defaults),
             role=role(runs[0]),
             runs=tuple(map(Run, runs, judgements, map(settings.standing, runs))),
-            accuracy=_accuracy(runs[0], by_seed, floors.of_bp),
+            accuracy=of_accuracies(by_seed.values(), floors.of_bp, counts=counts)
+            if by_seed
+            else None,
             over_floor=over[0],
             over_matched=over[1],
             over_bp=over[2],
@@ -282,16 +285,6 @@ def _rows(
             replaced=mute and not unjudged and not is_floor(runs[0]),
             tuned=tuned_of(runs[0], settings),
         )
-
-
-def _accuracy(
-    run: RunRecord, by_seed: Mapping[int, float], beside: Iterable[float]
-) -> Estimate | None:
-    """Estimate the mean accuracy of a row; explained variance counts no samples."""
-    if not by_seed:
-        return None
-    values = by_seed.values()
-    return estimate(values) if run.explained else of_accuracies(values, beside)
 
 
 def _clears(points: Estimate | None, limits: Iterable[tuple[float, str | None]]) -> bool:
@@ -352,7 +345,12 @@ def _blind(
     Of bp the finished runs count.
     """
     for runs in by_row.values():
-        over = margin(accuracies(runs), floors.chosen(runs[0].cell.method), floors.of_bp)
+        over = margin(
+            accuracies(runs),
+            floors.chosen(runs[0].cell.method),
+            floors.of_bp,
+            not explained(runs),
+        )
         if over is None or not is_ceiling(runs[0]):
             continue
         limit, _ = _limits(runs, settings).get("d", (-math.inf, None))

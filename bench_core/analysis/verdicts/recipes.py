@@ -48,10 +48,13 @@ def recipe_key(record: RunRecord, tuned: Tuned | None = None) -> str:
     return digest_bytes(recipe(record, tuned).encode(), 8)
 
 
-def steps_taken(records: Iterable[RunRecord]) -> tuple[float, float] | None:
-    """Return the fewest and the most steps of the recipe's optimiser in a batch, of several runs.
+def unlike_steps(records: Iterable[RunRecord]) -> float | None:
+    """Return the most steps that a rule takes in a batch, 0 if it changes weights by other means.
 
-    None if no run says it.
+    None if its runs take the one step of the recipe, or do not say it.
     """
     known = [each.steps_per_batch for each in records if each.steps_per_batch is not None]
-    return (min(low for low, _ in known), max(high for _, high in known)) if known else None
+    if any(fewest == 0 for fewest, _ in known):
+        return 0.0
+    most = max((high for _, high in known), default=1.0)
+    return most if most > 1 else None

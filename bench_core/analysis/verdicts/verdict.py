@@ -86,13 +86,17 @@ class Verdict:
 
 
 def margin(
-    by_seed: Mapping[int, float], floor: Floor, beside: Iterable[float] = ()
+    by_seed: Mapping[int, float],
+    floor: Floor,
+    beside: Iterable[float] = (),
+    counts: bool = True,
 ) -> Margin | None:
     """Estimate the margin of accuracies by seed over a floor; None where one of them is missing.
 
     Equal margins have the interval of their rounding (`bench_core.analysis.accuracies`).
 
     beside  further accuracies, of bp, that help to find the step
+    counts  whether accuracies are shares of a number of samples
     """
     if not by_seed or floor.mean is None:
         return None
@@ -110,7 +114,7 @@ def margin(
         how = "mean" if over.half_width is None else "unpaired"
         roundings = 1 / len(seeds) + 1 / len(floor_seeds)
     known = [*by_seed.values(), *floor.accuracies.values(), *beside]
-    over, tied = rounded(over, sides, roundings, known)
+    over, tied = rounded(over, sides, roundings, known) if counts else (over, False)
     return Margin(over.scaled(100.0), how, seeds, floor_seeds, tied)
 
 

@@ -20,7 +20,7 @@ def decimals(value: float, digits: int) -> str:
     """
     if not abs(value) < 1e9:
         return f"{value:.{digits}f}"
-    exact = Decimal(f"{value:.9f}" if digits < 9 else repr(value))
+    exact = Decimal(f"{value:.9f}" if digits < 9 else repr(float(value)))
     return f"{exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):f}"
 
 

@@ -17,7 +17,7 @@ from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.judge import letter_order, threshold_of
 from bench_core.analysis.verdicts.leaderboard import Row, Run
 from bench_core.analysis.verdicts.verdict import worse
-from bench_core.report.text.numbers import apart, compact, optional, signed, with_interval
+from bench_core.report.text.numbers import apart, compact, decimals, optional, signed, with_interval
 from bench_core.results.record import Measurement
 
 SMALLEST = 1e-30  # where a logarithmic axis shows zero
@@ -122,7 +122,7 @@ class Criterion:
 
     def of_margin(self, points: Estimate, limit: float, **words: str) -> str:
         """Say why a margin over the floor fired: `11.3 ± 5.0 points worse than random blocks`."""
-        interval = "" if points.half_width is None else f" ± {points.half_width:.1f}"
+        interval = "" if points.half_width is None else f" ± {decimals(points.half_width, 1)}"
         if self.short != "depth_utility":
             return self.sentence(points.mean, limit, interval, **words)
         if worse(points):

@@ -18,7 +18,7 @@ from bench_core.analysis.accuracies import SAME
 from bench_core.analysis.verdicts.ceilings import above_ceiling, local_ceiling, over
 from bench_core.analysis.verdicts.judge import Settings, option
 from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
-from bench_core.analysis.verdicts.recipes import steps_taken
+from bench_core.analysis.verdicts.recipes import unlike_steps
 from bench_core.analysis.verdicts.untrained import agree, untrained
 from bench_core.printable import few
 from bench_core.report.text.layout import listed
@@ -68,13 +68,19 @@ def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
 def undeclared(row: Row) -> list[str]:
     """Say that a rule audits the gradient and declares nothing by which it could know it."""
     deep, used = gamma(row), information(row.runs)
-    ways = {"exact_hidden_gradients", "weight_transport", "learned_feedback"}
+    ways = {
+        "exact_hidden_gradients",
+        "weight_transport",
+        "learned_feedback",
+        "extra_forward_passes",
+        "exact_top_credit",
+    }
     alike = deep.estimate is not None and deep.estimate.mean >= EXACT
     if row.role == "floor" or used is None or used & ways or not alike:
         return []
     return [
-        f"its credit is the gradient (Γ deep of {EXACT} or more), and it declares neither "
-        "gradients nor transposed weights nor learned feedback: does it pass `bench check`?"
+        f"its credit is the gradient (Γ deep of {EXACT} or more), and it declares no way to know "
+        "it: does it pass `bench check`?"
     ]
 
 
@@ -103,17 +109,16 @@ def tied(row: Row) -> list[str]:
 
 def other_recipe(row: Row) -> list[str]:
     """Say that a rule changes weights by other means than the recipe's step, or by more steps."""
-    taken = steps_taken(run.record for run in row.finished)
-    if row.role == "floor" or taken is None:
+    steps = unlike_steps(run.record for run in row.finished)
+    if row.role == "floor" or steps is None:
         return []
-    fewest, most = taken
-    if fewest == 0:
+    if not steps:
         return [
             "changes weights by other means than the recipe's optimiser (`tools.updater`): a "
             "margin over bp, or over its random blocks, may be that of the optimiser"
         ]
-    text = f"takes {compact(most)} steps of the optimiser in a batch, bp one: it trains for longer"
-    return [text] * (most > 1)
+    more = f"takes {compact(steps)} steps of the optimiser in a batch, bp one"
+    return [f"{more}: it trains for longer"]
 
 
 def _network(run: Run) -> Any:

@@ -11,7 +11,7 @@ from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDET
 from bench_core.analysis.verdicts.leaderboard import Row
 from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE
 from bench_core.report.text.layout import joined, listed
-from bench_core.report.text.numbers import apart, finite, signed, with_interval
+from bench_core.report.text.numbers import apart, decimals, finite, signed, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
 from bench_core.report.words.rows import BP_FLOOR, median_of, random_blocks, read_floor
 from bench_core.suite.protocol import LETTERS
@@ -97,7 +97,7 @@ def _unlike(over: Estimate | None, limit: float | None) -> str:
     """Write a margin with so many digits that its mean is not written as the limit."""
     if over is None or limit is None:
         return with_interval(over)
-    interval = "" if over.half_width is None else f" ± {over.half_width:.1f}"
+    interval = "" if over.half_width is None else f" ± {decimals(over.half_width, 1)}"
     return apart(over.mean, limit, signed, 1) + interval
 
 

@@ -15,7 +15,7 @@ from bench_core.analysis.verdicts.ceilings import above_ceiling
 from bench_core.analysis.verdicts.judge import is_control
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
 from bench_core.analysis.verdicts.leaderboard import Group, Row
-from bench_core.analysis.verdicts.recipes import steps_taken
+from bench_core.analysis.verdicts.recipes import unlike_steps
 from bench_core.analysis.verdicts.verdict import (
     BEATS,
     CANNOT_JUDGE,
@@ -133,11 +133,11 @@ def _asked(judged: Iterable[tuple[str, Row]], rows: Sequence[Row]) -> list[str]:
         if above_ceiling(row, rows) is not None:
             own = "is|are more accurate than backpropagation, its|their ceiling: "
             names[f"{own}has its|their training seen the test set?"].append(label)
-        fewest, most = steps_taken(run.record for run in row.finished) or (1.0, 1.0)
-        if fewest == 0:
-            names["trains|train with another optimiser than backpropagation"].append(label)
-        elif most > 1:
-            names["takes|take more steps in a batch than backpropagation"].append(label)
+        steps = unlike_steps(run.record for run in row.finished)
+        if steps is not None:
+            more = "takes|take more steps in a batch than backpropagation"
+            other = "trains|train with another optimiser than backpropagation"
+            names[more if steps else other].append(label)
     return [_sentence(own, phrase).replace("?.", "?") for phrase, own in names.items()]
 
 
