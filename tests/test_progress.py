@@ -146,7 +146,9 @@ def test_status_says_what_runs_and_what_waits(suite: Path) -> None:
         text = invoke("status", suite.parent)
         (state,) = json.loads(invoke("status", suite, "--json"))["suites"]
         assert sorted(path.name for path in suite.iterdir()) == before
-    assert text.startswith("long: 2 cells of the last `bench run`: 1 running, 1 waiting")
+    assert text.startswith(
+        "long: 2 cells of the last `bench run` or `bench tune`: 1 running, 1 waiting"
+    )
     assert "  running  dfa · seed 42 · epoch 5 of 100, accuracy 0.400 · for " in text
     assert state["counts"] == {"running": 1, "waiting": 1}
     running, waiting = state["cells"]
@@ -170,7 +172,7 @@ def test_the_time_left_of_a_status_is_that_of_its_epochs(
 
 def test_a_killed_sweep_says_how_to_continue(suite: Path) -> None:
     text = invoke("status", suite)
-    assert text.startswith("long: 2 cells of the last `bench run`: 2 waiting\n")
+    assert text.startswith("long: 2 cells of the last `bench run` or `bench tune`: 2 waiting\n")
     assert "the same command continues" in text
     (suite / f".lock-{A}").touch()  # its process was killed
     assert ": 1 elsewhere or stopped, 1 waiting" in invoke("status", suite)
@@ -189,7 +191,9 @@ def test_a_cell_whose_process_of_this_machine_is_gone_has_stopped(suite: Path) -
     killed = subprocess.run([sys.executable, "-c", script, suite / A], check=False)
     assert killed.returncode == -9
     text = invoke("status", suite)
-    assert text.startswith("long: 2 cells of the last `bench run`: 1 stopped, 1 waiting\n")
+    assert text.startswith(
+        "long: 2 cells of the last `bench run` or `bench tune`: 1 stopped, 1 waiting\n"
+    )
     assert "no process of this machine is at work here" in text
     assert sweeps.sweeps([suite])[0].seconds_left is None
     number, _, machine = lock.read_text().partition(" ")
@@ -207,7 +211,7 @@ def test_a_cell_whose_process_of_this_machine_is_gone_has_stopped(suite: Path) -
 
 def test_ended_cells_have_the_status_of_their_runs(finished: Finished, tmp_path: Path) -> None:
     assert invoke("status", finished.results).startswith(
-        "tiny: 4 cells of the last `bench run`: 4 done\n"
+        "tiny: 4 cells of the last `bench run` or `bench tune`: 4 done\n"
     )
     (state,) = sweeps.sweeps([finished.folder])
     assert {cell.name for cell in state.cells} >= {"dfa · seed 1", "bp[frozen] · seed 1"}

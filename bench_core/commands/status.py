@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 def status(results: tuple[Path, ...], as_json: bool) -> None:
     """Say what runs now, what waits, and how long it will take.
 
-    That is of the cells of the last `bench run`. It reads the folders alone, so any shell can ask,
-    also while `bench run` works. RESULTS are results folders or suite folders  [default: results].
+    That is of the cells of the last `bench run` or `bench tune`. It reads the folders alone, so any
+    shell can ask, also while they work. RESULTS are results folders or suite folders  [default:
+    results].
     """
     from bench_core.execution.sweeps import sweeps
 
@@ -48,7 +49,7 @@ def _lines(state: SweepState) -> Iterator[str]:
     from bench_core.report.text.numbers import plural
 
     number = plural(len(state.cells), "cell")
-    cells = f"{number} of the last `bench run`: " if state.planned else ""
+    cells = f"{number} of the last `bench run` or `bench tune`: " if state.planned else ""
     counts = ", ".join(f"{count} {name}" for name, count in state.counts.items())
     left = time_left(state.seconds_left)
     yield f"{state.name}: {cells}{counts}" + (f" · {left}" if left else "")
