@@ -28,6 +28,8 @@ from bench_core.results.hashing import jsonable
 
 A, B = "a" * 32, "b" * 32
 
+OF_THE_LAST = "cells of the last `bench run` or `bench tune`"
+
 
 def planned(record: Any, identity: str = "", **defaults: Any) -> Any:
     return SimpleNamespace(
@@ -172,7 +174,7 @@ def test_the_time_left_of_a_status_is_that_of_its_epochs(
 
 def test_a_killed_sweep_says_how_to_continue(suite: Path) -> None:
     text = invoke("status", suite)
-    assert text.startswith("long: 2 cells of the last `bench run` or `bench tune`: 2 waiting\n")
+    assert text.startswith(f"long: 2 {OF_THE_LAST}: 2 waiting\n")
     assert "the same command continues" in text
     (suite / f".lock-{A}").touch()  # its process was killed
     assert ": 1 elsewhere or stopped, 1 waiting" in invoke("status", suite)
@@ -210,9 +212,7 @@ def test_a_cell_whose_process_of_this_machine_is_gone_has_stopped(suite: Path) -
 
 
 def test_ended_cells_have_the_status_of_their_runs(finished: Finished, tmp_path: Path) -> None:
-    assert invoke("status", finished.results).startswith(
-        "tiny: 4 cells of the last `bench run` or `bench tune`: 4 done\n"
-    )
+    assert invoke("status", finished.results).startswith(f"tiny: 4 {OF_THE_LAST}: 4 done\n")
     (state,) = sweeps.sweeps([finished.folder])
     assert {cell.name for cell in state.cells} >= {"dfa · seed 1", "bp[frozen] · seed 1"}
     again = tmp_path / "again"  # to be run anew: the runs from before do not count
