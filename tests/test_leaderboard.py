@@ -1148,15 +1148,18 @@ def test_a_line_names_a_rule_of_another_optimiser_or_of_more_steps(taken, told, 
 def test_a_line_asks_how_a_rule_knows_the_gradient_that_declares_nothing() -> None:
     told = "dfa: its credit is the gradient (Γ deep of 0.99 or more), and it declares no way"
 
-    def shown(deep: float, frozen_too: bool = False, **declared: bool) -> str:
+    def shown(
+        deep: float, frozen_too: bool = False, format: str = "table", **declared: bool
+    ) -> str:
         flags = {**dict.fromkeys(PASSPORT, False), **declared}
         found = measured(gamma=deep)
         own = seeds(DFA, [0.4, 0.42], passport=flags, measurements=found)
         if frozen_too:
             own = frozen(DFA, [0.4, 0.42], passport=flags, measurements=found)
-        return leaderboard([*seeds(BP, [0.4, 0.41]), *own], width=None)
+        return leaderboard([*seeds(BP, [0.4, 0.41]), *own], format=format, width=None)
 
     assert told in shown(0.999)
+    assert told.removeprefix("dfa: ") in shown(0.999, format="json")
     assert told not in shown(0.98)
     assert told not in shown(0.999, frozen_too=True)
     for way in PASSPORT:
