@@ -1159,7 +1159,7 @@ def test_a_line_asks_how_a_rule_knows_the_gradient_that_declares_nothing() -> No
         return leaderboard([*seeds(BP, [0.4, 0.41]), *own], format=format, width=None)
 
     assert told in shown(0.999)
-    assert told.removeprefix("dfa: ") in shown(0.999, format="json")
+    assert "does it pass `bench check`?" in shown(0.999, format="json")
     assert told not in shown(0.98)
     assert told not in shown(0.999, frozen_too=True)
     for way in PASSPORT:

@@ -86,7 +86,7 @@ def test_a_rule_that_ends_the_process_fails_the_check_that_it_was_at_and_the_oth
     assert failed.status == "failed"
     assert failed.reason == "it ended the process (exit code 3): last words"
     assert failed.law
-    assert len(found) == 10
+    assert len(found) == 11
     assert found["a_step_does_not_wait_for_the_device"].status == "passed"
 
 
@@ -120,7 +120,7 @@ from bench_core.api import Credits, LocalMethod
 
 class Rule(LocalMethod):
     def credit(self, states, y, epoch):
-        audited = [0 * states.h[site] for site in self.net.sites]
+        audited = [1 + 0 * states.h[site] for site in self.net.sites]
         audited[1] = audited[1] + float("nan")
         return Credits(audited=audited, embed=0 * states.h[0])
 """

@@ -36,6 +36,7 @@ from bench_core.execution.plan import make_plan
 from bench_core.execution.runner import executor_named, run_plan
 from bench_core.registry import plugins
 from bench_core.results import locks, store, suite_folder
+from bench_core.results.record import SCHEMA
 from bench_core.suite.load import load_suite
 
 BESIDE = "import os, sys\nsys.executable = os.environ.get('FORGED_WORKER') or sys.executable\n"
@@ -634,7 +635,9 @@ def test_a_lost_job_replaces_no_run_that_it_cannot_read(tmp_path: Path, what: st
 
     def spoil(path: Path) -> None:
         text = path.read_text()
-        path.write_text(text.replace('"schema": 4', '"schema": 99') if what == "newer" else "{")
+        path.write_text(
+            text.replace(f'"schema": {SCHEMA}', '"schema": 99') if what == "newer" else "{"
+        )
 
     def drive() -> None:
         on_event = lambda _, event: events.append(event)  # noqa: E731
