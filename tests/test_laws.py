@@ -740,6 +740,12 @@ def test_a_change_before_the_step_of_the_optimiser_is_seen_and_an_error_ends_the
         updater.descend(weight.sum())
     assert updater.others is False
     with updater.watched():
+        updater.descend(float("nan") * weight.sum())
+    assert weight.isnan().all()
+    assert updater.others is False
+    with torch.no_grad():
+        weight.fill_(1.0)
+    with updater.watched():
         with torch.no_grad():
             weight.mul_(2)
         updater.descend(weight.sum())

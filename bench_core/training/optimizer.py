@@ -114,7 +114,7 @@ class Updater:
     def _compare(self) -> None:
         if self.seen is not None:
             now = (p.detach() for own in self.groups.values() for p in own)
-            self.others |= not all(map(torch.equal, now, self.seen))
+            self.others |= not all(map(_alike, now, self.seen))
 
     def taken(self, parameter: nn.Parameter) -> int:
         """Return the number of steps that this optimiser has taken on a parameter."""
@@ -137,6 +137,11 @@ class Updater:
         factors = (largest / (torch.stack(group_norms) + 1e-6)).clamp(max=1.0)
         for own, factor in zip(gradients, factors, strict=True):
             torch._foreach_mul_(own, factor)
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Decide whether two tensors are equal; NaN is equal to NaN."""
+    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def _plain(value: Any) -> Any:
