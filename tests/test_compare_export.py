@@ -660,6 +660,20 @@ def test_equal_differences_of_accuracies_have_the_interval_of_their_rounding(
     assert held.measured is not None
     assert held.measured.low is not None
     assert held.measured.value - held.measured.low == pytest.approx(half, rel=1e-3)
+    # explained variance counts no samples; one run that is none is enough for a share
+    for chances, counts in (((None,) * 3, False), ((None, 0.1, None), True)):
+        again = [
+            record.model_copy(update={"chance": chance})
+            for record, chance in zip(records, chances * 2, strict=True)
+        ]
+        results = SuiteResults("s", Settings(), tuple(again), 0, tmp_path)
+        (found,) = comparison.methods([results], "bp", "ep")
+        (held,) = judge_claims([claim], judge_all(again), Settings(), None, lambda record: ())
+        assert found.effect is not None
+        assert held.measured is not None
+        assert held.measured.low is not None
+        widths = (found.effect.half_width, 100 * (held.measured.value - held.measured.low))
+        assert widths == pytest.approx((100 * half * counts,) * 2, rel=1e-3, abs=1e-6)
     # so the rule is not said to lie above its ceiling, and equal accuracies are not exact
     assert "above its ceiling" not in leaderboard(records, width=None)
     (group,) = judge_all(seeds("bench-core/bp", [329 / 360] * 2))

@@ -689,11 +689,11 @@ def test_on_the_board_a_recipe_with_bp_stands_before_one_without() -> None:
         for rule in (DFA, FA, "lab/one", "lab/two", "lab/three")
         for item in (*seeds(rule, [0.6, 0.61, 0.62]), *frozen(rule, [0.3, 0.31, 0.32]))
     ]
+    many.append(run(BP, 42, None, status="failed"))
     without_bp = SuiteResults("many", Settings(), tuple(many), 0)
     whole = [*GOOD, *seeds(DFA, [0.6, 0.61, 0.62]), *frozen(DFA, [0.3, 0.31, 0.32])]
     with_bp = SuiteResults("few", Settings(), tuple(whole), 0)
     single = [run(f"lab/r{number}", 42, 0.3) for number in range(5)]
-    many.append(run(BP, 42, None, status="failed"))
     more_open = SuiteResults("open", Settings(), (*whole, *single), 0)
     for results in ([without_bp, with_bp, more_open], [more_open, with_bp, without_bp]):
         (found,) = site._first_recipes([*map(view, results)])
