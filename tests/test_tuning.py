@@ -634,7 +634,6 @@ def test_a_rule_that_was_edited_after_its_search_is_named(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     told = "the trials of mine.py/mine ran with other code than 1 of the runs"
     assert told not in here("leaderboard", "r").stderr
-    (tmp_path / "mine.py").write_text(MINE.replace("0.1 * h", "-0.2 * h"))
     (values,) = (
         tuned.winner
         for name, tuned in ledger.read(tmp_path / "r/small").rules.items()
@@ -642,6 +641,12 @@ def test_a_rule_that_was_edited_after_its_search_is_named(tmp_path: Path) -> Non
     )
     rate = values["training.learning_rate"]
     changed = ["--set", f"training.learning_rate={rate}", "--method", "./mine.py[normalize=sample]"]
+    for factor in range(2, 20):  # until the new run stands before the old one in the folder
+        (tmp_path / "mine.py").write_text(MINE.replace("0.1 * h", f"-0.{factor} * h"))
+        plan = json.loads(here("plan", suite, *changed, "-o", "r", "--json").stdout)
+        (old,) = (r for r in runs(tmp_path / "r/small").values() if "mine" in str(r["cell"]))
+        if any(c["identity"] < old["identity"] for c in plan["cells"] if "mine" in str(c)):
+            break
     done = here("run", suite, *changed, "-o", "r", "--no-report")
     assert done.returncode == 0, done.stderr
     table = here("leaderboard", "r")

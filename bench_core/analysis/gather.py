@@ -153,8 +153,8 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
         about, late = described(folder, troubles, shipped), late_of[folder]
         searches = _ledger(folder, troubles)
         records, tuned = _searched(by_folder[folder], searches)
-        troubles += _older_trials(folder, records, searches)
         counted, superseded = current(records, about.cells)
+        troubles += _older_trials(folder, counted, searches)
         if changed := overtaken(counted):
             troubles.append(f"{folder}: {_not_comparable(changed)}")
             superseded += tuple(run for run in counted if run.identity in changed)
