@@ -768,7 +768,11 @@ def test_equal_settings_in_another_form_are_the_recipe(few, key, value):
 
     method, _ = ready(Sets(Sets.Params()), resmlp(), few)
     method.tools.updater.follow(1e-3)
+    weight = next(method.net.readout.parameters())
+    before = weight.detach().clone()
     method.step(few.train_x[:32], few.train_y[:32], 0)
+    assert not torch.equal(weight, before)
+    assert method.tools.updater.taken(weight) == 1
 
 
 def test_every_group_of_the_optimiser_has_the_settings_of_the_recipe():

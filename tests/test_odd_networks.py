@@ -154,7 +154,9 @@ def test_a_readout_of_other_classes_is_refused_before_the_first_step() -> None:
 def test_a_regression_asks_for_no_number_of_classes() -> None:
     data = toy_data()
     data = replace(data, train_y=torch.zeros(len(data.train_y), 6), loss=SQUARED_ERROR)
-    set_up(rule("dfa"), net_of(TooWide), data, TRAINING, 0)
+    method = rule("dfa")
+    set_up(method, net_of(TooWide), data, TRAINING, 0)
+    assert method.task.steps_per_epoch > 0
 
 
 def trained(net: Net, **kept: Any) -> list[int]:

@@ -12,9 +12,9 @@ atomically every `checkpoint_every` epochs and removed when the cell has ended. 
     answer.<name>          what the worker compares a restored rule with
 
 Its metadata hold JSON (no pickle): epoch, rows, learning rates, whether weights changed by other
-means than the optimisers' steps, seconds, Python's generator and a
-checksum. A file that is damaged is not used: the cell starts again from epoch 0. Values that a
-method keeps outside of its `state_dict` and its updaters are not saved: see `Method.state_dict`.
+means than the optimisers' steps, seconds, Python's generator and a checksum. A file that is damaged
+is not used: the cell starts again from epoch 0. Values that a method keeps outside of its
+`state_dict` and its updaters are not saved: see `Method.state_dict`.
 """
 
 from __future__ import annotations

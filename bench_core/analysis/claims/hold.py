@@ -75,6 +75,7 @@ class ClaimResult:
     """A claim, the label of its method, the outcome, and notes that must be printed with it.
 
     runs            identities of the runs that were measured
+    not_diagnostic  whether a run at least says of the figure that it means nothing
     """
 
     claim: Expectation
@@ -83,7 +84,7 @@ class ClaimResult:
     measured: Interval | None
     notes: tuple[str, ...]
     runs: tuple[str, ...] = ()
-    not_diagnostic: bool = False  # a run at least says of the figure that it means nothing
+    not_diagnostic: bool = False
 
     @property
     def told_apart(self) -> bool:
