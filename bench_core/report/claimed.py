@@ -10,8 +10,9 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Literal
 
-from bench_core.analysis.claims.hold import ClaimResult, Interval, method_text
+from bench_core.analysis.claims.hold import ClaimResult, Interval
 from bench_core.analysis.claims.ranges import holds
+from bench_core.analysis.claims.selection import method_text
 from bench_core.analysis.verdicts.kinds import FAILS, HOLDS, NOT_RUN
 from bench_core.report.tables.data import document
 from bench_core.report.text import escape
