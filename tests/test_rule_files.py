@@ -38,8 +38,8 @@ from bench_core.results.record import cell_key
 from bench_core.suite.cells import built_in, same_name
 from bench_core.suite.load import load_suite
 from bench_core.suite.model import DepthUtility
+from bench_core.testing.comparing import must_preserve
 from bench_core.testing.kit import Failed
-from bench_core.testing.subjects import must_preserve
 
 RULE = '''"""A rule in a file of its own."""
 

@@ -9,16 +9,10 @@ import torch
 from torch import Tensor
 
 from bench_core.execution.global_state import TORCH_DRAWS
+from bench_core.testing.comparing import copies, differs, distance, must_equal, must_preserve
 from bench_core.testing.global_state import preserved
 from bench_core.testing.kit import Failed, Skipped, check
-from bench_core.testing.subjects import (
-    Subject,
-    copies,
-    differs,
-    distance,
-    must_equal,
-    must_preserve,
-)
+from bench_core.testing.subjects import Subject
 from bench_core.training.net import Net
 
 SHAPES: tuple[tuple[int, ...], ...] = ((3, 32, 32), (1, 8, 8), (128,))  # of the built-in data sets

@@ -13,18 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench_core.errors import BenchError
 from bench_core.registry.card import SECTIONS, split
+from bench_core.testing.comparing import copies, differs, distance
 from bench_core.testing.kit import Failed, Skipped, check
-from bench_core.testing.subjects import (
-    BATCH,
-    BATCHES,
-    EPOCHS,
-    LAST,
-    MethodSubject,
-    Trial,
-    copies,
-    differs,
-    distance,
-)
+from bench_core.testing.subjects import MethodSubject
+from bench_core.testing.trials import BATCH, BATCHES, EPOCHS, LAST, Trial
 from bench_core.training.checkpoint import part, storable
 
 

@@ -16,9 +16,10 @@ from unittest.mock import patch
 import torch
 
 from bench_core.errors import DataError
+from bench_core.testing.comparing import differs, must_preserve
 from bench_core.testing.global_state import Changes, preserved
 from bench_core.testing.kit import Failed, Skipped, check
-from bench_core.testing.subjects import Subject, differs, must_preserve
+from bench_core.testing.subjects import Subject
 from bench_core.training.data import TENSORS, Data
 
 LEAK = 0.01  # share of test inputs that may occur in the training set, bit by bit

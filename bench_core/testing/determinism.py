@@ -7,18 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench_core.printable import few
-from bench_core.testing.draws import Drawn, Draws, begun, name_of
+from bench_core.testing.comparing import DRAW, differs, must_equal
+from bench_core.testing.draws import Drawn, Draws, begun, name_of, seed_globally, seed_torch
 from bench_core.testing.kit import Failed, check
 from bench_core.testing.nets import ProbeNet
-from bench_core.testing.subjects import (
-    DRAW,
-    FIRST_DRAWS,
-    MethodSubject,
-    differs,
-    must_equal,
-    seed_globally,
-    seed_torch,
-)
+from bench_core.testing.subjects import FIRST_DRAWS, MethodSubject
 from bench_core.training.checkpoint import Training
 
 

@@ -15,10 +15,12 @@ from bench_core.registry import plugins
 from bench_core.registry.distributions import OURS
 from bench_core.results.record import Measurement, fires
 from bench_core.suite.protocol import LETTERS
+from bench_core.testing.comparing import copies, must_equal, must_preserve
 from bench_core.testing.global_state import preserved
 from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.nets import ProbeNet
-from bench_core.testing.subjects import TRAINING, Subject, copies, must_equal, must_preserve
+from bench_core.testing.subjects import Subject
+from bench_core.testing.trials import TRAINING
 from bench_core.training.audit import Audit
 from bench_core.training.data import TENSORS, Data
 from bench_core.training.diagnostic import Measured

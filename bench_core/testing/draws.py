@@ -134,3 +134,18 @@ def name_of(generator: Generator, method: Method) -> str:
         return "torch's global generator"
     names = [name for name, value in generators_of(method).items() if value is generator]
     return f"the generator {names[0]} of the rule" if names else "a generator of the rule"
+
+
+def seed_globally(seed: int) -> None:
+    """Seed the global generators: only the check of global state shall report their use."""
+    seed_torch(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+
+
+def seed_torch(seed: int) -> None:
+    """Seed torch's generator of the CPU, which draws every probe network.
+
+    `torch.manual_seed` would also keep a call with its stack for every kind of accelerator.
+    """
+    torch.default_generator.manual_seed(seed)

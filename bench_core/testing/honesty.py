@@ -11,16 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench_core.testing.comparing import copies, must_equal, must_preserve
 from bench_core.testing.global_state import preserved
 from bench_core.testing.kit import Failed, check
-from bench_core.testing.subjects import (
-    MethodSubject,
-    Trial,
-    copies,
-    must_equal,
-    must_preserve,
-    toy_data,
-)
+from bench_core.testing.subjects import MethodSubject
+from bench_core.testing.trials import Trial, toy_data
 from bench_core.training.data import TENSORS
 from bench_core.training.net import in_eval
 

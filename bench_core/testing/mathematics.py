@@ -11,9 +11,11 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench_core.testing.comparing import copies, distance
 from bench_core.testing.kit import Failed, Function, Skipped, check
 from bench_core.testing.nets import Dense, ProbeNet
-from bench_core.testing.subjects import BATCH, TRAINING, MethodSubject, Trial, copies, distance
+from bench_core.testing.subjects import MethodSubject
+from bench_core.testing.trials import BATCH, TRAINING, Trial
 from bench_core.training.local_method import LocalMethod
 from bench_core.training.loss import CrossEntropy
 from bench_core.training.net import exact_gradients

@@ -15,19 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench_core.testing.comparing import copies, distance, must_equal
 from bench_core.testing.kit import Failed, Function, Skipped, check
 from bench_core.testing.nets import ProbeNet
-from bench_core.testing.subjects import (
-    BATCH,
-    CLASSES,
-    LAST,
-    MethodSubject,
-    Trial,
-    copies,
-    distance,
-    must_equal,
-    noisy,
-)
+from bench_core.testing.subjects import MethodSubject
+from bench_core.testing.trials import BATCH, CLASSES, LAST, Trial, noisy
 from bench_core.training.local_method import LocalMethod
 from bench_core.training.loss import CrossEntropy
 

@@ -1,178 +1,24 @@
-"""Subjects of checks: a component with its parameters, and for a method small cells to try it."""
+"""Subjects of checks: a component with its parameters; a method also with its trials."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from bench_core.execution.global_state import TORCH_DRAWS
 from bench_core.printable import few
-from bench_core.testing.draws import Draws, name_of
-from bench_core.testing.global_state import Changes
-from bench_core.testing.kit import Failed, Skipped
+from bench_core.testing.comparing import differs, distance
+from bench_core.testing.draws import Draws, name_of, seed_globally, seed_torch
+from bench_core.testing.kit import Skipped
 from bench_core.testing.nets import Log, ProbeNet
-from bench_core.training.credit import as_credits
-from bench_core.training.data import Data
-from bench_core.training.local_method import LocalMethod
+from bench_core.testing.trials import CLASSES, FEATURES, LAST, SHAPES, TRAINING, Trial, toy_data
 from bench_core.training.loop import set_up
 from bench_core.training.loss import CROSS_ENTROPY, Loss
-from bench_core.training.method import Credits, Method
-from bench_core.training.net import States
 from bench_core.training.params import read
-from bench_core.training.rng import generators_of, stream
-
-FEATURES, CLASSES, BATCH, BATCHES, TEST, EPOCHS = 6, 4, 16, 6, 32, 100
-# the remedy for a rule whose draws are not the cell's
-DRAW = (
-    "torch's global generator draws the weights of nn.Linear and other modules: make them in "
-    "`with draws_from(tools.aux_generator):` (bench_core.api); draw other numbers by self.draw(…) "
-    "or with generator=tools.generator"
-)
-LAST = EPOCHS - 1  # the epoch that steps are taken in: warm-ups are over
-SHAPES: dict[str, dict[str, Any]] = {
-    "residual": {},
-    "plain": {"residual": False},
-    "linear": {"residual": False, "linear": True},
-}
-TRAINING: dict[str, Any] = {
-    "epochs": EPOCHS, "stop_after": None, "batch_size": BATCH, "learning_rate": 1e-2,
-    "weight_decay": 0.01, "clip_norm": 1.0, "schedule": "cosine", "device": "cpu",
-    "precision": "float32",
-}  # fmt: skip
-
-
-def toy_data(seed: int = 0, dtype: torch.dtype = torch.float32) -> Data:
-    """Gaussian inputs (6,) labelled by a random linear map: 4 classes; 96 to train, 32 to test."""
-    draws = torch.Generator().manual_seed(seed)
-    n = BATCH * BATCHES
-    x = torch.randn(n + TEST, FEATURES, generator=draws, dtype=torch.float32).to(dtype)
-    y = (x @ torch.randn(FEATURES, CLASSES, generator=draws).to(dtype)).argmax(1)
-    return Data(x[:n].clone(), y[:n].clone(), x[n:].clone(), y[n:].clone(), CLASSES)
-
-
-@dataclass
-class Trial:
-    """A method set up on a probe network, ready for its first step."""
-
-    method: Method
-    net: ProbeNet
-    data: Data
-    seed: int
-    epoch: int = LAST  # that its steps are taken and its credits asked for in
-    noted: Log = field(
-        default_factory=lambda: Log([])
-    )  # `trained`: rows of the last step, all leaks
-
-    def batch(self, number: int = 0) -> tuple[Tensor, Tensor]:
-        """Copies of a training batch."""
-        rows = slice(BATCH * number, BATCH * (number + 1))
-        return self.data.train_x[rows].clone(), self.data.train_y[rows].clone()
-
-    def steps(self, count: int, first: int = 0, after: Callable[[], None] = lambda: None) -> Trial:
-        """Train on the batches `first` …, at the constant learning rate."""
-        for number in range(first, first + count):
-            self.method.step(*self.batch(number % BATCHES), self.epoch)
-            after()
-        return self
-
-    def states(self, number: int = 0) -> tuple[States, Tensor]:
-        """Return the detached states of a batch with the output error, and its labels."""
-        x, y = self.batch(number)
-        with torch.no_grad():
-            return self.net.states(x).detach(y), y
-
-    def credits(self, states: States, y: Tensor) -> Credits:
-        """Return the method's credits. Raises Failed if they fit no states, Skipped without any."""
-        answer = self.method.credit(copied(states), y, self.epoch)
-        if answer is None and not isinstance(self.method, LocalMethod):
-            raise Skipped("the method has no credit to audit")
-        return self.fitted(answer, states)
-
-    def fitted(self, answer: Any, states: States) -> Credits:
-        """Return what credit() answered as credits. Raises Failed if they fit no states."""
-        local = isinstance(self.method, LocalMethod)
-        if answer is not None and not isinstance(answer, Credits | Sequence):
-            kind = type(answer).__name__
-            raise Failed(f"credit() returned a {kind}; it returns Credits(audited=[…])")
-        try:
-            return as_credits(answer, self.net, states.h, trains=local)
-        except (TypeError, ValueError) as error:
-            raise Failed(str(error)) from None
-
-    @property
-    def streams(self) -> dict[str, torch.Generator]:
-        """The random streams that the method draws from."""
-        tools = self.method.tools
-        return {"tools.generator": tools.generator, "tools.aux_generator": tools.aux_generator}
-
-    def generators(self) -> dict[str, Tensor]:
-        """Return the states of its streams, and of the generators that are the method's own."""
-        own = {name_of(each, self.method): each for each in generators_of(self.method).values()}
-        return {name: each.get_state() for name, each in {**own, **self.streams}.items()}
-
-    def memory(self) -> dict[str, Tensor]:
-        """Copies of the method's state and of the tensors that are its attributes."""
-        own = {
-            name: value for name, value in vars(self.method).items() if isinstance(value, Tensor)
-        }
-        return copies({**own, **self.method.state_dict()})
-
-    def drawn(self) -> list[bool]:
-        """Return whether setup drew from the feedback stream, and from the auxiliary one."""
-        fresh = [stream(self.seed, name).get_state() for name in ("feedback", "auxiliary")]
-        own = [generator.get_state() for generator in self.streams.values()]
-        return [not torch.equal(a, b) for a, b in zip(own, fresh, strict=True)]
-
-    def seed_draws(self) -> None:
-        """Give the method's generators the same state, so that two trials draw the same."""
-        for generator in self.streams.values():
-            generator.manual_seed(1)
-        seed_globally(1)
-
-    def plain_descent(self, rate: float = 1.0) -> Trial:
-        """Replace clipped AdamW by θ ← θ − rate·gradient."""
-        updater = self.method.tools.updater
-        updater.clip_norm = updater.recipe = None
-        updater.optimiser = _Descent(updater.optimiser, rate)  # type: ignore[assignment]
-        return self
-
-    def changes(self, count: int = 1) -> dict[str, Tensor]:
-        """Return the change of every parameter in `count` steps."""
-        before = copies(dict(self.net.named_parameters()))
-        seed_globally(1)
-        self.steps(count)
-        return {name: value.detach() - before[name] for name, value in self.net.named_parameters()}
-
-    def bits(self) -> dict[str, Tensor]:
-        """Copies of the network, the feedback and the auxiliary networks."""
-        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-        tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
-        return copies(tensors)
-
-
-class _Descent:
-    """θ ← θ − rate·gradient, on the parameters of another optimiser."""
-
-    def __init__(self, optimiser: torch.optim.Optimizer, rate: float) -> None:
-        self.parameters = optimiser.param_groups[0]["params"]
-        self.param_groups = [{"params": self.parameters, "lr": rate, "weight_decay": 0.0}]
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.sub_(parameter.grad, alpha=self.param_groups[0]["lr"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,79 +183,3 @@ def probe_net(shape: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> 
 
 def subject(kind: str, target: type, options: Mapping[str, Any] | None) -> Subject:
     return (MethodSubject if kind == "method" else Subject)(target, dict(options or {}))
-
-
-# ------------------------------------------------------------------------------------- comparing
-
-
-def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-def differs(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> str | None:
-    """Return the name of the first tensor that differs in a bit (or is missing), or None."""
-    for name in sorted(one.keys() | other.keys()):
-        if name not in one or name not in other or not _same(one[name], other[name]):
-            return name
-    return None
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
-
-
-def must_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor], failure: str) -> None:
-    """Raise Failed if a tensor differs; `{}` in its text stands for the name of the tensor."""
-    if name := differs(one, other):
-        raise Failed(failure.format(name))
-
-
-def must_preserve(changes: Changes, action: str, *, but: str = "", remedy: str = DRAW) -> None:
-    """Raise Failed if the action changed global state, other than the state `but`.
-
-    remedy  for draws from torch's global generator
-    """
-    names = [name for name in changes.names if name != but]
-    hint = f"; {remedy}" if TORCH_DRAWS in names else ""
-    if names:
-        raise Failed(f"{action} changes global state: {few(names)}{hint}")
-
-
-def distance(tensor: Tensor, expected: Tensor) -> float:
-    """‖tensor − expected‖ / ‖expected‖, float64; ‖tensor‖ if expected is zero."""
-    tensor, expected = tensor.detach().double(), expected.detach().double()
-    norm = float(expected.norm())
-    return float((tensor - expected).norm()) / norm if norm > 0 else float(tensor.norm())
-
-
-def seed_globally(seed: int) -> None:
-    """Seed the global generators: only the check of global state shall report their use."""
-    seed_torch(seed)
-    random.seed(seed)
-    np.random.seed(seed)
-
-
-def seed_torch(seed: int) -> None:
-    """Seed torch's generator of the CPU, which draws every probe network.
-
-    `torch.manual_seed` would also keep a call with its stack for every kind of accelerator.
-    """
-    torch.default_generator.manual_seed(seed)
-
-
-def copied(states: States) -> States:
-    """Return states that a rule may change in place; a check of its own finds that it does."""
-    h, f = tuple(t.clone() for t in states.h), tuple(t.clone() for t in states.f)
-    x, logits = states.x.clone(), states.logits.clone()
-    error = None if states.error is None else states.error.clone()
-    return replace(states, x=x, h=h, f=f, logits=logits, error=error)
-
-
-def noisy(states: States, keep: Sequence[int], seed: int = 0) -> States:
-    """Return the states with noise of the same size in place of every h_l outside `keep`."""
-    draws = torch.Generator().manual_seed(seed)
-    h = list(states.h)
-    for layer, value in enumerate(h):
-        if layer not in keep:
-            h[layer] = torch.randn(value.shape, generator=draws).to(value) * value.std()
-    return replace(states, h=tuple(h))
