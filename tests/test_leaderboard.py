@@ -91,7 +91,7 @@ def test_why_a_method_was_walked_back() -> None:
     for needed in (
         "95 % interval (Student t)",
         "arXiv:2606.21126",
-        "last epoch counts",
+        "after the last epoch, never the best",
         "Diagnostics measure on test images",
     ):
         assert needed in text
@@ -360,7 +360,7 @@ def test_passport_codes_have_a_legend() -> None:
     text = leaderboard([run(passport=flags), run(BP, passport={})], format="markdown")
     assert [row[-1] for row in rows_of(text)[2:]] == ["–", "L T X"]
     assert (
-        "Uses, as the author of a rule declares, beyond a block's own activity and the output "
+        "uses, as its author declares, beyond a block's own activity and the output "
         "error: L parts of its own that change in training: feedback that learns, or a memory; T "
         "the gradient of the loss at the last block's output; X something else that its plugin "
         "names; –: not declared" in text
@@ -1001,10 +1001,10 @@ def test_the_legend_names_the_samples_that_the_figures_are_of() -> None:
     data = {"limit": None, "validation": 200, "evaluate_on": "validation"}
     held = record.model_copy(update={"cell": record.cell.model_copy(update={"data": data})})
     text = leaderboard([held], width=None)
-    assert "accuracy: on held-out training samples, mean" in text
+    assert "accuracy: on held-out training samples after the last epoch" in text
     assert "Diagnostics measure on held-out training samples, with which no step" in text
     assert "test images" not in text
-    assert "accuracy: on the test set, mean" in leaderboard([record], width=None)
+    assert "accuracy: on the test set after the last epoch" in leaderboard([record], width=None)
 
 
 def test_the_legend_says_that_reasons_are_medians() -> None:
@@ -1012,7 +1012,7 @@ def test_the_legend_says_that_reasons_are_medians() -> None:
     sick = [run(DFA, s, 0.5, measurements=measured(a=a)) for s, a in enumerate(growths)]
     text = leaderboard(sick, width=None)
     assert "grows 70 times in one block" in text
-    assert "its reasons give measurements as medians over the seeds in which they fired" in text
+    assert "the reasons below its row (medians over the seeds that fire; margins are means)" in text
 
 
 def test_rules_that_trained_the_same_networks_are_named() -> None:

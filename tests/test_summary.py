@@ -532,8 +532,8 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     assert "the same `bench run` with --seed" in after(beside)
     told = legend.of_all(judge_all(beside), Settings())
     ranked = legend.of_all(judge_all([*GOOD, *lone(), run(FA, 42, 0.5)]), Settings())
-    assert any("rule; the others are ranked among themselves." in line for line in ranked)
-    assert any(line.endswith("or want of another rule.") for line in told)
+    assert any("rules; the others are ranked among themselves." in line for line in ranked)
+    assert any(line.endswith("too few finished seeds or rules.") for line in told)
     assert any(
         line.endswith("longer. The reference was trained on other machines.") for line in told
     )
@@ -603,8 +603,8 @@ def test_the_legend_names_the_built_in_rules_and_the_diagnostics_that_judged() -
     )
     assert "bp: backpropagation, end to end" in text
     assert "own:" not in text  # its plugin is asked for nothing
-    assert "has fired (scale_growth: fires if the hidden states explode" in text
-    assert "batch_stability: fires" not in text
+    assert "has fired (scale_growth: the hidden states explode" in text
+    assert "batch_stability: the gradients" not in text
     asked = leaderboard(records, width=None, columns=["c"])
     assert "0.9†" in asked
     medians = "cosine (c): median over finished runs; claims compare means"

@@ -39,17 +39,17 @@ class Kind:
 VERDICTS = {
     TRUSTWORTHY: Kind(
         "good",
-        "{limit} points or more over {floor}, the interval of that margin above 0, not shown to "
-        "lie below the bp floor, and no diagnostic that could be judged has fired{names}",
+        "{limit} points or more over {floor}, with an interval above 0; not shown to lie below "
+        "the bp floor; no diagnostic has fired{names}",
     ),
     WALKED_BACK: Kind(
         "bad",
-        "a claim that this rule works would have to be withdrawn; its reasons give measurements as "
-        "medians over the seeds in which they fired, and margins as means",
+        "a claim that this rule works would have to be withdrawn, for the reasons below its row "
+        "(medians over the seeds that fire; margins are means)",
     ),
     NOT_SEPARATED: Kind(
         "mid",
-        "its margin is not shown to reach {limit} points over {floor}, and nothing walks it back",
+        "not shown to reach {limit} points over {floor}, and nothing walks it back",
         brief="not separated",
     ),
     UNDETERMINED: Kind("mid", "something is missing for a verdict"),

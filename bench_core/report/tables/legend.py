@@ -30,9 +30,8 @@ THREE = f"D1 D2 D3: the verdict as {CITATION} writes it, where " + ", ".join(
     f"{v.three} is {v.name} ({k})" for k, v in STANDARD.items() if v.three
 )
 GAMMA = (
-    "Γ deep: cosine between the rule's credit, its signal for a block, and the gradient of "
-    "backpropagation, mean over the states between two blocks (that of h_0 alone is often high): 1 "
-    "the same direction, 0 none in common"
+    "Γ deep: cosine of the rule's credit, its signal for a block, to the gradient of "
+    "backpropagation, mean over the states between two blocks: 1 same direction, 0 none in common"
 )
 MOST_RULES = 8  # so many are explained in the legend
 TRAININGS = (
@@ -53,9 +52,9 @@ def floors(settings: Settings) -> tuple[str, str]:
     if depth.floor_value is not None:
         own = f"a given accuracy of {depth.floor_value:g}"
     return own, (
-        "own floor: the same rule, if it trains embedding and readout alone and the blocks between "
-        "them stay random; bp floor: backpropagation that trains those two alone. Margins over "
-        "them are percentage points of accuracy, paired by seed unless a line says otherwise."
+        "own floor: the same rule with random blocks: only embedding and readout train; bp floor: "
+        "the same of backpropagation. Margins over them are percentage points, paired by seed "
+        "unless a line says otherwise."
     )
 
 
@@ -75,7 +74,7 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
         for letter in run.judged.keys() - {letter for letter, _ in run.judgement.not_diagnostic}
     }
     names = "; ".join(
-        f"{item.short}: fires if {WORDS[item.name][1]}" if item.name in WORDS else item.short
+        f"{item.short}: {WORDS[item.name][1]}" if item.name in WORDS else item.short
         for item in criteria(rows)
         if not item.margin and item.letter in judged
     )
@@ -116,8 +115,8 @@ def _uses(rows: Sequence[Row]) -> list[str]:
         texts.append("local: nothing else")
     if "" in declared:
         texts.append(f"{NONE}: not declared")
-    beyond = "Uses, as the author of a rule declares, beyond a block's own activity and the output"
-    return [f"{beyond} error: {'; '.join(texts)}"] * bool(texts)
+    beyond = "uses, as its author declares, beyond a block's own activity and the output error"
+    return [f"{beyond}: {'; '.join(texts)}"] * bool(texts)
 
 
 def _samples(read: Collection[str], words: Mapping[str, str]) -> str:
@@ -164,8 +163,8 @@ def accuracy(rows: Sequence[Row]) -> str:
     scores = {run.record.explained for row in rows for run in row.finished}
     share = "share of the targets' variance that is explained, " if scores == {True} else ""
     return (
-        f"accuracy: {share}on {_samples(_read(rows), SCORED_ON)}, mean over the finished seeds "
-        "± 95 % interval (Student t), cut off at 0 and 1."
+        f"accuracy: {share}on {_samples(_read(rows), SCORED_ON)} after the last epoch, never the "
+        "best; mean over the finished seeds ± 95 % interval (Student t)."
     )
 
 
@@ -174,8 +173,8 @@ def _ranks(rows: Sequence[Row]) -> str:
     rules = {row.rank is None for row in rows if row.role != "floor" and row.finished}
     among = "; the others are ranked among themselves" if len(rules) > 1 else ""
     return (
-        "#: the ranks that are possible, all at once with 95 % if seeds scatter normally; –: no "
-        f"rank, for too few finished seeds or want of another rule{among}."
+        "#: the ranks that are possible, all at once with 95 % if seeds scatter normally; –: none, "
+        f"for too few finished seeds or rules{among}."
     )
 
 
@@ -215,8 +214,7 @@ def of_all(
     lines += [TRUST] if any(item.trust != "posted" or item.said for item in standings) else []
     lines += _stopped(groups, settings)
     lines.append(
-        "The last epoch counts, never the best. Diagnostics measure on "
-        f"{_samples(_read(rows), MEASURED)}, with which no step is made."
+        f"Diagnostics measure on {_samples(_read(rows), MEASURED)}, with which no step is made."
     )
     return [*lines, *_rules(rows), PROTOCOL]
 
