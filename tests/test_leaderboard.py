@@ -1065,8 +1065,8 @@ def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     text = leaderboard([*tied, *beside], width=None)
     assert "bp: a margin over a floor is equal in all seeds" in text
     assert "at the least 2; accuracies are over all seeds: dfa 3" in text
-    scatter = "by the scatter of these runs (rough, of few seeds)"
-    assert f"{scatter}, 2 seeds (all that bp has) tell two of 2 rules" in text
+    assert "Ranks: 2 seeds (all that bp has) tell two of 2 rules apart that differ by" in text
+    assert "(if all scatter like these few runs)" in text
     still = [*seeds(DFA, [0.9, 0.91, 0.93]), *frozen(DFA, [0.9, 0.91, 0.93])]
     text = leaderboard([*tied, *still], width=None)
     assert "dfa: its accuracy is that of its own floor in every seed: do its blocks learn" in text
@@ -1074,7 +1074,7 @@ def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     level = [*seeds(BP, [0.611, 0.615, 0.619]), *seeds(DFA, [0.610, 0.614, 0.618])]
     text = leaderboard(level, width=None)
     assert "the ranks are not certain" not in text  # they have the width of the rounding
-    assert "the two differ by 0.1 points" in text
+    assert "2 rules apart that differ by 0.1 points, with" in text
     ranks = [line.split()[:2] for line in text.splitlines() if " ± " in line][:2]
     assert ranks == [["1–2", "bp"], ["1–2", "dfa"]]
     explained = [record.model_copy(update={"chance": None}) for record in level]

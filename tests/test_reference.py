@@ -358,8 +358,8 @@ def test_precision_is_by_the_scatter_of_the_runs_that_are_here() -> None:
     (group,) = judge_all(records)
     points = 100 * resolution(3, 3, group.ranking.deviation)
     (line,) = _resolution(plan)
-    assert line.startswith("precision: by the scatter of the runs that are here, ")
     assert f"differ by {points:.1f} points" in line
+    assert line.endswith("(if all scatter like the runs that are here)")
 
 
 def test_a_suite_of_the_reference_can_be_named_beside_own_runs(

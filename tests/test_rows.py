@@ -106,7 +106,8 @@ def test_a_mean_below_the_bp_floor_is_flagged_and_one_far_below_walks_back() -> 
     over = frozen(DFA, [0.30, 0.31, 0.32])
     near = [*BACKPROP, *seeds(DFA, [0.40, 0.45, 0.38]), *over]
     assert row(near).verdict == "trustworthy"
-    assert "dfa: its mean is below bp with random blocks, though the seeds do not" in remarks(near)
+    text = "dfa (-0.9 ± 9.0 points): mean below bp with random blocks, though the seeds do not"
+    assert text in remarks(near)
     far = [*BACKPROP, *seeds(DFA, [0.40, 0.401, 0.402]), *over]
     assert row(far).verdict == "walked back (bp floor)"
 

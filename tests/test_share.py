@@ -22,7 +22,7 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.execution.fingerprint import ALGORITHM, cell_identity
 from bench_core.report.pages.page import page
 from bench_core.report.tables.formats import leaderboards
-from bench_core.report.tables.legend import next_steps
+from bench_core.report.tables.next_steps import next_steps
 from bench_core.results import ledger, locks, marks, store, suite_folder
 from bench_core.results.agreement import CLOCK, compare, disagreement
 from bench_core.results.record import (

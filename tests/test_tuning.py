@@ -23,8 +23,8 @@ from bench_core.analysis.verdicts.standing import Standing
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.tuning import Tuning
 from bench_core.registry import plugins
-from bench_core.report.tables import legend
 from bench_core.report.tables.formats import leaderboards
+from bench_core.report.tables.next_steps import next_steps
 from bench_core.results import ledger, store
 from bench_core.results.ledger import Trial, Tuned
 from bench_core.results.record import RunRecord, cell_key
@@ -568,7 +568,7 @@ def test_rows_with_other_tuned_rates_stand_in_one_table_and_unfair_ones_are_mark
         assert [bool(doubts[name]) for name in ("bp", "dfa")] == [False, True]
     assert " trials |" not in leaderboard([*bp, *dfa], format="markdown")
     for records in ([*bp, *dfa], [bp[0]], [*bp, bp[1].model_copy(update={"status": "skipped"})]):
-        step = " ".join(legend.next_steps(judge_all(records, fair), "mine"))
+        step = " ".join(next_steps(judge_all(records, fair), "mine"))
         assert "bench tune" in step
         assert "bench run" not in step
         assert "--seed" not in step  # of `bench tune` it is the seed of the search

@@ -126,13 +126,11 @@ def resolved(rules: int, seeds: int, deviation: float, scatter: str, whose: str 
     whose    text after the number of seeds
     """
     points = 100 * resolution(rules, seeds, deviation)
-    apart = (
-        f"two of {rules} rules apart with a chance of 80 % if all scatter alike and the two differ"
-    )
-    told = f"{apart} by {points:.1f} points" if points < 100 else "no two rules apart"
-    text = f"by the scatter of {scatter}, {seeds} seeds{whose} tell {told}"
+    apart = f"two of {rules} rules apart that differ by {points:.1f} points, with a chance of 80 %"
+    text = f"{seeds} seeds{whose} tell {apart if points < 100 else 'no two rules apart'}"
     needed = seeds_for(0.02, rules, deviation) or "more than 1,000"
-    return text if points <= 2 else f"{text}; 2 points take {needed} seeds"
+    text += "" if points <= 2 else f"; 2 points would take {needed} seeds"
+    return f"{text} (if all scatter like {scatter})"
 
 
 def rank(rows: Sequence[Mapping[int, float]], step: float = 0.0) -> Ranking:

@@ -23,6 +23,7 @@ from bench_core.report.tables import legend, notes
 from bench_core.report.tables.columns import Column, Text, columns_of
 from bench_core.report.tables.data import as_csv, as_json
 from bench_core.report.tables.fit import fit
+from bench_core.report.tables.next_steps import next_steps
 from bench_core.report.text import escape
 from bench_core.report.text.layout import NARROWEST, no_room, paragraph, tabulated
 from bench_core.report.text.numbers import NONE
@@ -152,7 +153,7 @@ def _terminal(shown: View, wanted: Wanted) -> str:
     if left_out := [title for key, title in every.items() if key not in kept]:
         last.append(no_room(left_out))
     last.append(_more(shown, wanted))
-    last += legend.next_steps(shown.groups, shown.results.name, wanted.planned)
+    last += next_steps(shown.groups, shown.results.name, wanted.planned)
     return "\n\n".join([*filter(None, blocks), paragraph(filter(None, last), width)]) + "\n"
 
 
@@ -258,7 +259,7 @@ def _below(group: Group, settings: Settings, keys: Sequence[str]) -> list[str]:
     return [
         *filter(None, [notes.warning(group, settings)]),
         legend.accuracy(group.rows),
-        legend.floors(settings)[1],
+        legend.FLOORS,
         *notes.marked(group),
         *legend.medians(group.rows, keys),  # names a reason above
         *doubts.of_group(group, settings),

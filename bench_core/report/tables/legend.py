@@ -1,17 +1,13 @@
-"""Explain how to read the leaderboards, and say what to do next; the text is raw."""
+"""Explain how to read the leaderboards; the text is raw."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from itertools import count, islice
 
 from bench_core.analysis.early_stop import savings
 from bench_core.analysis.verdicts.judge import Settings, label
-from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, VERDICTS, WALKED_BACK
+from bench_core.analysis.verdicts.kinds import VERDICTS
 from bench_core.analysis.verdicts.leaderboard import Group, Row
-from bench_core.registry import plugins
-from bench_core.registry.distributions import FILE, OURS
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.tables.notes import SCORED_ON
 from bench_core.report.text.numbers import NONE, plural, with_interval
@@ -19,9 +15,6 @@ from bench_core.report.words.cite import CITATION
 from bench_core.report.words.criteria import criteria
 from bench_core.report.words.criteria import further as further_criteria
 from bench_core.report.words.rows import OTHER, PASSPORT, passport
-from bench_core.report.words.summary import WORDS
-from bench_core.results.record import RunRecord
-from bench_core.results.status import STATUSES
 from bench_core.suite.protocol import STANDARD
 
 MEASURED = {**SCORED_ON, "test": "test images"}
@@ -33,7 +26,11 @@ GAMMA = (
     "Γ deep: cosine of the rule's credit, its signal for a block, to the gradient of "
     "backpropagation, mean over the states between two blocks: 1 same direction, 0 none in common"
 )
-MOST_RULES = 8  # so many are explained in the legend
+FLOORS = (
+    "own floor: the same rule with random blocks, where only embedding and readout train; bp "
+    "floor: the same of backpropagation. Margins over them are percentage points, paired by seed "
+    "unless a line says otherwise."
+)
 TRAININGS = (
     "trials: trainings with other values, from which the recipe and the options of the row were "
     "chosen; on another seed, without a look at these runs"
@@ -45,17 +42,12 @@ TRUST = (
 )
 
 
-def floors(settings: Settings) -> tuple[str, str]:
-    """Name the floor that verdicts use, and explain both margins."""
+def _own_floor(settings: Settings) -> str:
+    """Name the floor that verdicts use."""
     depth = settings.depth_utility
-    own = "its own floor" if depth.floor == "matched" else f"{depth.floor} with random blocks"
     if depth.floor_value is not None:
-        own = f"a given accuracy of {depth.floor_value:g}"
-    return own, (
-        "own floor: the same rule with random blocks: only embedding and readout train; bp floor: "
-        "the same of backpropagation. Margins over them are percentage points, paired by seed "
-        "unless a line says otherwise."
-    )
+        return f"a given accuracy of {depth.floor_value:g}"
+    return "its own floor" if depth.floor == "matched" else f"{depth.floor} with random blocks"
 
 
 def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
@@ -65,7 +57,7 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     limits = sorted(value for value in every if value is not None)
     limit = " or ".join(f"{value:g}" for value in limits)
     usual = f"{STANDARD['d'].threshold:g}"
-    floor, _ = floors(settings)
+    floor = _own_floor(settings)
     replaced = any(row.replaced for row in rows)
     floor += " (where its interval reaches chance, over that of bp)" * replaced
     judged = {
@@ -73,10 +65,8 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
         for run in (run for row in rows if row.role != "floor" for run in row.finished)
         for letter in run.judged.keys() - {letter for letter, _ in run.judgement.not_diagnostic}
     }
-    names = "; ".join(
-        f"{item.short}: {WORDS[item.name][1]}" if item.name in WORDS else item.short
-        for item in criteria(rows)
-        if not item.margin and item.letter in judged
+    names = ", ".join(
+        item.short for item in criteria(rows) if not item.margin and item.letter in judged
     )
     names = f" ({names})" if names else ""
     texts = [
@@ -122,18 +112,6 @@ def _uses(rows: Sequence[Row]) -> list[str]:
 def _samples(read: Collection[str], words: Mapping[str, str]) -> str:
     """Name the samples that the runs read for their figures."""
     return " or ".join(words[name] for name in words if name in read) or words["test"]
-
-
-def _rules(rows: Sequence[Row]) -> list[str]:
-    """Say in a line what a few built-in rules are."""
-    used = {row.method.name: row.method.short for row in rows if row.role != "floor"}
-    items = plugins.load(only={OURS}).of_kind("method") if len(used) <= MOST_RULES else []
-    texts = [
-        f"{used[item.full_name]}: {item.component.summary}"
-        for item in items
-        if item.full_name in used
-    ]
-    return ["; ".join(texts)] if texts else []
 
 
 def _stopped(groups: Sequence[Group], settings: Settings) -> list[str]:
@@ -193,7 +171,7 @@ def of_all(
     rows: list[Row] = [row for group in groups for row in group.rows]
     columns = [*COLUMNS, *further(rows)] if rows else []
     shown = {column.key for column in columns} if keys is None else keys
-    lines = [*_verdicts(rows, settings), floors(settings)[1]]
+    lines = [*_verdicts(rows, settings), FLOORS]
     lines += [accuracy(rows), _ranks(rows)]
     lines += [GAMMA] if "gamma" in shown else []
     if "seconds" in shown:
@@ -216,101 +194,11 @@ def of_all(
     lines.append(
         f"Diagnostics measure on {_samples(_read(rows), MEASURED)}, with which no step is made."
     )
-    return [*lines, *_rules(rows), PROTOCOL]
+    return [*lines, PROTOCOL]
 
 
 def of_group(groups: Sequence[Group], settings: Settings) -> list[str]:
     """Explain the columns of the leaderboard, for the place below a table of the page."""
     rows = [row for group in groups for row in group.rows]
-    words = [*_verdicts(rows, settings), floors(settings)[1]]
+    words = [*_verdicts(rows, settings), FLOORS]
     return [*words, accuracy(rows), _ranks(rows), GAMMA, *_uses(rows)]
-
-
-def next_steps(
-    groups: Sequence[Group], name: str, planned: Collection[str] | None = None
-) -> list[str]:
-    """Say what to do next with a suite, a line per command.
-
-    planned  identities of the cells of the command that ends; of others it trains none again
-    """
-    rows = [row for group in groups for row in group.rows]
-    tuned = any(row.tuned is not None for row in rows)  # `bench run` would train without a search
-    command = "bench tune" if tuned else "bench run"
-    shipped = all(run.record.shipped for row in rows for run in row.runs)
-    own = (run.record for row in rows for run in row.runs if not run.record.shipped)
-    runs = [record for record in own if planned is None or record.identity in planned]
-    if any(record.status == "conflict" for record in runs):
-        text = "trains the runs in conflict again; a result that it confirms counts"
-        return [f"Next: `bench replicate RESULTS --sample 100%` {text}"]
-    if again := sum(STATUSES[record.status].reused == "never" for record in runs):
-        return [f"Next: the same `{command}` again trains {plural(again, 'unfinished run')}"]
-    if failed := [record for record in runs if STATUSES[record.status].failure]:
-        return [f"Next: {_retry(failed, command)}; `bench check` tests a rule of yours in a second"]
-    foreign = [row for row in rows if not row.method.name.startswith(f"{OURS}/")]
-    if any(all(run.record.status == "diverged" for run in row.runs) for row in foreign):
-        return [
-            "Next: `bench check` tests a rule of yours in a second, and names its credits that "
-            "are not finite"
-        ]
-    single = [row for row in rows if row.judged.kind == SINGLE_SEED and len(row.runs) == 1]
-    if single and shipped:
-        return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
-    if any(not run.record.shipped for row in single for run in row.runs):
-        more = _with_seeds(_lacking(groups) or (42, 123, 456), tuned)
-        return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
-    judged = any(row.judged.kind in (TRUSTWORTHY, WALKED_BACK) for row in rows)
-    if groups and not judged and all(group.ceiling is not None for group in groups):
-        return ["Next: change the epochs, the data or the task: this recipe cannot judge its rules"]
-    run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
-    seeds = f"add seeds: {run_it} {_with_seeds(_unused(groups), tuned)}"
-    if foreign:
-        return [f"Next, {seeds}"]
-    return [
-        "Next, begin a rule of yours: bench new method my_rule",
-        "install it: pip install -e bench-my-rule",
-        f"and add it to this table: {command} {name} --method my_rule",
-        f"or {seeds}",
-    ]
-
-
-def _retry(failed: Sequence[RunRecord], command: str) -> str:
-    """Say how failed runs are trained again; a changed rule file makes new cells."""
-    files = [record.cell.method.name.partition("/")[0] for record in failed]
-    counts = Counter(file if file.endswith(FILE) else "" for file in files)
-    steps = [
-        f"mend {file}, then the same `{command}` trains {plural(n, 'failed run')} again"
-        for file, n in sorted(counts.items())
-        if file
-    ]
-    if others := counts[""]:
-        runs = f"{plural(others, 'failed run')} again"
-        steps.append(f"mend the cause, then the same `{command}` with --retry-failed trains {runs}")
-    return "; ".join(steps)
-
-
-def _lacking(groups: Sequence[Group]) -> tuple[int, ...]:
-    """Return the seeds that a rule with one seed lacks and other rows of its recipe have."""
-    return tuple(
-        sorted(
-            {
-                seed
-                for group in groups
-                for row in group.competing
-                if len(row.runs) == 1
-                for seed in set(group.seeds) - {row.runs[0].record.cell.seed}
-            }
-        )
-    )
-
-
-def _unused(groups: Sequence[Group]) -> tuple[int, ...]:
-    """Return the two smallest seeds, from 1, that no group has."""
-    used = {seed for group in groups for seed in group.seeds}
-    return tuple(islice((seed for seed in count(1) if seed not in used), 2))
-
-
-def _with_seeds(seeds: Sequence[int], tuned: bool) -> str:
-    """Write the option for seeds; `--seed` of `bench tune` is that of its search."""
-    if tuned:
-        return f"--set 'seeds={list(seeds)}'"
-    return " ".join(f"--seed {seed}" for seed in seeds)

@@ -245,14 +245,17 @@ def _margins(group: Group) -> list[str]:
             f"{listed(group.moved)} also trained with this recipe, which a search chose: those "
             "runs stand in the table of the tuned rules"
         )
+    below: dict[str, list[str]] = defaultdict(list)
     for row in group.rows:
         bp = row.margin_bp
         if row.role != "floor" and bp is not None and bp.mean < 0 and not below_zero(bp):
-            written = with_interval(bp, 1 if abs(bp.mean) >= 0.05 else 3)
-            shown = "mean is below {}, though the seeds do not tell the two apart"
-            text = (shown if bp.n > 1 else "accuracy is below {}").format(BP_FLOOR)
-            text = f"its {text} ({written} points)"
-            lines.append(f"{row.label}: {text}")
+            shown = f"mean below {BP_FLOOR}, though the seeds do not tell the two apart"
+            text = shown if bp.n > 1 else f"accuracy below {BP_FLOOR}"
+            below[text].append(
+                f"{row.label} ({with_interval(bp, 1 if abs(bp.mean) >= 0.05 else 3)} points)"
+            )
+    lines += [f"{listed(labels)}: {text}" for text, labels in below.items()]
+    for row in group.rows:
         if row.role != "floor":
             lines += _pairs(row.label, "its floor", row.over_floor)
             if row.over_bp != row.over_floor:
@@ -297,10 +300,9 @@ def _ranks(group: Group) -> list[str]:
         text = "The differences between the rules are equal over the seeds"
         lines.append(f"{text}: the ranks are not certain")
     if ranking.deviation:
-        few_seeds = " (rough, of few seeds)" * (ranking.n < 5)
-        own, scarce = f"these runs{few_seeds}", _fewest(group)
+        own, scarce = "these few runs" if ranking.n < 5 else "these runs", _fewest(group)
         text = resolved(rules, ranking.n, ranking.deviation, own, scarce)
-        lines.append(f"Ranks: {text}. Each margin over a floor has an interval of its own")
+        lines.append(f"Ranks: {text}")
     return lines
 
 
