@@ -48,6 +48,18 @@ COMMANDS = {
     "new": "plugins:new",
     "schema": "plugins:schema",
 }  # name → module of bench_core.commands and function, in the order in which a newcomer meets them
+MEANT = {
+    "check": ("test", "validate", "lint"),
+    "clean": ("delete", "prune", "remove", "rm"),
+    "info": ("describe", "doc", "explain", "help"),
+    "leaderboard": ("results", "table", "top"),
+    "figure": ("draw", "plot"),
+    "list": ("ls", "methods", "rules", "suites"),
+    "new": ("create", "init", "start"),
+    "report": ("html", "page"),
+    "run": ("start", "train", "sweep"),
+    "status": ("progress", "ps", "watch"),
+}  # command → other words for it, for which no spelling is near
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # faults of the disk, not bugs
 
 
@@ -63,7 +75,9 @@ class Commands(click.Group):
         if name in COMMANDS:
             return resolve_name(f"bench_core.commands.{COMMANDS[name]}")
         if not ctx.resilient_parsing:  # as while a shell completes a line
-            ctx.fail(f"No such command {name!r}; {did_you_mean(name, set(COMMANDS))}")
+            meant = " or ".join(command for command, words in MEANT.items() if name in words)
+            hint = f"did you mean {meant}?" if meant else did_you_mean(name, set(COMMANDS))
+            ctx.fail(f"No such command {name!r}; {hint}")
         return None
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -73,9 +74,11 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        key = f"{self.key}: " if self.key else ""
+        key, place = self.key, f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        if place.startswith("--method "):  # the option names the entry
+            key = re.sub(r"^methods\[\d+\]\.?", "", key)
+        key = f"{key}: " if key else ""
         hint = f"; {self.hint}" if self.hint else ""
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         return f"{place}: {key}{self.what}{hint}"
 
 

@@ -162,6 +162,13 @@ def forget_modules(path: Sequence[Path]) -> None:
             del sys.modules[name]
 
 
+def plan_totals(here: Here, *arguments: Any, **more: Any) -> str:
+    """Return what `bench plan` prints above its tables, in one line."""
+    done = here("plan", *arguments, **more)
+    assert done.returncode == 0, done.stderr
+    return " ".join(done.stdout.partition("\n\n")[0].split())
+
+
 @pytest.fixture
 def here(tmp_path: Path) -> Here:
     return Here(tmp_path)

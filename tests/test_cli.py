@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import COMMAND, HANG, TINY, Bench, Finished, Here, environment, fake_dist, plugin
+from conftest import (
+    COMMAND,
+    HANG,
+    TINY,
+    Bench,
+    Finished,
+    Here,
+    environment,
+    fake_dist,
+    plan_totals,
+    plugin,
+)
 
 from bench_core import cli
 from bench_core.commands import results, run
@@ -91,7 +102,7 @@ MISTAKES = {
     ),
     "several names in one option": (
         ["plan", "suite.yaml", "--method", "dfa,bp"],
-        "methods[0]: names several rules; write --method dfa --method bp",
+        "error: --method dfa,bp: names several rules; write --method dfa --method bp",
     ),
     "rule files in one option": (
         ["plan", "suite.yaml", "--method", "dfa,./own.py[a=1,b=2]"],
@@ -150,6 +161,8 @@ def test_a_folder_around_the_results_leads_to_them(here: Here, finished: Finishe
     [
         (["run"], "Missing argument 'SUITE'"),
         (["comapre"], "No such command 'comapre'; did you mean compare?"),
+        (["explain"], "No such command 'explain'; did you mean info?"),
+        (["start"], "No such command 'start'; did you mean new or run?"),
         (["run", "x", "--workers", "0"], "'--workers'"),
         (["leaderboard", "--format", "pdf"], "'pdf'"),
         (["run", "x", "--sed"], "--seed"),
@@ -296,11 +309,8 @@ def test_a_plan_says_from_which_runs_its_cost_is_estimated(
     here: Here, finished: Finished, change: str, source: str
 ) -> None:
     env = {"BENCH_REFERENCE": ""}
-    done = here("plan", finished.suite, "--results", finished.results, change, env=env)
-    assert done.returncode == 0, done.stderr
-    last = done.stdout.splitlines()[-1]
-    assert last.startswith("cost: ")
-    assert last.endswith(source)
+    totals = plan_totals(here, finished.suite, "--results", finished.results, change, env=env)
+    assert totals.partition(" cost: ")[2].endswith(source.removeprefix("cost: "))
 
 
 def test_lists_name_what_is_installed(here: Here, tmp_path: Path) -> None:
@@ -331,6 +341,13 @@ def test_lists_name_what_is_installed(here: Here, tmp_path: Path) -> None:
     assert listed["audit5"]["runs"] == 30
     assert not any("quickstart" in line for line in marked)
     assert "x-arch          1.0        1 arch" in here("plugins", path=[tmp_path / "site"]).stdout
+
+
+def test_no_summary_of_a_command_is_cut() -> None:
+    text = CliRunner().invoke(cli.bench, ["--help"], terminal_width=80).output
+    lines = text.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == list(cli.COMMANDS)
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
 
 
 def test_the_schema_is_json() -> None:

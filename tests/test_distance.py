@@ -195,7 +195,7 @@ def test_the_leaderboard_and_a_run_show_it(tmp_path: Path) -> None:
     told = " ".join(shown["dfa"].split())
     means = "distance of h_l to bp's, over the norm of bp's; n = 40 of 1,280 probe samples"
     assert f"d_BP by layer 3 3 3 ({means})" in told
-    assert "floor of d  none: no finished run of dfa[frozen]" in shown["dfa"]
+    assert "floor       none: no finished run of dfa[frozen]" in shown["dfa"]
     (line,) = [line for line in runs([view(found)]) if line["identity"] == "dfa"]
     assert (line["state_distance_samples"], line["state_distance_probe"]) == (40, 1280)
     assert "d_BP        not measured: no finished run" in shown["far"]
@@ -209,9 +209,9 @@ def test_a_run_names_the_runs_that_d_compares_it_with(tmp_path: Path) -> None:
     ]
     page = view(results(tmp_path, *records))
     shown = {run.record.identity: text(page, row, run, None) for _, row, run in page.runs}
-    floor = "floor of d  dfa[frozen], "
+    floor = "floor       dfa[frozen], "
     assert f"{floor}its run of seed 42\n" in shown["pair"]
     assert (
         f"{floor}the mean of its seeds 42, 123: it has no finished run of seed 7" in shown["lone"]
     )
-    assert "floor of d" not in shown["f42"]
+    assert "\nfloor " not in shown["f42"]

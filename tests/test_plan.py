@@ -649,7 +649,7 @@ def not_reused(plan: Plan, folder: Path) -> str:
     (cell,) = (c for c in plan.cells if "is kept but not reused" in c.why)
     assert (cell.action, cell.identity == folder.name) == ("run", False)
     before, _, cause = cell.why.partition(" of this cell is kept but not reused: ")
-    assert before == f"no run of this identity yet; the run {folder.name[:12]}"
+    assert before == f"no run of it here yet; the run {folder.name[:12]}"
     return cause
 
 

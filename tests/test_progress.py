@@ -83,10 +83,10 @@ def test_off_a_terminal_the_running_cells_get_a_line(capsys: pytest.CaptureFixtu
     shown.event(cells[0], {"event": "epoch", "row": {"epoch": 3, "accuracy": 0.25}})
     shown.say_running()
     line = capsys.readouterr().out
-    assert line.startswith("[0/6] dfa · seed 42 · epoch 3 of 100, accuracy 0.250; dfa · seed 123 ")
+    assert line.startswith("[0/6] dfa · seed 42 · epoch 3 of 100, accuracy .250; dfa · seed 123 ")
     assert line.endswith("; and 2 more\n")
     shown.event(cells[0], {"event": "end", "record": records[0]})
-    assert capsys.readouterr().out.startswith("[1/6] dfa · seed 42 · accuracy 0.250 after 3 epochs")
+    assert capsys.readouterr().out.startswith("[1/6] dfa · seed 42 · accuracy .250 after 3 epochs")
 
 
 def test_a_silent_cell_is_reminded_of_until_the_sweep_ends(
@@ -151,7 +151,7 @@ def test_status_says_what_runs_and_what_waits(suite: Path) -> None:
     assert text.startswith(
         "long: 2 cells of the last `bench run` or `bench tune`: 1 running, 1 waiting"
     )
-    assert "  running  dfa · seed 42 · epoch 5 of 100, accuracy 0.400 · for " in text
+    assert "  running  dfa · seed 42 · epoch 5 of 100, accuracy .400 · for " in text
     assert state["counts"] == {"running": 1, "waiting": 1}
     running, waiting = state["cells"]
     assert (running["epoch"], running["epochs"], running["accuracy"]) == (5, 100, 0.4)
@@ -242,5 +242,5 @@ def test_an_odd_suite_file_is_no_bug(tmp_path: Path, decisions: Any) -> None:
 
 
 def test_an_unknown_number_of_epochs_is_not_said() -> None:
-    assert progress.reached(3, 30, 0.4121) == "epoch 3 of 30, accuracy 0.412"
+    assert progress.reached(3, 30, 0.4121) == "epoch 3 of 30, accuracy .412"
     assert progress.reached(3, 0, None) == "epoch 3"

@@ -18,7 +18,7 @@ import yaml
 from bench_reference import add as adding
 from bench_reference import readme
 from click.testing import CliRunner
-from conftest import TINY, Finished, Here, runs
+from conftest import TINY, Finished, Here, plan_totals, runs
 from records import seeds
 
 from bench_core import cli, load
@@ -225,13 +225,13 @@ def test_the_cost_of_a_plan_says_that_its_runs_are_of_the_reference(
     here: Here, finished: Finished, shipped: Path
 ) -> None:
     env = {"BENCH_REFERENCE": str(shipped)}
-    told = here("plan", finished.suite, "--method", "fa", env=env).stdout.splitlines()[-1]
+    told = plan_totals(here, finished.suite, "--method", "fa", env=env)
     assert told.endswith(
         "estimated from runs of other rules, the fastest on machines of the reference; "
         "a busy core takes longer"
     )
     options = ("--method", "fa", "--method", "dfa", "--seed", "7")
-    told = here("plan", finished.suite, *options, env=env).stdout.splitlines()[-1]
+    told = plan_totals(here, finished.suite, *options, env=env)
     both = "runs of the rule itself (4 cells) and other rules (2 cells)"
     fastest = "the fastest on machines of the reference; a busy core takes longer"
     assert told.endswith(f"estimated from {both}, {fastest}")

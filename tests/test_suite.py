@@ -842,19 +842,19 @@ matrix: {training.epochs: [90, 100]}
     assert load_suite(source, arch="vit_mini", dataset="digits[alpha=1]", device="cuda:0").cells()[
         0
     ].arch == {"name": "vit_mini"}
-    assert faults(source, methods=["BP"])[0].startswith("--method BP: methods[0]: must be 1 to 64")
+    assert faults(source, methods=["BP"])[0].startswith("--method BP: must be 1 to 64")
     assert faults(source, seeds=[-1])[0].startswith("--seed -1: seeds[0]: must be between 0 and")
     assert faults(source, epochs=0)[0].startswith(
         "--epochs 0: training.epochs: must be between 1 and 100,000, not 0"
     )
     for name in ("bp", "bench-core/bp"):  # the second keeps the same entry of the file
-        told = f"--method {name}: methods[1]: is listed twice"
+        told = f"--method {name}: is listed twice"
         assert faults(write("name: s\nmethods: [bp, dfa]\n"), methods=["bp", name]) == [told]
     assert faults(source, methods=["dfa[x"]) == [
-        "--method dfa[x: methods[0]: must have the form name or name[key=value,…]"
+        "--method dfa[x: must have the form name or name[key=value,…]"
     ]
     assert faults(source, methods=["dfa[a=&x 1]"]) == [
-        "--method dfa[a=&x 1]: methods[0].a: anchors and aliases (& and *) are not allowed; "
+        "--method dfa[a=&x 1]: a: anchors and aliases (& and *) are not allowed; "
         "write the value out"
     ]
 

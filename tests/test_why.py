@@ -103,7 +103,7 @@ def write(folder: Path, record: RunRecord) -> Path:
 def test_the_lines_of_a_run(tmp_path: Path) -> None:
     results = tmp_path / "results"
     ran = stored(
-        "a", why="no run of this identity yet", finished="2026-01-01T00:00:00+00:00", resumed=[3, 7]
+        "a", why="no run of it here yet", finished="2026-01-01T00:00:00+00:00", resumed=[3, 7]
     ).record
     folder = write(results / "s", ran)
     write(results / "s", stored("b", seed=7).record)
@@ -118,7 +118,7 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
     lines = why.explain(why.find_run("aaa", [results]), scan([results]).runs)
     assert lines[1:] == [
         "finished 2026-01-01T00:00:00+00:00",
-        "why it was run: no run of this identity yet",
+        "why it was run: no run of it here yet",
         "resumed after epoch 3, 7",
         "reused at 2026-01-02: a run of this identity is done",
         "nearest run: bbbbbbbbbbbb  dfa · seed 7; changes from it to this run:",

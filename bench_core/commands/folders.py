@@ -221,7 +221,9 @@ def replicate(
 )
 @option("--yes", "Remove the items; without it they are only listed.")
 def clean(results: tuple[Path, ...], older: bool, methods: tuple[str, ...], yes: bool) -> None:
-    """List or remove runs that no table counts, and on request others. Default: results.
+    """List or remove runs that no table counts.
+
+    Options name others. Default: results.
 
     No table counts runs of cells that other code has run since, and folders in quarantine.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("kind_or_name", required=False)
 @json_option
 def list_(kind_or_name: str | None, as_json: bool) -> None:
-    """List the installed components and suites, or show the card of a component.
+    """List the installed components and suites.
 
     A kind is methods, archs, datasets, diagnostics, executors or suites. With the name of a
     component this is `bench info`.
@@ -43,8 +43,11 @@ def list_(kind_or_name: str | None, as_json: bool) -> None:
     items = [item for item in _items(registry) if wanted in (None, item["kind"])]
     if as_json:
         return print_json(items)
-    rows = [[item["kind"], item["name"], _about(item), item["from"]] for item in items]
-    print_table(rows, ["kind", "name", "what it is", "from"], "what it is", 20)
+    for kind in dict.fromkeys(item["kind"] for item in items):
+        rows = [[item["name"], _about(item)] for item in items if item["kind"] == kind]
+        print_table(rows, [f"{kind}s", "what it is"], "what it is", 20)
+        echo("")
+    echo("`bench info NAME` shows the equations, the source and the options of a component")
     return None
 
 
@@ -85,14 +88,14 @@ def _items(registry: Registry) -> Iterator[dict[str, Any]]:
 
 
 def _about(item: Mapping[str, Any]) -> str:
+    from bench_core.registry.distributions import OURS
     from bench_core.report.text.escape import visible
     from bench_core.report.text.numbers import plural
 
-    source = f" ({item['source']})" if item["source"] else ""
-    results = ""
+    more = "" if item["from"].startswith(OURS) else f" (from {item['from']})"
     if item.get("reference"):
-        results = f" ({plural(item['runs'], 'run')} in reference {item['reference']})"
-    return visible(item["summary"] + source + results)
+        more = f" ({plural(item['runs'], 'run')} in reference {item['reference']})"
+    return visible(item["summary"] + more)
 
 
 def _print_card(text: str, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from bench_core.commands.options import spared
 from bench_core.execution.forecast import Forecast
 from bench_core.execution.plan import PlannedCell, names_of
 from bench_core.report.text.escape import visible
+from bench_core.report.text.numbers import fraction
 from bench_core.report.text.terminal import echo
 from bench_core.results.duration import spoken
 
@@ -32,7 +33,7 @@ def outcome(event: dict[str, Any], last: dict[str, Any] | None) -> str:
         return f"{record.status} by another runner"
     if record.status == "done" and last is not None:
         epochs = "1 epoch" if last["epoch"] == 1 else f"{last['epoch']} epochs"
-        return f"accuracy {last['accuracy']:.3f} after {epochs}"
+        return f"accuracy {fraction(last['accuracy'])} after {epochs}"
     return f"{record.status}: {visible(record.reason or '')}"
 
 
@@ -42,9 +43,9 @@ def time_left(seconds: float | None) -> str:
 
 
 def reached(epoch: int, last: int, accuracy: float | None) -> str:
-    """Return `epoch 3 of 30, accuracy 0.412`; last: 0 if it is not known."""
+    """Return `epoch 3 of 30, accuracy .412`; last: 0 if it is not known."""
     of = f" of {last}" if last else ""
-    return f"epoch {epoch}{of}" + ("" if accuracy is None else f", accuracy {accuracy:.3f}")
+    return f"epoch {epoch}{of}" + ("" if accuracy is None else f", accuracy {fraction(accuracy)}")
 
 
 class Plain(AbstractContextManager["Plain"]):
@@ -153,7 +154,7 @@ class Live(Plain):
             row, left = event["row"], time_left(self.forecast.seconds_left(identity))
             self.bars.update(self.tasks[identity], completed=row["epoch"], left=left)
             if row["accuracy"] is not None:
-                self.bars.update(self.tasks[identity], note=f"accuracy {row['accuracy']:.3f}")
+                self.bars.update(self.tasks[identity], note=f"accuracy {fraction(row['accuracy'])}")
         elif event["event"] in ("end", "reused"):
             self.bars.advance(self.total)
             if identity in self.tasks:

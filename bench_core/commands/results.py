@@ -58,7 +58,7 @@ def leaderboard(
     floors: bool,
     columns: tuple[str, ...],
 ) -> None:
-    """Say which rules work, and show the figures behind the verdicts.
+    """Print verdicts, and the figures behind them.
 
     RESULTS are results folders or suite folders  [default: results].
     """
@@ -140,7 +140,9 @@ def compare(a: str, b: str, results: Paths, form: str) -> None:
 @option("--target ACCURACY", "Accuracy to reach, 0 … 1.  [default: 0.9 of bp's]", type=float)
 @option("-o --output FILE", "Write to this file.")
 def cost(results: Paths, form: str, target: float | None, output: Path | None) -> None:
-    """Compare the costs of methods: operations, memory, time to a target accuracy.
+    """Compare operations, memory and time of methods.
+
+    The time is that of a run, and that to a target accuracy.
 
     RESULTS are results folders or suite folders  [default: results].
     """
@@ -319,7 +321,9 @@ def _suites_of_reference(identity: str, roots: Sequence[Path]) -> Paths:
 @click.option("--results", "further", multiple=True, type=PATH, hidden=True)
 @json_option
 def why(run: str, results: Paths, further: Paths, as_json: bool) -> None:
-    """Say why a run was run or reused, and how its nearest neighbour differs.
+    """Say why a run was trained or reused.
+
+    It also names the nearest run and how the two differ.
 
     RUN is its folder, or the first letters of its identity in RESULTS  [default: results], else in
     the reference. Its neighbours lie there too.
@@ -354,7 +358,7 @@ def why(run: str, results: Paths, further: Paths, as_json: bool) -> None:
     "-o --output FILE", "Write to this file.  [default: print CSV, write Parquet to TABLE.parquet]"
 )
 def export(results: Paths, form: str, table: str, output: Path | None) -> None:
-    """Write all runs, epochs or measurements as one flat table.
+    """Write all runs, epochs or measurements as a table.
 
     RESULTS are results folders or suite folders  [default: results].
     """

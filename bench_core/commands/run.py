@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,13 @@ from bench_core.commands.options import (
     interruptible,
     option,
     spared,
+    terminal_width,
     warn,
 )
 from bench_core.commands.report import write_page
 from bench_core.commands.results import print_leaderboards
 from bench_core.errors import Exit, UsageError
+from bench_core.report.text.layout import paragraph, tabulated
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
@@ -249,7 +251,7 @@ def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:
 @decorated(SUITE_OPTIONS)
 @option("--json", "Print JSON.", "as_json")
 def plan(suite: str, as_json: bool, **options: Any) -> None:
-    """Say what `bench run` would do, why, and at what cost.
+    """Say what `bench run` would do, why, and the cost.
 
     The cost is estimated from the finished cells most like those to run: of the same rule before
     other rules, and in the same results folder before the reference. Of equals the newest counts,
@@ -339,26 +341,40 @@ def _scatter(records: Sequence[RunRecord]) -> tuple[float, str]:
 
     known = [group for group in judge_all(records) if group.ranking.deviation]
     if not known:
-        return PUBLISHED, "the published CIFAR-10 audit (those of another task may differ)"
+        return PUBLISHED, "the published CIFAR-10 audit, and another task may differ"
     most = max(known, key=lambda group: len(group.records))
     return most.ranking.deviation, "the runs that are here"
 
 
 def _as_text(plan: Plan, costs: Costs) -> str:
+    """Write the totals, then the cells below the reason for which they are run or reused."""
+    lines = [f"{plan.suite.name}: {plan.counts}", *_resolution(plan)]
+    if costs:
+        lines.append(f"cost: {_estimate_text(costs)}")
+    return "\n\n".join([paragraph(lines, terminal_width()), *_reasons(plan, costs)])
+
+
+def _reasons(plan: Plan, costs: Costs) -> Iterator[str]:
+    """Yield a table for each reason: a line per rule, with its seeds and their identities."""
     from bench_core.execution.plan import names_of
     from bench_core.results.duration import spoken
 
-    every, lines = (*plan.cells, *plan.beside), []
-    width = max((len(cell.action) for cell in every), default=0)
-    for cell, name in zip(every, names_of(every), strict=True):
-        cost = costs.get(cell.identity)
-        about = f", about {spoken(cost.seconds)}" if cost else ""
-        lines.append(f"{cell.action:{width}}  {cell.identity[:12]}  {name}  ({cell.why}{about})")
-    lines.append(f"{plan.suite.name}: {plan.counts}")
-    lines += _resolution(plan)
-    if costs:
-        lines.append(f"cost: {_estimate_text(costs)}")
-    return "\n".join(lines)
+    every = sorted((*plan.cells, *plan.beside), key=lambda cell: cell.action != "run")
+    reasons: dict[str, dict[str, list[PlannedCell]]] = defaultdict(lambda: defaultdict(list))
+    for cell, name in zip(every, names_of(every, seeds=False), strict=True):
+        reasons[f"{cell.action}: {cell.why}"][name].append(cell)
+    for reason, rules in reasons.items():
+        rows = []
+        for name, cells in rules.items():
+            seeds = ", ".join(f"{cell.cell.seed} ({cell.identity[:12]})" for cell in cells)
+            known = [cost.seconds for cell in cells if (cost := costs.get(cell.identity))]
+            rows.append([name, f"about {spoken(sum(known))}" if known else "", seeds])
+        if not any(cost for _, cost, _ in rows):
+            rows = [[name, seeds] for name, _, seeds in rows]
+        heads = ["rule", "time", "seed (run)"] if len(rows[0]) > 2 else ["rule", "seed (run)"]
+        narrow = [(len(heads) - 1, 20), (0, 20)]
+        table = tabulated(rows, heads, width=terminal_width(), narrow=narrow)
+        yield "\n".join([paragraph([reason], terminal_width()), *table.splitlines()])
 
 
 SOURCES = {

@@ -61,7 +61,7 @@ def _lines(state: SweepState) -> Iterator[str]:
 
 
 def _described(cell: CellState) -> str:
-    """Return `running  dfa · seed 42 · epoch 3 of 30, accuracy 0.412 · for 12 min (process 42)`."""
+    """Return `running  dfa · seed 42 · epoch 3 of 30, accuracy .412 · for 12 min (process 42)`."""
     from bench_core.commands.progress import reached
     from bench_core.results.duration import spoken
 

@@ -63,7 +63,9 @@ def tune(
     wants_report: bool,
     **options: Any,
 ) -> None:
-    """Tune every rule of a suite, and bp, on the same number of trials.
+    """Search settings for every rule, with equal trials for each.
+
+    bp is tuned too, as the ceiling.
 
     The suite's section `search` says what may change. Trials are scored on held-out training
     samples. The best values of each rule are then trained with the suite's seeds. tuning.json in

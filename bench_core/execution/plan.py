@@ -204,10 +204,12 @@ def _planned(
         )
 
 
-def names_of(cells: Sequence[PlannedCell]) -> list[str]:
+def names_of(cells: Sequence[PlannedCell], seeds: bool = True) -> list[str]:
     """Name cells for people: `dfa[penalty=0.01] · seed 42 · arch.depth=8`.
 
     Settings are shown in which the cells differ, and options of a rule that are not its defaults.
+
+    seeds  False leaves the seeds out: the cells that differ in nothing else have one name
     """
     systems = [
         {"arch": c.cell.arch.short, "dataset": c.cell.dataset.short}
@@ -227,5 +229,5 @@ def names_of(cells: Sequence[PlannedCell]) -> list[str]:
         options += [f"{key}={plain_text(value)}" for key, value in own.items()]
         rule = f"{method.short}[{', '.join(options)}]" if options else method.short
         others = [f"{key}={plain_text(system[key])}" for key in sorted(differing & system.keys())]
-        names.append(" · ".join([rule, f"seed {cell.cell.seed}", *others]))
+        names.append(" · ".join([rule, *[f"seed {cell.cell.seed}"] * seeds, *others]))
     return names

@@ -44,7 +44,7 @@ class StoredRuns:
         resumed = f"; continues after epoch {saved['epoch']}" if saved else ""
         if not os.path.lexists(folder):
             other = self._other_run(cell, code, data)
-            return Decision("run", f"no run of this identity yet{resumed}{other}")
+            return Decision("run", f"no run of it here yet{resumed}{other}")
         try:
             record = store.read(folder, sums=True)
         except store.Newer as reason:

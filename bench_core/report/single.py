@@ -185,7 +185,7 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
         *(f"beside      {doubt}" for doubt in shown.doubts[id(row)]),
         f"accuracy    {shown_accuracy(record)} after {plural(record.epochs, 'epoch')}"
         + (f" ({margins})" if margins else ""),
-        *([f"floor of d  {_floor(row, cell.seed)}"] if row.role != "floor" else []),
+        *([f"floor       {_floor(row, cell.seed)}"] if row.role != "floor" else []),
         *_alignment(run),
         *_distance(run),
     ]
@@ -199,7 +199,7 @@ def _code(name: str, about: Mapping[str, Any]) -> str:
     files = about.get("files", {})  # a compact run has none
     packages = {module.partition(".")[0] for module in about.get("modules", ())}
     own = sum(name.partition(".")[0] in packages for name in files)
-    count = f"{plural(own, 'module')} and {len(files) - own} of others, " if files else ""
+    count = f"{plural(len(files), 'module')}, {own} of them its own, " if files else ""
     return f"{titled(name, about.get('version', ''))}, {count}digest {about.get('digest')}"
 
 
@@ -219,7 +219,7 @@ def _provenance(record: RunRecord, folder: Path) -> list[str]:
     alone = " --no-reference" * record.shipped
     return [
         f"uses        {uses}",
-        f"parameters  {json.dumps(jsonable(changed), default=str)}",
+        *([f"options     {json.dumps(jsonable(changed), default=str)}"] if changed else []),
         f"training    {_pairs(cell.training, '=')}",
         f"data        {record.data_checksum or NONE}",
         *(f"code        {_code(name, about)}" for name, about in record.code.items()),
@@ -227,7 +227,7 @@ def _provenance(record: RunRecord, folder: Path) -> list[str]:
         f"cost        {record.seconds:.1f} s{memory}",
         f"finished    {record.finished or NONE}",
         f"again       bench show {record.identity[:12]} {results} --suite > again.yaml",
-        f"again       {home}bench run again.yaml --results again{alone}",
+        f"            {home}bench run again.yaml --results again{alone}",
     ]
 
 
