@@ -7,7 +7,6 @@ audit that has more rows. Every figure file names the digest of the data that it
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from bench_core.analysis.verdicts.leaderboard import Group
 from bench_core.report.figures import Figure, drawn
 from bench_core.report.figures.paper import dark, paper, render
 from bench_core.report.tables.formats import Wanted, leaderboards
-from bench_core.report.text.escape import markdown
 from bench_core.report.text.layout import joined
 from bench_core.report.view import View, view
 from bench_core.report.words import trained
@@ -41,11 +39,7 @@ TEXT = """\
 {table}
 ```
 
-{struck}In plain words:
-
-{lines}
-
-{caution}
+{struck}{caution}
 
 <picture>
   <source media="(prefers-color-scheme: dark)" srcset="{dark}">
@@ -88,17 +82,9 @@ def text(seen: View) -> str:
         struck=_struck(seen),
         legend=_wrapped(f"{LEGEND} {figure(seen).caution}".rstrip()),
         caution=_wrapped(trained.caution(group) or _seeds(group)),
-        lines="\n".join(_lines(seen)),
         alt=f"Accuracy, and the gradient of backpropagation, over the epochs of {seen.name}",
         **FIGURES,
     )
-
-
-def _lines(seen: View) -> Iterator[str]:
-    for heading, lines in trained.sorted_rules(seen.groups[0]).items():
-        yield f"- **{heading}**"
-        for line in lines:
-            yield _wrapped(f"  - {markdown(f'{line.label}: {line.text}')}", "    ")
 
 
 def _seeds(group: Group) -> str:

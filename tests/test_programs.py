@@ -70,6 +70,21 @@ def test_the_pages_name_files_that_are_there() -> None:
             assert (ROOT / name).parent.joinpath(link).exists(), (name, link)
 
 
+def test_every_page_for_people_is_listed() -> None:
+    pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("*.ipynb")]
+    assert len(pages) > 10
+    missing = [page.name for page in pages if f"(docs/{page.name})" not in PAGES["llms.txt"]]
+    assert missing == []
+
+
+def test_the_variables_that_the_code_reads_are_listed() -> None:
+    """All but the mark that a worker gives to its own children."""
+    text = "".join(path.read_text() for path in (ROOT / "bench_core").rglob("*.py"))
+    read = {name for name in re.findall(r"BENCH_[A-Z_]+", text) if name != "BENCH_API"}
+    listed = set(re.findall(r"^\| `(BENCH_[A-Z_]+)", PAGES["docs/programs.md"], re.MULTILINE))
+    assert listed == read - {"BENCH_WORKER"}
+
+
 def test_the_rule_that_the_skill_shows_is_a_rule() -> None:
     code = re.search(r"```python\n(.*?)```", PAGES["SKILL.md"], re.DOTALL)
     assert code
