@@ -92,6 +92,8 @@ def test_holm_as_published() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
     assert holm([0.9, 0.9]) == [1.0, 1.0]
+    with pytest.raises(ValueError, match="NaN"):
+        holm([0.01, float("nan"), 0.02])
 
 
 # ------------------------------------------------------------------------------------------ compare

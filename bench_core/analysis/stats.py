@@ -118,7 +118,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values by Holm's step-down method, in the order given.
 
     The i-th smallest of m is multiplied by m - i + 1; the results never fall and are at most 1.
+    Raises ValueError for a NaN, which has no place in the order.
     """
+    if any(math.isnan(p) for p in p_values):
+        raise ValueError("holm: a p-value is NaN")
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, highest = [0.0] * len(p_values), 0.0
     for position, index in enumerate(order):

@@ -49,7 +49,8 @@ def participation_ratio(u: Tensor) -> float:
 
 
 def effective_rank(states: Tensor) -> float:
-    """Compute exp(−Σ p·log p), p the normalised squared singular values of the centred rows.
+    """Compute exp(−Σ p·log p), p the shares of variance: the normalised squared singular values
+    of the centred rows, which are the eigenvalues of their covariance.
 
     NaN for rows that are equal or not finite.
     """
@@ -71,12 +72,14 @@ class Participation(Diagnostic):
         P_l = (Σ_i u_i)² / (d·Σ_i u_i²),   1/d ≤ P_l ≤ 1,
 
     averaged over the activation functions of the block; `mean_slope` is mean_i u_i. `rank` = exp of
-    the entropy of the normalised spectrum of the centred h_l (`flat`), from 1 to the width or one
+    the entropy of the shares of variance of h_l (`flat`) along its principal directions, p_i =
+    σ_i²/Σσ² with the singular values σ of the centred samples. It goes from 1 to the width or one
     less than the number of samples: the first 1,024, but at most 8 Mi numbers per state. value =
     the mean of P_l over the blocks. An untrained network gives the null: the measurement before
     training. Not diagnostic where no block calls a known activation function, or no gate is open.
     Source: Reddy, Safaai, Sabatini 2026 (code: KempnerInstitute/DFA-Stall); the entropy rank: Roy,
-    Vetterli 2007, "The effective rank".
+    Vetterli 2007, "The effective rank", here of the covariance matrix. With σ_i/Σσ, the rank of
+    the matrix of samples itself, it would be about twice as large.
     """
 
     title, heading = "participation ratio of the gates", "gates"

@@ -66,9 +66,10 @@ class DualPropagation(LocalMethod):
 
     from d = ∂loss/∂h_L at the top, in one sweep; weights, norms, attention and skip paths pass d on
     as in backpropagation. a_l is what arrives at h_l; block l is trained with c_l = a_{l+1} through
-    the same pairs, the embedding with a_0. Credits (N, …) like their states, sum reduction; not
-    normalised by default, since d has a size. β → 0 is backpropagation, and so is any β without
-    non-linearities; for ReLU, pairs differ from it where z lies within the pair's distance of 0.
+    the same pairs, the embedding with a_0 through pairs of its own. Credits (N, …) like their
+    states, sum reduction; not normalised by default, since d has a size. β → 0 is backpropagation,
+    and so is any β without non-linearities; for ReLU, pairs differ from it where z lies within the
+    pair's distance of 0.
 
     α = 1/2  the symmetric pair, in which DP and DP⊤ are the same.
     α ≠ 1/2  DP⊤: one side of the pair is nudged further. Its mean of a pair, α times the side that

@@ -63,7 +63,8 @@ class EquilibriumPropagation(Method):
     steps of size `step_size` down E + β·CE from there (so credit reaches h_l only once steps > L
     − l). Without residual the h_l term is dropped. Blocks minimise (1/2β)·mean_batch ‖h^n_{l+1}
     − h^n_l − f_l(h^n_l)‖² at the detached nudged states h^n, the embedding (1/2β)·mean_batch
-    ‖h^n_0 − embed(x)‖², the readout CE on the free h_L.
+    ‖h^n_0 − embed(x)‖², the readout CE on the free h_L. The option `penalty` adds λ·‖f_l(h_l)‖² at
+    the free states.
 
     Read-outs of the credit, per sample:
       prediction_error  a_l = −ε_l/β: what trains; tends to g_l as β → 0 and steps → ∞

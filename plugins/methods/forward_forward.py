@@ -35,10 +35,10 @@ class ForwardForward(LocalMethod):
 
     ỹ a uniformly drawn wrong label, P (C, n_in) fixed patterns, entries N(0, `label_scale`²).
     The layers are the embedding, u = h_0, and the blocks: u = f_l(h_l), with residual u =
-    h_l/rms(h_l) + f_l(h_l), so that a layer is not credited with the length that the stream
-    brings. Credit at the layer's output: (σ(G − θ) − t)·2u, t = 1 for x⁺, 0 for x⁻; (2N, …), sum
-    reduction, not normalised by default. The blocks must remove the length of their input
-    (LayerNorm, GroupNorm or RMSNorm inside), or a layer could read the goodness of the one
+    h_l/(rms(h_l) + 1e-6) + f_l(h_l), so that a layer is not credited with the length that the
+    stream brings. Credit at the layer's output: (σ(G − θ) − t)·2u, t = 1 for x⁺, 0 for x⁻;
+    (2N, …), sum reduction, not normalised by default. The blocks must remove the length of their
+    input (LayerNorm, GroupNorm or RMSNorm inside), or a layer could read the goodness of the one
     below; others are refused.
 
     Ours: Hinton writes the label over the first pixels; a pattern that is added works for every
