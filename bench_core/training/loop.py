@@ -260,6 +260,26 @@ def _frozen(method: Method, net: Net) -> dict[str, Tensor]:
     }
 
 
+def _must_be_finite(net: Net, finite: Sequence[bool], epoch: int) -> None:
+    """Raise `Diverged` for a loss or a parameter that is not finite; `finite` is by step."""
+    if not all(finite):
+        first = f"step {finite.index(False) + 1} of epoch {epoch}"
+        raise Diverged(f"the training loss is not finite from {first}")
+    for name, value in net.named_parameters():
+        if not bool(value.isfinite().all()):
+            raise Diverged(f"{name} is not finite after epoch {epoch}")
+
+
+def _must_be_equal(now: Mapping[str, Tensor], before: Mapping[str, Tensor], epoch: int) -> None:
+    """Raise BenchError for a frozen parameter that has changed."""
+    for name, value in now.items():
+        if not torch.equal(value, before[name]):
+            raise BenchError(
+                f"{name} is frozen and changed in epoch {epoch}, so this network is no floor: a "
+                "rule changes weights by tools.updater alone"
+            )
+
+
 def train(
     method: Method,
     net: Net,
@@ -313,20 +333,8 @@ def train(
                     _must_fit(storable(net, method), shapes)
         finite = losses.isfinite().tolist()
         seconds = time.perf_counter() - started
-        if not all(finite):
-            first_bad = f"step {finite.index(False) + 1} of epoch {epoch + 1}"
-            raise Diverged(f"the training loss is not finite from {first_bad}")
-        bad = [name for name, value in net.named_parameters() if not bool(value.isfinite().all())]
-        if bad:
-            raise Diverged(f"{bad[0]} is not finite after epoch {epoch + 1}")
-        changed = [
-            name for name, now in _frozen(method, net).items() if not torch.equal(now, frozen[name])
-        ]
-        if changed:
-            raise BenchError(
-                f"{changed[0]} is frozen and changed in epoch {epoch + 1}, so this network is no "
-                "floor: a rule changes weights by tools.updater alone"
-            )
+        _must_be_finite(net, finite, epoch + 1)
+        _must_be_equal(_frozen(method, net), frozen, epoch + 1)
         wanted = epoch + 1 == last or (epoch + 1) % evaluate_every == 0
         figures = _evaluated(net, held, bare) if wanted else NOT_EVALUATED
         train_loss = float(losses.double().mean())
