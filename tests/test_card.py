@@ -14,8 +14,8 @@ from conftest import Here, fake_dist, plugin
 from pybtex.database import parse_string as bibliography
 
 from bench_core.api import Component
+from bench_core.registry.bibliography import of_package, works
 from bench_core.registry.card import card, other_source, split
-from bench_core.registry.works import of_package, works
 from bench_core.report.words.cite import fields
 
 DOCSTRING = """a_l = e·B_l.

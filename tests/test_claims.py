@@ -25,7 +25,7 @@ from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.cli import bench as command
 from bench_core.errors import SuiteError
 from bench_core.report import all_claims
-from bench_core.report.claimed import claim_text, claims_text, expected_text, measured_text
+from bench_core.report.claims_table import claim_text, claims_text, expected_text, measured_text
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.claim import Expectation, parse_figure
 from bench_core.suite.load import load_suite

@@ -292,10 +292,10 @@ def test_runs_that_cannot_be_measured_for_one_reason_are_one_line(asked_here, tm
 
 def test_a_late_audit_and_a_validation_have_a_limit_of_memory(copy, monkeypatch):
     """A cell of other people may ask for a network of any size: its child is ended."""
-    from bench_core.execution import allowance, validate
+    from bench_core.execution import limits, validate
 
     _, run = copy
-    monkeypatch.setattr(allowance, "MEMORY_MB", 1)
+    monkeypatch.setattr(limits, "MEMORY_MB", 1)
     small = run.record.model_copy(update={"peak_memory_bytes": 0})
     (outcome,) = remeasure.audit_runs([Stored(small, run.folder)], [], None, None, 1)
     assert "used more than 1 MiB of memory" in outcome.problem

@@ -23,7 +23,7 @@ from bench_core import Results, load, run_suite
 from bench_core.analysis.verdicts.judge import AT_FLOOR
 from bench_core.commands import functions, progress
 from bench_core.errors import UsageError
-from bench_core.report.loaded import Table
+from bench_core.report.results_object import Table
 
 DOCS = Path(__file__).parent.parent / "docs"
 NOTEBOOK = json.loads((DOCS / "quickstart.ipynb").read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ from bench_core.analysis.gather import gather
 from bench_core.analysis.prune import spare
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
-from bench_core.analysis.verdicts.older import older
+from bench_core.analysis.verdicts.older_code import older
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution import worker
 from bench_core.execution.fingerprint import code_files

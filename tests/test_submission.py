@@ -36,7 +36,7 @@ from bench_core.sharing.submission import (
     without_paths,
     write_compact,
 )
-from bench_core.sharing.unlike import unlike
+from bench_core.sharing.suite_differences import unlike
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "board"
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench_core.analysis.suite_file import SuiteFile, claims, described
 from bench_core.analysis.verdicts.judge import Settings
-from bench_core.analysis.verdicts.older import overtaken
+from bench_core.analysis.verdicts.older_code import overtaken
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.printable import few
 from bench_core.results import ledger, marks, reference, remeasured, store

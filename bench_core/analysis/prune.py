@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench_core.analysis.gather import current
-from bench_core.analysis.verdicts.older import by_recipe, older
+from bench_core.analysis.verdicts.older_code import by_recipe, older
 from bench_core.errors import UsageError
 from bench_core.printable import few
 from bench_core.results import store, suite_folder

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench_core.commands.meant import Seed
 from bench_core.commands.options import (
     PATH,
     THREADS,
@@ -28,6 +27,7 @@ from bench_core.commands.options import (
     shown_folders,
     warn,
 )
+from bench_core.commands.suggestions import Seed
 from bench_core.errors import Exit, StoreError, UsageError, by_reason
 from bench_core.printable import cut, few
 from bench_core.report.text.terminal import echo

@@ -19,8 +19,8 @@ from bench_core.execution.plan import make_plan
 from bench_core.execution.runner import default_data_dir, run_plan
 from bench_core.printable import plain
 from bench_core.registry import rule_files
-from bench_core.report import loaded
-from bench_core.report.loaded import Results
+from bench_core.report import results_object
+from bench_core.report.results_object import Results
 from bench_core.results.reference import installed
 
 __all__ = ["Results", "load", "run_suite"]
@@ -87,7 +87,7 @@ def run_suite(
     shown = in_notebook() if progress is None else progress
     options = Options(slots=workers, settings=settings or {})
     records = run_plan(plan, registry, executor, options, choose if shown else None)
-    return loaded.load([plan.folder], records)
+    return results_object.load([plan.folder], records)
 
 
 def _path(name: str, value: Any) -> Path:
@@ -137,4 +137,4 @@ def load(*folders: str | Path) -> Results:
     """
     from bench_core.commands.options import shown_folders
 
-    return loaded.load(shown_folders(tuple(_path("folder", folder) for folder in folders)))
+    return results_object.load(shown_folders(tuple(_path("folder", folder) for folder in folders)))

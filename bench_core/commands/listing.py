@@ -101,7 +101,7 @@ def _about(item: Mapping[str, Any]) -> str:
 def _print_card(text: str, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from bench_core.execution import about
+    from bench_core.execution import declarations
     from bench_core.registry import rule_files
     from bench_core.registry.card import card
     from bench_core.testing.kit import find
@@ -110,7 +110,7 @@ def _print_card(text: str, as_json: bool) -> None:
     item = find(name, registry)
     shown, fault = card(item.component), ""
     try:
-        declared = about.ask(item)
+        declared = declarations.ask(item)
     except BenchError as error:
         declared, fault = {}, str(error)
     if as_json:
@@ -144,7 +144,7 @@ def _card_lines(item: Installed, entries: list[tuple[str, str]]) -> Iterator[str
 
 
 def _declarations(declared: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield title and text of what a class says of itself (`about.ask`)."""
+    """Yield title and text of what a class says of itself (`declarations.ask`)."""
     from bench_core.results.hashing import line_text
 
     if passport := declared.get("passport"):

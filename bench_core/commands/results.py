@@ -163,7 +163,7 @@ def _rule_of(file: Path, wanted: str | None) -> list[str]:
 
 @click.command()
 @results_argument
-@format_option(Choice("bench_core.report.claimed:Format"))
+@format_option(Choice("bench_core.report.claims_table:Format"))
 @option("--suite NAME", "Take the claims of this suite, not those kept with the results.")
 @option("--all", "Hold the claims of all installed suites against the reference.", "every")
 @option("-o --output FILE", "Write to this file.")
@@ -180,7 +180,7 @@ def claims(
     from bench_core.analysis.claims.outcomes import claims_of
     from bench_core.analysis.verdicts.kinds import HOLDS
     from bench_core.report.all_claims import all_claims
-    from bench_core.report.claimed import claims_text
+    from bench_core.report.claims_table import claims_text
     from bench_core.suite.load import load_suite
 
     if every:

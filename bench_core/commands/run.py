@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench_core.commands.meant import Seed, SuiteCommand
 from bench_core.commands.options import (
     WORKERS,
     data_dir_option,
@@ -24,6 +23,7 @@ from bench_core.commands.options import (
 )
 from bench_core.commands.report import write_page
 from bench_core.commands.results import print_leaderboards
+from bench_core.commands.suggestions import Seed, SuiteCommand
 from bench_core.errors import Exit, UsageError
 from bench_core.report.text.layout import paragraph, tabulated
 from bench_core.report.text.terminal import echo

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench_core.commands.meant import SuiteCommand
 from bench_core.commands.options import option, warn
 from bench_core.commands.run import (
     EXECUTOR_OPTIONS,
@@ -22,6 +21,7 @@ from bench_core.commands.run import (
     loaded,
     show,
 )
+from bench_core.commands.suggestions import SuiteCommand
 from bench_core.errors import Exit
 from bench_core.report.text.terminal import echo
 

@@ -15,8 +15,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import BenchError, UsageError
-from bench_core.execution.allowance import allowance
 from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
+from bench_core.execution.limits import allowance
 from bench_core.execution.tensors import probe
 from bench_core.processes import child
 from bench_core.registry import plugins

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from inspect import cleandoc
 from typing import TYPE_CHECKING
 
+from bench_core.registry.bibliography import numbers, works
 from bench_core.registry.modules import contents, place
-from bench_core.registry.works import numbers, works
 
 if TYPE_CHECKING:
     from bench_core.registry.hookspecs import Component

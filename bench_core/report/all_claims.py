@@ -14,7 +14,7 @@ from typing import Any, get_args
 from bench_core.analysis.claims.board import FINDINGS, Board, Finding, SuiteClaims, board
 from bench_core.analysis.claims.hold import ClaimResult
 from bench_core.analysis.verdicts.kinds import FAILS, HOLDS, NOT_RUN, ClaimStatus
-from bench_core.report.claimed import claim_text, claims_text, expected_text, measured_text
+from bench_core.report.claims_table import claim_text, claims_text, expected_text, measured_text
 from bench_core.report.text.escape import markdown
 from bench_core.report.text.layout import paragraph, tabulated
 from bench_core.report.text.numbers import NONE, plural

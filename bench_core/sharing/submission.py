@@ -26,7 +26,7 @@ from typing import Any
 from bench_core.analysis.distance import NAME, attach
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.suite_file import Described
-from bench_core.analysis.verdicts.older import by_recipe, older
+from bench_core.analysis.verdicts.older_code import by_recipe, older
 from bench_core.errors import UsageError, by_reason
 from bench_core.printable import few
 from bench_core.registry.distributions import FILE, OURS
@@ -36,7 +36,7 @@ from bench_core.results.hashing import canonical, file_text, jsonable, plain_tex
 from bench_core.results.ledger import Ledger, Tuned
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import Stored, scan
-from bench_core.sharing.unlike import unlike
+from bench_core.sharing.suite_differences import unlike
 from bench_core.sharing.verify import faults
 
 SCHEMA = 1

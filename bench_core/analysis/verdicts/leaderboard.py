@@ -19,7 +19,7 @@ from functools import cached_property, partial
 
 from bench_core.analysis.accuracies import grain, of_accuracies
 from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdicts.counted import contradicts, counted
+from bench_core.analysis.verdicts.duplicates import contradicts, counted
 from bench_core.analysis.verdicts.floors import Floors, accuracies, explained, is_finished
 from bench_core.analysis.verdicts.judge import (
     BP,
@@ -36,7 +36,7 @@ from bench_core.analysis.verdicts.judge import (
     role,
     threshold_of,
 )
-from bench_core.analysis.verdicts.older import older
+from bench_core.analysis.verdicts.older_code import older
 from bench_core.analysis.verdicts.ranks import Ranking, rank
 from bench_core.analysis.verdicts.recipes import recipe, recipe_under, shared, tuned_of
 from bench_core.analysis.verdicts.standing import Standing

@@ -33,7 +33,6 @@ from bench_core.analysis.utility import HEADLINE, STRATEGIES, WORDS
 from bench_core.analysis.verdicts.kinds import FLOOR, KINDS, NO_FLAG
 from bench_core.analysis.verdicts.leaderboard import Row, Run
 from bench_core.registry.card import Card
-from bench_core.report import claimed
 from bench_core.report.figures import Drawn, drawn
 from bench_core.report.layers import layers
 from bench_core.report.pages.cache import kept
@@ -155,7 +154,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     give = templates.globals.update
-    give(claimed=claimed, legend=legend, notes=notes, reasons=reasons, summary=summary)
+    give(claims_table=claims_table, legend=legend, notes=notes, reasons=reasons, summary=summary)
     give(version=__version__, COLUMNS=COLUMNS, NONE=NONE, SHAPES=SHAPES, STATUSES=STATUSES)
     give(PASSPORT=rows.PASSPORT, CIRCULAR=CIRCULAR, STRATEGIES=STRATEGIES, WORDS=WORDS)
     give(HEADLINE=HEADLINE, BADGES=BADGES, KINDS=KINDS)

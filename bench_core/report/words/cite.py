@@ -1,8 +1,8 @@
 """Write BibTeX of what results used: this software, the protocol, the rules, the data and PyTorch.
 
-The works of a component come from the `references.bib` of its package (`registry/works.py`). For a
-source that names none of them the text itself is the note of an entry, and an arXiv number or a DOI
-in it is a field.
+The works of a component come from the `references.bib` of its package
+(`registry/bibliography.py`). For a source that names none of them the text itself is the note of an
+entry, and an arXiv number or a DOI in it is a field.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from bench_core import __version__
+from bench_core.registry.bibliography import ARXIV, DOI, of_package
 from bench_core.registry.card import Card
-from bench_core.registry.works import ARXIV, DOI, of_package
 from bench_core.report.text import escape
 from bench_core.results.record import RunRecord
 from bench_core.suite.cells import PARTS

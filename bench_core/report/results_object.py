@@ -25,7 +25,7 @@ from bench_core.analysis.joined import beside_reference
 from bench_core.analysis.verdicts.leaderboard import Group
 from bench_core.errors import UsageError
 from bench_core.report import export
-from bench_core.report.claimed import claim_text, expected_text
+from bench_core.report.claims_table import claim_text, expected_text
 from bench_core.report.tables import columns as known
 from bench_core.report.tables import legend, notes
 from bench_core.report.tables.columns import columns_of
