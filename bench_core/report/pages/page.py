@@ -33,6 +33,7 @@ from bench_core.analysis.utility import HEADLINE, STRATEGIES, WORDS
 from bench_core.analysis.verdicts.kinds import FLOOR, KINDS, NO_FLAG
 from bench_core.analysis.verdicts.leaderboard import Row, Run
 from bench_core.registry.card import Card
+from bench_core.report import claims_table
 from bench_core.report.figures import Drawn, drawn
 from bench_core.report.layers import layers
 from bench_core.report.pages.cache import kept
