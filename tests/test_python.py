@@ -235,7 +235,7 @@ def test_a_notebook_shows_the_running_cells(monkeypatch: pytest.MonkeyPatch) -> 
         shown.event(cell, {"event": "epoch", "row": {"epoch": 3, "accuracy": 0.25}})
         shown.event(cell, {"event": "end", "record": record})
     assert texts[0].startswith("0 of 1 cells")
-    assert "bp · seed 42 · epoch 3 of 100, accuracy 0.250" in texts[2]
+    assert "bp · seed 42 · epoch 3 of 100, accuracy .250" in texts[2]
     assert texts[-1].startswith("1 of 1 cells")
     assert "seed 42" not in texts[-1]
 
