@@ -194,6 +194,14 @@ def test_a_norm_is_averaged_on_the_scale_of_its_axis(bound: dict[str, float]) ->
     assert found.measured.value == pytest.approx(sum(values) / 4)
 
 
+def test_the_mean_of_a_difference_is_arithmetic_with_a_factor_too() -> None:
+    records = [*seeds("bench-core/dfa", [0.50, 0.42]), *seeds("bench-core/fa", [0.40, 0.40])]
+    found = outcome(records, claim(minus="fa", value=0.06, factor=1.2))
+    assert found.status == "holds"
+    assert found.measured is not None
+    assert found.measured.value == pytest.approx(0.06)
+
+
 def test_a_difference_is_paired_by_seed() -> None:
     records = [*seeds("bench-core/dfa", [0.3, 0.4, 0.6]), *seeds("bench-core/fa", [0.2, 0.2])]
     found = outcome(records, claim(minus="fa", at_least=0))

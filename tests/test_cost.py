@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import torch
 from bench_plugins.diagnostics.step_cost import StepCost
 from conftest import Finished, Here
-from nets import LinearNet, ready, resmlp, rule, toy_data
+from nets import LinearNet, arch, ready, resmlp, rule, toy_data
 from records import measured, run, seeds
 
 from bench_core.analysis.cost import costs, target_of
@@ -50,6 +51,24 @@ def test_operations_are_those_of_the_products_by_hand() -> None:
         forward, feedback, update
     ]  # fmt: skip
     assert dfa.value == pytest.approx((forward + feedback + update) / (forward + update))
+
+
+def test_the_products_inside_attention_count() -> None:
+    """Q·Kᵀ and the weighted sum of V take 2·S²·d each, of S tokens with the CLS token."""
+    width, depth, patch, side = 16, 3, 2, 4
+    data = toy_data(n=64, features=3 * side**2, classes=C, test=128)
+    shape = (3, side, side)
+    images = replace(
+        data, train_x=data.train_x.view(-1, *shape), test_x=data.test_x.view(-1, *shape)
+    )
+    net = arch("vit_mini", shape, width=width, depth=depth, heads=2, patch=patch)
+    method, net = ready(rule("bp"), net, images)
+    found = StepCost(StepCost.Params()).measure(Audit(net, method, images, 0, 0)).details
+    tokens = (side // patch) ** 2
+    linear = (tokens + 1) * (3 + 1 + 2 * 2) * width**2  # qkv, output, MLP of ratio 2
+    attention = 2 * (tokens + 1) ** 2 * width
+    ends = tokens * 3 * patch**2 * width + width * C
+    assert found["forward"] == 2 * N * (depth * (linear + attention) + ends)
 
 
 def test_frozen_blocks_cost_no_gradient_of_their_weights() -> None:

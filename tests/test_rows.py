@@ -102,6 +102,14 @@ def test_a_floor_at_chance_leaves_the_judgement_to_the_floor_of_bp() -> None:
     assert found == dict.fromkeys(["bp", "dfa"], "undetermined (d not judged)")
 
 
+def test_the_rounding_of_a_floor_in_ties_is_that_of_the_whole_test_set() -> None:
+    """.104 is a count of 125 samples or of 10,000; the accuracies of bp say of which."""
+    fine = [*seeds(BP, [0.6111, 0.6153, 0.6192], chance=0.1), *frozen(BP, [0.1031] * 3)]
+    for floor in (0.1040, 0.1041):
+        mine = seeds(DFA, [floor + 0.0195, floor + 0.0194, floor + 0.0196], chance=0.1)
+        assert row([*fine, *mine, *frozen(DFA, [floor] * 3)]).verdict == "walked back (d)", floor
+
+
 def test_a_mean_below_the_bp_floor_is_flagged_and_one_far_below_walks_back() -> None:
     over = frozen(DFA, [0.30, 0.31, 0.32])
     near = [*BACKPROP, *seeds(DFA, [0.40, 0.45, 0.38]), *over]

@@ -37,8 +37,10 @@ def one_update(audit: Audit, batch: ProbeBatch) -> Update:
     """Carry out one step of the rule on a probe batch, on copies. Raises CannotCopy.
 
     The step and the reference gradient get the same draws, such as the masks of dropout.
-    Weights, moments, streams and auxiliary networks of the training stay as they are. Auxiliary
-    networks learn nothing in the step, so the credits are those that the audit sees.
+    Weights, moments, streams and auxiliary networks of the training stay as they are. Parts that an
+    updater trains learn nothing before the credit is used, so it is the one that the audit sees,
+    but for rules that draw in every step (noise_credit, node_perturbation) or change such parts
+    themselves (error_decorrelation): of those it is the next credit.
     """
     method = audit.method
     assert method is not None

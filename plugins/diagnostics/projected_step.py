@@ -32,8 +32,8 @@ class ProjectedStep(Diagnostic):
     clipping: 1 and 1 for backpropagation without a penalty, of which ∇θ knows nothing. Both get the
     same draws (masks of dropout).
     `adamw`: the change that AdamW makes of it with the moments of the training, weight decay
-    included; its gain is in units of the learning rate at that epoch. A cosine of credits (Γ) looks
-    at one state; this one looks at the weights, through the block's own Jacobian. value = the mean
+    included; its gain is proportional to the learning rate at that epoch. A cosine of credits (Γ)
+    looks at one state; this looks at the weights, through the block's own Jacobian. value = mean
     raw cosine over the blocks that learn. A random update has cosine 0 ± 1/√(size of the group).
     Not diagnostic for a rule without blocks that learn, and with the reference at the floor (b).
     Source: the projected step of Reddy, Safaai, Sabatini 2026 (code: KempnerInstitute/DFA-Stall),

@@ -13,6 +13,7 @@ from bench_plugins.diagnostics.expect import value_is
 from bench_plugins.methods.bp import Backprop
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -95,6 +96,8 @@ class StepCost(Diagnostic):
     `update` the backward pass of the network's updater; `credit` everything else, such as
     relaxations, further passes, and the learning of auxiliary networks. Backpropagation itself has
     forward and update alone. Elementwise operations, norms, clipping and AdamW are not counted.
+    Attention is computed by its two products, not by a fused kernel of the device, of which torch
+    has no formula on a CPU.
 
         forward, credit, update   operations of a step;   bp   of a step of backpropagation
         stored_bytes     the most bytes that autograd keeps for backward passes at one time, without
@@ -118,8 +121,11 @@ class StepCost(Diagnostic):
         n = min(len(batch.y), audit.method.task.batch_size)
         x, y = batch.states.x[:n].clone(), batch.y[:n].clone()
         try:
-            own, kept = step(audit.method, x, y, audit.epoch)
-            reference, bp_kept = step(backprop(audit.method), x, y, audit.epoch)
+            with sdpa_kernel(SDPBackend.MATH):
+                own, kept = step(audit.method, x, y, audit.epoch)
+                reference, bp_kept = step(backprop(audit.method), x, y, audit.epoch)
+                states = [h[:n].clone() for h in batch.states.h]
+                checkpoints = checkpointed(copies(audit.method)[1], x, states)
         except CannotCopy as error:
             return Measured(None, not_diagnostic=str(error))
         details = {
@@ -127,9 +133,7 @@ class StepCost(Diagnostic):
             "bp": reference.total(),
             "stored_bytes": kept,
             "bp_stored_bytes": bp_kept,
-            "bp_checkpointed_bytes": checkpointed(
-                copies(audit.method)[1], x, [h[:n].clone() for h in batch.states.h]
-            ),
+            "bp_checkpointed_bytes": checkpoints,
             "n": n,
             "steps_per_epoch": audit.method.task.steps_per_epoch,
         }

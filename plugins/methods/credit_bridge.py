@@ -104,7 +104,7 @@ class CreditBridge(LocalMethod):
             for layer, g in zip(layers, gradient.split(n), strict=True)
         }
         own = Credits(audited=[a[site] for site in sites], embed=a[0])
-        if epoch >= self.params.warmup * self.task.epochs:
+        if epoch / self.task.epochs >= self.params.warmup:  # a product may round up
             return own
         warm = self.dfa.credit(states, y, epoch)
         return Credits(

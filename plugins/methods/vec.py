@@ -49,7 +49,7 @@ class Vec(FittedMethod):
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         a = self.fit.credit(states)
         own = Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
-        if epoch >= self.params.warmup * self.task.epochs:
+        if epoch / self.task.epochs >= self.params.warmup:  # a product may round up
             return own
         warm = self.dfa.credit(states, y, epoch)
         return Credits(

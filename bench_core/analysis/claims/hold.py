@@ -220,9 +220,11 @@ def _verdict(row: Row, flagged: float) -> float:
 
 def _spreads(claim: Expectation, row: Row) -> bool:
     """Decide whether a figure spreads over decades, so that its mean is geometric."""
+    if claim.minus is not None:
+        return False
     if claim.factor is not None:
         return True
-    if claim.parsed.kind != "diagnostic" or claim.minus is not None:
+    if claim.parsed.kind != "diagnostic":
         return False
     name = claim.parsed.name.rpartition("/")[2]
     items = (run.record.measurements.get(name) for run in row.runs)

@@ -243,7 +243,7 @@ def _rows(
     chances = Counter(run.chance for run in every if run.chance is not None)
     chance = max(chances, key=lambda value: (chances[value], value), default=None)
     no_bp = floors.lost(BP)
-    bp_at_chance = at_chance(bp.accuracies.values(), chance)
+    bp_at_chance = at_chance(bp.accuracies.values(), chance, floors.of_bp)
     for key, runs in by_row.items():
         ref, by_seed = runs[0].cell.method, accuracies(runs)
         counts = not explained(runs)
@@ -255,7 +255,7 @@ def _rows(
             for floor in (chosen, matched, bp)
         ]
         estimates = [points_of(item) for item in over]
-        mute = at_chance(chosen.accuracies.values(), chance)
+        mute = at_chance(chosen.accuracies.values(), chance, floors.of_bp)
         below = None if does_not_train or (blind and is_ceiling(runs[0])) else estimates[2]
         read, limits = below if mute else estimates[0], _limits(runs, settings)
         unjudged = blind and (does_not_train or not _clears(read, limits.values()))

@@ -160,10 +160,17 @@ def worse(points: Estimate | None) -> bool:
     return alone or below_zero(points)
 
 
-def at_chance(accuracies: Iterable[float], chance: float | None) -> bool:
-    """Decide whether chance lies in the interval of these accuracies, or above it."""
+def at_chance(
+    accuracies: Iterable[float], chance: float | None, beside: Iterable[float] = ()
+) -> bool:
+    """Decide whether chance lies in the interval of these accuracies, or above it.
+
+    beside  further accuracies on the same test set, which help to find its size
+    """
     values = list(accuracies)
-    return chance is not None and bool(values) and ends(of_accuracies(values))[0] <= chance
+    if chance is None or not values:
+        return False
+    return ends(of_accuracies(values, beside))[0] <= chance
 
 
 def verdict(
