@@ -30,7 +30,7 @@ from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import EntryPoint, hooks_of, of_file
 from bench_core.registry.loading import take
 from bench_core.registry.registry import Registry
-from bench_core.registry.scaffold import without_hook
+from bench_core.registry.scaffold import neighbours, without_hook
 from bench_core.report.comparison import methods
 from bench_core.report.words.rows import names_of
 from bench_core.results import locks, suite_folder
@@ -625,6 +625,18 @@ def test_compare_takes_the_options_of_a_rule_in_any_order_and_spelling(tmp_path:
         methods(suites, "dfa[normalize=batch]", "ebd")
     with pytest.raises(UsageError, match="no such method"):
         methods(suites, "dfa[penalty=0.3]", "ebd")
+
+
+def test_a_rule_file_in_the_root_of_a_checkout_becomes_a_package(
+    here: Here, path_as_it_was: None
+) -> None:
+    """The folder of bench_core lies beside it there, and is no code that the package lacks."""
+    (here.cwd / "fed.py").write_text(RULE)
+    for name in ("bench_core", "helper"):
+        (here.cwd / name).mkdir()
+        (here.cwd / name / "__init__.py").touch()
+    assert neighbours(f"import helper\n{RULE}", here.cwd / "fed.py") == ["helper"]
+    assert neighbours(RULE, here.cwd / "fed.py") == []
 
 
 def test_the_package_of_a_file_that_imports_its_neighbours_is_refused(

@@ -602,7 +602,7 @@ def test_the_legend_names_the_diagnostics_that_judged() -> None:
     text = "\n".join(
         legend.of_all(judge_all([*records, *frozen(BP, [0.42, 0.43, 0.44])]), Settings())
     )
-    assert "has fired (scale_growth, reference_floor)" in text
+    assert "fires after the last epoch (scale_growth, reference_floor)" in text
     asked = leaderboard(records, width=None, columns=["c"])
     assert "0.9†" in asked
     medians = "cosine (c): median over finished runs; claims compare means"

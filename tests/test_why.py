@@ -110,7 +110,7 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
     decisions = {
         ran.identity: {
             "action": "reuse",
-            "why": "a run of this identity is done",
+            "why": "its run is done",
             "at": "2026-01-02",
         }
     }
@@ -120,7 +120,7 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
         "finished 2026-01-01T00:00:00+00:00",
         "why it was run: no run of it here yet",
         "resumed after epoch 3, 7",
-        "reused at 2026-01-02: a run of this identity is done",
+        "reused at 2026-01-02: its run is done",
         "nearest run: bbbbbbbbbbbb  dfa · seed 7; changes from it to this run:",
         "  seed: 7 → 42",
     ]

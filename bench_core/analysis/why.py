@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench_core.analysis.verdicts.judge import label
+from bench_core.analysis.verdicts.judge import is_floor, label
 from bench_core.errors import UsageError
 from bench_core.printable import few
 from bench_core.results import store, suite_folder
@@ -78,6 +78,7 @@ def find_run(text: str, roots: Sequence[Path]) -> Stored:
     own = [run.record for run in stored.runs if same_name(run.record.cell.method.name, text)]
     if own:
         own.sort(key=lambda run: run.finished, reverse=True)
+        own.sort(key=is_floor)
         runs = few(
             [
                 f"{run.identity[:12]} ({label(run.cell.method, (), run.defaults())}, seed "

@@ -65,7 +65,7 @@ class StoredRuns:
         stays = "; it stays so unless --retry-failed trains it again" * status.failure
         if status.limits:
             return Decision("reuse", f"{ended}, and the budget is no larger now{stays}")
-        return Decision("reuse", f"a run of this identity is {record.status}{stays}")
+        return Decision("reuse", f"{ended}{stays}" if stays else f"its run is {record.status}")
 
     def trained(self, reference: Reference) -> set[str]:
         """Return the keys of the cells that have a run of this user here.

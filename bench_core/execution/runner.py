@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -216,6 +216,12 @@ def _seeds_alone_differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return not included and one | {"seeds": 0} == other | {"seeds": 0}
 
 
+def _listed(file: Mapping[str, Any], name: str) -> list[str] | None:
+    """Return the cells that were listed before for the file of this digest."""
+    cells: list[str] | None = file.get("cells") if file.get("digest") == name else None
+    return cells
+
+
 def _file(plan: Plan, cells: list[str]) -> dict[str, Any]:
     """Describe the file of a suite; its cells are known if options chose no more than seeds."""
     suite, stated = plan.suite, plan.suite._stated or plan.suite
@@ -227,7 +233,10 @@ def _file(plan: Plan, cells: list[str]) -> dict[str, Any]:
         seeded = (c.cell.model_copy(update={"seed": s}) for c in plan.cells for s in stated.seeds)
         listed = sorted({*map(cell_key, seeded)})
     else:
-        earlier = suite_folder.saved_mapping(plan.folder, "file")
-        listed = earlier.get("cells") if earlier.get("digest") == name else None
+        listed = _listed(suite_folder.saved_mapping(plan.folder, "file"), name)
+        shipped = references.installed()
+        place = shipped.suite(suite.name) if shipped and not shipped.trouble else None
+        if listed is None and place is not None:
+            listed = _listed(suite_folder.saved_mapping(place, "file"), name)
     texts = {"title": stated.title, "description": stated.description}
     return {"digest": name, "cells": listed, **texts}

@@ -35,6 +35,7 @@ KINDS = {
     "diagnostic": ("diagnostic", "measure", "SignAgreement"),
 }
 
+PACKAGES = ("bench_core", "bench_plugins", "bench_suites", "bench_examples", "bench_reference")
 NEW = (*KINDS, "suite")
 SUITE = """\
 # Every method on the data set, for each seed, with its floors: `bench plan FILE` lists the cells.
@@ -212,7 +213,10 @@ def files(kind: str, name: str, word: str, rule: Rule | None = None) -> dict[str
 
 
 def neighbours(text: str, file: Path) -> list[str]:
-    """List the modules that the code of a file imports from its own folder."""
+    """List the modules that the code of a file imports from its own folder.
+
+    The packages of bench are none: every environment has them, and a checkout has their folders.
+    """
     names: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -223,7 +227,8 @@ def neighbours(text: str, file: Path) -> list[str]:
     return sorted(
         name
         for name, (module, package) in places.items()
-        if name != file.stem and (module.is_file() or (package / "__init__.py").is_file())
+        if name not in (file.stem, *PACKAGES)
+        and (module.is_file() or (package / "__init__.py").is_file())
     )
 
 

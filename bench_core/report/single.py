@@ -161,6 +161,7 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
     cell = record.cell
     floors = {"its own floor": judgement.margin_matched, "the bp floor": judgement.margin_bp}
     known = {name: margin for name, margin in floors.items() if margin is not None}
+    known = {} if row.role == "floor" else known  # it would be compared with itself
     margins = ", ".join(f"{signed(margin, 2)} pp over {name}" for name, margin in known.items())
     alone = [
         replace(group, rows=(replace(row, runs=(run,)),)) if row in group.rows else group
@@ -211,7 +212,8 @@ def _provenance(record: RunRecord, folder: Path) -> list[str]:
     names = {name for name, flag in record.passport.items() if flag}
     used = [words for name, (_, words) in PASSPORT.items() if name in names]
     used += sorted(names - PASSPORT.keys())
-    uses = ", ".join(used) or ("nothing beyond a block" if record.passport else "not declared")
+    nothing = "nothing beyond a block's own activity and the output error"
+    uses = ", ".join(used) or (nothing if record.passport else "not declared")
     memory = f", {record.peak_memory_bytes / 1e6:.0f} MB" if record.peak_memory_bytes else ""
     results = shlex.quote(str(folder.parent.parent))
     file = cell.method.name.partition("/")[0]

@@ -40,7 +40,7 @@ VERDICTS = {
     TRUSTWORTHY: Kind(
         "good",
         "{limit} points or more over {floor}, with an interval above 0; not shown to lie below "
-        "the bp floor; no diagnostic has fired{names}",
+        "the bp floor; no diagnostic fires after the last epoch{names}",
     ),
     WALKED_BACK: Kind(
         "bad",

@@ -28,8 +28,8 @@ GAMMA = (
 )
 FLOORS = (
     "own floor: the same rule with random blocks, where only embedding and readout train; bp "
-    "floor: the same of backpropagation. Margins over them are percentage points, paired by seed "
-    "unless a line says otherwise."
+    "floor: backpropagation with random blocks. Margins over them are percentage points, paired by "
+    "seed unless a line says otherwise."
 )
 TRAININGS = (
     "trials: trainings with other values, from which the recipe and the options of the row were "
@@ -74,7 +74,7 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
         for name, kind in VERDICTS.items()
         if name in kinds
     ]
-    return ["; ".join(texts) + "."] if texts else []
+    return texts
 
 
 def medians(rows: Sequence[Row], shown: Collection[str]) -> list[str]:
@@ -151,8 +151,9 @@ def _ranks(rows: Sequence[Row]) -> str:
     rules = {row.rank is None for row in rows if row.role != "floor" and row.finished}
     among = "; the others are ranked among themselves" if len(rules) > 1 else ""
     return (
-        "#: the ranks that are possible, all at once with 95 % if seeds scatter normally; –: none, "
-        f"for too few finished seeds or rules{among}."
+        "#: the ranks that hold for all rules at once, with 95 % if seeds scatter normally; more "
+        "rules, or one that scatters, widen them (`bench compare A B` compares two alone); –: no "
+        f"rank, for too few finished seeds or rules{among}."
     )
 
 
