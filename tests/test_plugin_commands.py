@@ -354,8 +354,8 @@ def test_new_says_what_to_do_next(tmp_path: Path) -> None:
     assert code == 0
     place = tmp_path / "bench-mine"
     assert output.splitlines() == [
-        f"{place}: an architecture that works; make it yours in bench_mine/net.py, and describe it "
-        "in bench_mine/__init__.py",
+        f"{place}: an architecture that passes its tests; make it yours in bench_mine/net.py, "
+        "and describe it in bench_mine/__init__.py",
         f"  pip install -e '{place}[test]'",
         "  bench check bench-mine",
         "  bench run quickstart --arch mine --seed 42",

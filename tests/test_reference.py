@@ -518,11 +518,13 @@ def test_what_is_not_valid_is_named_and_not_used(
     diagnostics = [{"name": name, "params": params} for name, params in measured.items()]
     found = Shipped(known, load_suite(finished.suite), diagnostics)
     records = [run.record for run in scan([finished.results]).runs]
-    used = [found.find(run.cell, run.numerics, run.data_checksum) for run in records]
+    used = [found.find(run.cell, run.numerics, run.data_checksum)[0] for run in records]
     assert used.count(None) == lost
     assert said in "".join([*found.refused, *found.lines()])
     with_data = [found.find(run.cell, run.numerics, "other") for run in records]
-    assert with_data == [None] * 4
+    assert [run for run, _ in with_data] == [None] * 4
+    told = [why for _, why in with_data]  # each cell of the plan shows its own reason
+    assert sum("its run read other data" in why for why in told) >= 4 - lost
 
 
 def test_a_changed_suite_file_of_the_reference_is_named(

@@ -255,7 +255,9 @@ def new(kind: str, name: str, source: Path | None, into: Path) -> None:
     words = scaffold.KINDS[kind][0]
     article = "an" if words[0] == "a" else "a"
     module = scaffold.module(kind, name)
-    begun = f"{article} {words} that works; make it yours in {module}, and describe it in "
+    begun = (
+        f"{article} {words} that passes its tests; make it yours in {module}, and describe it in "
+    )
     begun += scaffold.table(name)
     echo(f"{place}: {begun if rule is None else f'the rule of {source}, in {module}'}")
     echo(f"  pip install -e '{place}[test]'")

@@ -182,7 +182,8 @@ def _planned(
         action, why, warning = stored.decide(cell, identity, code, dataset["checksum"])
         run = None
         if action == "run" and shipped is not None:
-            run = shipped.find(cell, numerics, dataset["checksum"])
+            run, unfit = shipped.find(cell, numerics, dataset["checksum"])
+            why += f"; not from the reference: {unfit}" * bool(unfit)
         if run is not None:
             identity, action, why = run.record.identity, "reference", trained(run.record)
         if warning is not None:

@@ -42,8 +42,11 @@ class Shipped:
         self.lacking: dict[str, list[Cell]] = defaultdict(list)
         self.refused: list[str] = [reference.trouble] if reference.trouble else []
 
-    def find(self, cell: Cell, numerics: Mapping[str, int], data: str) -> Stored | None:
-        """Return the run of the reference that stands for a cell, and note why there is none."""
+    def find(self, cell: Cell, numerics: Mapping[str, int], data: str) -> tuple[Stored | None, str]:
+        """Return the run of the reference that stands for a cell, and note why there is none.
+
+        Also returns why a run of this very cell does not stand for it; empty without one.
+        """
         reasons = [ABSENT]
         for identity in self.reference.of_cell(cell_key(cell)):
             try:
@@ -55,10 +58,10 @@ class Shipped:
             reason = self._unfit(run.record, numerics, data)
             if not reason:
                 self.taken += 1
-                return run
+                return run, ""
             reasons.append(reason)
         self.lacking[reasons[-1]].append(cell)
-        return None
+        return None, reasons[-1] if len(reasons) > 1 else ""
 
     def _unfit(self, record: RunRecord, numerics: Mapping[str, int], data: str) -> str:
         """Say why a run of the same cell does not stand for it; empty if it does."""
