@@ -77,6 +77,8 @@ class Problem:
         key, place = self.key, f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         if place.startswith("--method "):  # the option names the entry
             key = re.sub(r"^methods\[\d+\]\.?", "", key)
+        if place.startswith(f"--{key} "):
+            key = ""
         key = f"{key}: " if key else ""
         hint = f"; {self.hint}" if self.hint else ""
         return f"{place}: {key}{self.what}{hint}"

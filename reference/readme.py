@@ -77,7 +77,10 @@ def text(seen: View) -> str:
     group = seen.groups[0]
     origin = reference.source([run.record for row in group.rows for run in row.runs])
     return TEXT.format(
-        heading=_wrapped(f"`bench leaderboard {seen.name}` prints this table. Its runs: {origin}."),
+        heading=_wrapped(
+            f"`bench leaderboard {seen.name}` prints this table (here 100 columns wide). Its runs: "
+            f"{origin}."
+        ),
         table="\n\n".join(blocks[: last + 1]),
         struck=_struck(seen),
         legend=_wrapped(f"{LEGEND} {figure(seen).caution}".rstrip()),

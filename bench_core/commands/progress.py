@@ -39,7 +39,7 @@ def outcome(event: dict[str, Any], last: dict[str, Any] | None) -> str:
 
 def time_left(seconds: float | None) -> str:
     """Return `about 12 min left`; empty if it is not known, or if nothing is left."""
-    return f"about {spoken(seconds)} left" if seconds else ""
+    return f"about {spoken(seconds)} left" if seconds and seconds >= 1 else ""
 
 
 def reached(epoch: int, last: int, accuracy: float | None) -> str:
