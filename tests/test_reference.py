@@ -221,6 +221,25 @@ def test_a_plan_says_what_the_reference_lacks_but_not_of_rules_that_it_does_not_
     assert note.endswith("the nearest runs have arch bench-core/resmlp, not bench-core/relu_mlp")
 
 
+def test_a_part_of_a_suite_of_the_reference_has_the_title_of_the_suite(
+    here: Here, finished: Finished, shipped: Path
+) -> None:
+    """Its cells are known from the reference, where no run of the whole suite was here."""
+    suite = here.cwd / "tiny.yaml"
+    suite.write_text(f"title: The tiny suite\n{finished.suite.read_text()}")
+    done = here("run", suite, "--method", "bp", env={"BENCH_REFERENCE": str(shipped)})
+    assert done.returncode == 0, done.stderr
+    file, theirs = (
+        suite_folder.content(folder)["file"]
+        for folder in (here.cwd / "results" / "tiny", shipped / "tiny")
+    )
+    assert set(file["cells"]) == set(theirs["cells"])
+    assert "tiny: The tiny suite" in done.stdout
+    other = ("run", suite, "--method", "bp", "--epochs", 2, "-o", "other")
+    done = here(*other, env={"BENCH_REFERENCE": ""})
+    assert "tiny, in part or with other settings than in its file" in done.stdout
+
+
 def test_the_cost_of_a_plan_says_that_its_runs_are_of_the_reference(
     here: Here, finished: Finished, shipped: Path
 ) -> None:
