@@ -294,8 +294,8 @@ def _ranks(group: Group) -> list[str]:
         lines.append(f"{more} more pairs share no two seeds and are compared unpaired")
     if ranking.loud is not None:
         name = group.rows[ranking.loud].label
-        scatter = f"the differences of {name} to the others scatter so much over the seeds"
-        lines.append(f"{scatter} that they widen the ranks of others")
+        scatter = f"{name} scatters so much over the seeds"
+        lines.append(f"{scatter} that it widens the ranks of others")
     if rules > 1 and not ranking.deviation:
         text = "The differences between the rules are equal over the seeds"
         lines.append(f"{text}: the ranks are not certain")
