@@ -21,7 +21,7 @@ from bench_core.report.text.terminal import echo
 
 COMMANDS = {
     "run": "run:run",
-    "plan": "run:plan",
+    "plan": "plan:plan",
     "tune": "tune:tune",
     "status": "status:status",
     "leaderboard": "results:leaderboard",

@@ -175,11 +175,12 @@ def test_vec_trains_with_dfa_while_it_warms_up(data, batch):
     assert all(torch.equal(a, b) for a, b in zip(warm.audited, own.audited, strict=True))
 
 
+@pytest.mark.parametrize("name", ["vec", "credit_bridge"])
 @pytest.mark.parametrize("share", [0.07, 0.14, 0.2, 0.28, 0.55, 0.56])
-def test_the_warm_up_of_vec_ends_with_its_share_of_100_epochs(data, batch, share):
+def test_a_warm_up_ends_with_its_share_of_100_epochs(data, batch, name, share):
     """0.07 · 100 is above 7 in floating point."""
     x, y = batch
-    method, net = ready(rule("vec", warmup=share), resmlp(), data)
+    method, net = ready(rule(name, warmup=share), resmlp(), data)
     method.task = replace(method.task, epochs=100)
     states, last = net.states(x).detach(y), round(100 * share)
     used = [method.credit(states, y, epoch).in_use for epoch in (last - 1, last)]

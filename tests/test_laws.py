@@ -393,17 +393,6 @@ def test_credit_bridge_trains_with_dfa_while_it_warms_up(data, batch):
     assert all(torch.equal(a, b) for a, b in zip(own.for_blocks, own.audited, strict=True))
 
 
-@pytest.mark.parametrize("share", [0.07, 0.14, 0.2, 0.28, 0.55, 0.56])
-def test_the_warm_up_of_credit_bridge_ends_with_its_share_of_100_epochs(data, batch, share):
-    """0.07 · 100 is above 7 in floating point."""
-    x, y = batch
-    method, net = ready(rule("credit_bridge", warmup=share), resmlp(), data)
-    method.task = replace(method.task, epochs=100)
-    states, last = net.states(x).detach(y), round(100 * share)
-    used = [method.credit(states, y, epoch).in_use for epoch in (last - 1, last)]
-    assert used == [False, True]
-
-
 def test_credit_bridge_slow_copy_follows_with_momentum(data, batch):
     x, y = batch
     method, net = ready(rule("credit_bridge"), resmlp(), data)

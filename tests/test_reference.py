@@ -28,7 +28,7 @@ from bench_core.analysis.joined import beside_reference, together
 from bench_core.analysis.verdicts.judge import role
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.ranks import PUBLISHED, resolution
-from bench_core.commands.run import _resolution
+from bench_core.commands.plan import precision
 from bench_core.errors import UsageError
 from bench_core.execution.reuse import StoredRuns
 from bench_core.execution.shipped import Shipped
@@ -337,9 +337,9 @@ def test_precision_counts_every_rule_that_gets_a_rank(finished: Finished) -> Non
     own, other, few = cells("x", "bp"), cells("dfa", "fa"), cells("ep", seeds=1)
     here: dict[str, Any] = {"folder": Path("nowhere"), "shipped": []}
     plan: Any = SimpleNamespace(cells=own, beside=[*other, *few], **here)
-    assert f"differ by {100 * resolution(4, 3, PUBLISHED):.1f} points" in _resolution(plan)[0]
+    assert f"differ by {100 * resolution(4, 3, PUBLISHED):.1f} points" in precision(plan)[0]
     plan = SimpleNamespace(cells=few + few, beside=other, **here)
-    assert "one seed" in _resolution(plan)[0]
+    assert "one seed" in precision(plan)[0]
 
 
 def test_precision_counts_the_rules_that_the_folder_has(here: Here, finished: Finished) -> None:
@@ -376,7 +376,7 @@ def test_precision_is_by_the_scatter_of_the_runs_that_are_here() -> None:
     plan: Any = SimpleNamespace(cells=stored, beside=[], **both)
     (group,) = judge_all(records)
     points = 100 * resolution(3, 3, group.ranking.deviation)
-    (line,) = _resolution(plan)
+    (line,) = precision(plan)
     assert f"differ by {points:.1f} points" in line
     assert line.endswith("(if all scatter like the runs that are here)")
 

@@ -19,6 +19,7 @@ from importlib import resources
 from pathlib import Path
 
 from bench_core.errors import UsageError
+from bench_core.registry.distributions import our_packages
 from bench_core.registry.hookspecs import API_VERSION
 from bench_core.registry.modules import find
 from bench_core.suite.load import installed_suites
@@ -35,7 +36,6 @@ KINDS = {
     "diagnostic": ("diagnostic", "measure", "SignAgreement"),
 }
 
-PACKAGES = ("bench_core", "bench_plugins", "bench_suites", "bench_examples", "bench_reference")
 NEW = (*KINDS, "suite")
 SUITE = """\
 # Every method on the data set, for each seed, with its floors: `bench plan FILE` lists the cells.
@@ -227,7 +227,7 @@ def neighbours(text: str, file: Path) -> list[str]:
     return sorted(
         name
         for name, (module, package) in places.items()
-        if name not in (file.stem, *PACKAGES)
+        if name not in (file.stem, *our_packages())
         and (module.is_file() or (package / "__init__.py").is_file())
     )
 
