@@ -638,9 +638,22 @@ def test_what_the_same_code_would_repeat_is_reused(
     assert status in again.cells[0].why
     stays = again.cells[0].why.endswith("; it stays so unless --retry-failed trains it again")
     assert stays == ((action, retried) == ("reuse", "run"))
+    kept = {"reuse": "1 reused" if status == "done" else f"1 reused (1 {status})"}
+    assert f" {kept.get(action, '0 reused')}, " in again.counts
     assert again.cells[0].stamp is not None
     assert {c.action for c in again.cells[1:]} == {"run"}
     assert planned(retry_failed=True).cells[0].action == retried
+
+
+def test_a_run_from_another_device_is_reused_and_the_plan_says_so(planned) -> None:
+    first = planned()
+    put(first, "done", environment={"device": "cuda:1"})
+    cell = planned().cells[0]
+    assert cell.action == "reuse"
+    told = "its run is done, trained on cuda:1, which is no part of a run's identity; "
+    assert cell.why == told + "-o FOLDER trains it on cpu beside it"
+    put(first, "done", environment={"device": "cpu"})
+    assert planned().cells[0].why == "its run is done"
 
 
 def not_reused(plan: Plan, folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -33,6 +34,7 @@ class PlannedCell:
     numerics  of the training and of every component; shipped results are matched by them
     defaults  of the rule's own parameters
     shipped   the run of the reference that stands for it
+    ended     the status of the run that is reused
     """
 
     cell: Cell
@@ -48,6 +50,7 @@ class PlannedCell:
     numerics: Mapping[str, int] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     shipped: Stored | None = None
+    ended: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,12 @@ class Plan:
 
     @property
     def counts(self) -> str:
-        """`30 cells, 10 reused, 20 to run`, and the number from the reference if there are any."""
+        """`30 cells, 10 reused (1 failed), 20 to run`, with those of the reference, if any."""
         total, to_run = len(self.cells), len(self.to_run)
         shipped = len(self.shipped) - len(self.beside)
-        parts = [f"{total} cell{'s' * (total != 1)}", f"{total - to_run - shipped} reused"]
+        bad = Counter(cell.ended for cell in self.cells if cell.ended not in (None, "done"))
+        how = f" ({', '.join(f'{n} {status}' for status, n in sorted(bad.items()))})" if bad else ""
+        parts = [f"{total} cell{'s' * (total != 1)}", f"{total - to_run - shipped} reused{how}"]
         parts += [f"{shipped} from the reference"] * bool(self.shipped) + [f"{to_run} to run"]
         beside = len(self.beside)
         more = f"; {beside} of other methods beside them, from the reference" if beside else ""
@@ -179,7 +184,8 @@ def _planned(
         identity = cell_identity(cell.model_dump(mode="json"), digests, dataset["checksum"])
         numerics = numerics_of(parts, diagnostics)
         stamp = store.stamp(stored.folder / identity)  # before the decision, which reads the run
-        action, why, warning = stored.decide(cell, identity, code, dataset["checksum"])
+        choice = stored.decide(cell, identity, code, dataset["checksum"], device)
+        action, why, warning, ended = choice
         run = None
         if action == "run" and shipped is not None:
             run, unfit = shipped.find(cell, numerics, dataset["checksum"])
@@ -202,6 +208,7 @@ def _planned(
             numerics=numerics,
             defaults=method["defaults"],
             shipped=run,
+            ended=ended,
         )
 
 

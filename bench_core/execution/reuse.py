@@ -22,11 +22,15 @@ Action = Literal["run", "reuse", "reference"]  # the last: a run that ships with
 
 
 class Decision(NamedTuple):
-    """What to do about a cell, why, and a warning about its folder or None."""
+    """What to do about a cell, why, a warning about its folder or None, and how its run ended.
+
+    ended  the status of the run that is reused; None if none is
+    """
 
     action: Action
     why: str
     warning: str | None = None
+    ended: str | None = None
 
 
 class StoredRuns:
@@ -37,8 +41,13 @@ class StoredRuns:
         self.budget = suite.budget.of_cell()
         self.earlier = suite_folder.saved_mapping(folder, "cells")
 
-    def decide(self, cell: Cell, identity: str, code: Mapping[str, Any], data: str) -> Decision:
-        """Decide about a cell; `data` is the checksum of its data. Raises UsageError."""
+    def decide(
+        self, cell: Cell, identity: str, code: Mapping[str, Any], data: str, device: str
+    ) -> Decision:
+        """Decide about a cell; `data` is the checksum of its data. Raises UsageError.
+
+        device  that a new run would have; a run on another kind of device is reused, and says so
+        """
         folder = self.folder / identity
         saved = saved_state(folder)
         resumed = f"; continues after epoch {saved['epoch']}" if saved else ""
@@ -63,9 +72,10 @@ class StoredRuns:
         if sparse := sparser(record, self.suite.every()):
             return Decision("run", f"{ended}, but {sparse}{resumed}")
         stays = "; it stays so unless --retry-failed trains it again" * status.failure
+        why = f"{ended}{stays}" if stays else f"its run is {record.status}"
         if status.limits:
-            return Decision("reuse", f"{ended}, and the budget is no larger now{stays}")
-        return Decision("reuse", f"{ended}{stays}" if stays else f"its run is {record.status}")
+            why = f"{ended}, and the budget is no larger now{stays}"
+        return Decision("reuse", why + _elsewhere(record, device), ended=record.status)
 
     def trained(self, reference: Reference) -> set[str]:
         """Return the keys of the cells that have a run of this user here.
@@ -99,6 +109,14 @@ class StoredRuns:
             changed = changed_modules(record.code, code) or ["another version"]
             cause = f"the code has changed since: {few(changed)}"
         return f"; the run {record.identity[:12]} of this cell is kept but not reused: {cause}"
+
+
+def _elsewhere(record: RunRecord, device: str) -> str:
+    """Say on which device a reused run was trained, unless on the kind that is asked for."""
+    if record.device.partition(":")[0] == device.partition(":")[0]:
+        return ""
+    remedy = f"-o FOLDER trains it on {device} beside it"
+    return f", trained on {record.device}, which is no part of a run's identity; {remedy}"
 
 
 def _keys(cell: Cell) -> Iterator[str]:
