@@ -124,6 +124,36 @@ def _older_trials(folder: Path, records: Sequence[RunRecord], searches: Ledger) 
             yield f"{folder}: the trials of {name} ran with other code than {count}; {remedy}"
 
 
+@dataclass
+class _Found:
+    """The runs of a suite folder, and what is known of them beside their records, by checksum.
+
+    place    the place of the folder among those that were read
+    further  folders of the reference whose runs are taken together with its own
+    """
+
+    place: int
+    records: list[RunRecord] = field(default_factory=list)
+    late: dict[str, tuple[remeasured.Remark, ...]] = field(default_factory=dict)
+    marks: Mapping[str, marks.TrustMark] = field(default_factory=dict)
+    further: tuple[Path, ...] = ()
+
+    def standings(
+        self, clashes: Mapping[str, str], tuned: Mapping[str, Tuned]
+    ) -> dict[str, Standing]:
+        """Map the checksum of each run to what is known of it beside its record."""
+        checksums = {*self.marks, *(record.checksum or "" for record in self.records)}
+        return {checksum: self._standing(checksum, clashes, tuned) for checksum in checksums}
+
+    def _standing(
+        self, checksum: str, clashes: Mapping[str, str], tuned: Mapping[str, Tuned]
+    ) -> Standing:
+        late = self.late.get(checksum, ())
+        trust, said = _trust(self.marks.get(checksum), late)
+        search = tuned.get(checksum)
+        return Standing(trust, said, late, clashes.get(checksum, ""), search, self.place)
+
+
 def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     """Gather the results under folders by suite, and a line for each unreadable folder."""
     stored = scan(roots)
@@ -132,66 +162,78 @@ def gather(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[str]]:
     if shipped and shipped.trouble:
         troubles.append(shipped.trouble)
     linked = shipped.of_suites(roots, troubles) if shipped else {}
-    by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
-    late_of: dict[Path, dict[str, tuple[remeasured.Remark, ...]]] = defaultdict(dict)
-    counting = []
-    for run in reference.vouched(stored.runs, shipped, troubles):
-        counting.append(run)
+    runs = list(reference.vouched(stored.runs, shipped, troubles))
+    found = _by_folder(runs, linked, troubles)
+    known = {folder: own.marks for folder, own in found.items()}
+    clashes = _disputes(known) | _conflicts([*runs, *_replicates(found, troubles)], known)
+    suites = [_suite(folder, found[folder], clashes, shipped, troubles) for folder in sorted(found)]
+    return suites, troubles
+
+
+def _by_folder(
+    runs: Iterable[Stored], linked: Mapping[Path, Sequence[Stored]], troubles: list[str]
+) -> dict[Path, _Found]:
+    """Group runs by their suite folder, with their late measurements and marks of trust.
+
+    linked  suite folder → runs of the reference that its suite.json names
+    """
+    found: dict[Path, _Found] = {}
+    for run in runs:
+        own = found.setdefault(run.folder.parent, _Found(len(found)))
         record, remarks, problems = remeasured.attach(run.record, run.folder)
         troubles += problems
-        by_folder[run.folder.parent].append(record)
+        own.records.append(record)
         if remarks:
-            late_of[run.folder.parent][record.checksum or ""] = remarks
-    for folder, runs in linked.items():
-        by_folder[folder] += [run.record for run in runs]
-    places = {folder: place for place, folder in enumerate(by_folder)}
-    known = {folder: marks.every(folder, records) for folder, records in by_folder.items()}
-    clashes = _disputes(known)
-    clashes |= _conflicts([*counting, *_replicates(by_folder, troubles)], known)
-    results = []
-    for folder in sorted(by_folder):
-        about, late = described(folder, troubles, shipped), late_of[folder]
-        searches = _ledger(folder, troubles)
-        records, tuned = _searched(by_folder[folder], searches)
-        counted, superseded = current(records, about.cells)
-        troubles += _older_trials(folder, counted, searches)
-        if changed := overtaken(counted):
-            troubles.append(f"{folder}: {_not_comparable(changed)}")
-            superseded += tuple(run for run in counted if run.identity in changed)
-            counted = tuple(run for run in counted if run.identity not in changed)
-        settings = Settings(
-            about.thresholds,
-            about.depth_utility,
-            about.title,
-            defaults=about.defaults,
-            older=superseded,
-            standings={
-                checksum: Standing(
-                    *_trust(known[folder].get(checksum), late.get(checksum, ())),
-                    late.get(checksum, ()),
-                    clashes.get(checksum, ""),
-                    tuned.get(checksum),
-                    places[folder],
-                )
-                for checksum in {*known[folder], *(each.checksum or "" for each in records)}
-            },
-        )
-        results.append(
-            SuiteResults(
-                about.name,
-                settings.over(counted),
-                counted,
-                len(superseded),
-                folder,
-                about.description,
-                tuple(sorted({run.folder.parent for run in linked.get(folder, ())})),
-                expect=claims(folder, about.expect, troubles),
-                claimed_for=about.claimed_for,
-                diagnostics=about.diagnostics,
-                file=about.file,
-            )
-        )
-    return results, troubles
+            own.late[record.checksum or ""] = remarks
+    for folder, others in linked.items():
+        own = found.setdefault(folder, _Found(len(found)))
+        own.records += [run.record for run in others]
+        own.further = tuple(sorted({run.folder.parent for run in others}))
+    for folder, own in found.items():
+        own.marks = marks.every(folder, own.records)
+    return found
+
+
+def _suite(
+    folder: Path,
+    found: _Found,
+    clashes: Mapping[str, str],
+    shipped: reference.Reference | None,
+    troubles: list[str],
+) -> SuiteResults:
+    """Return the runs of a suite folder that count, and how they are judged.
+
+    clashes  checksum of a run → its disagreement with another result of its identity
+    """
+    about, searches = described(folder, troubles, shipped), _ledger(folder, troubles)
+    records, tuned = _searched(found.records, searches)
+    counted, superseded = current(records, about.cells)
+    troubles += _older_trials(folder, counted, searches)
+    if changed := overtaken(counted):
+        troubles.append(f"{folder}: {_not_comparable(changed)}")
+        superseded += tuple(run for run in counted if run.identity in changed)
+        counted = tuple(run for run in counted if run.identity not in changed)
+    settings = Settings(
+        about.thresholds,
+        about.depth_utility,
+        about.title,
+        defaults=about.defaults,
+        older=superseded,
+        standings=found.standings(clashes, tuned),
+    )
+    return SuiteResults(
+        about.name,
+        settings.over(counted),
+        counted,
+        len(superseded),
+        folder,
+        about.description,
+        found.further,
+        expect=claims(folder, about.expect, troubles),
+        claimed_for=about.claimed_for,
+        diagnostics=about.diagnostics,
+        file=about.file,
+    )
 
 
 def _not_comparable(changed: Mapping[str, list[str]]) -> str:

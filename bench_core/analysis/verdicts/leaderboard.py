@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -196,8 +196,8 @@ def _group(
     }
     chosen = [run for runs in by_row.values() for run in runs]
     floors = Floors(by_row, peers, settings)
-    ceiling = _blind(by_row, floors, settings)
-    rows = sorted(_rows(by_row, floors, settings, ceiling), key=_place)
+    rules = _Recipe(by_row, floors, settings)
+    rows = rules.rows()
     ranked = [
         accuracies(run.record for run in row.runs) if row.role != "floor" and row.complete else {}
         for row in rows
@@ -218,73 +218,85 @@ def _group(
         tuple(replace(row, rank=at) for row, at in zip(rows, ranking.intervals, strict=True)),
         len(records) - len(chosen),
         ranking,
-        ceiling,
+        rules.ceiling,
         tuple(contradicted),
     )
 
 
-def _rows(
-    by_row: Mapping[str, Sequence[RunRecord]],
-    floors: Floors,
-    settings: Settings,
-    ceiling: Estimate | None,
-) -> Iterator[Row]:
-    """Judge the rows.
+class _Recipe:
+    """The rules of one recipe, and what is the same for all of their rows.
 
     ceiling  the margin of bp, if the recipe cannot judge d (`_blind`). Then d judges only a rule
              whose whole interval lies above the threshold. Shown to be below 0, the recipe does
              not train bp: d judges no rule, and none is compared with bp's floor.
+    chance   the accuracy of guessing that most runs state
     """
-    blind = ceiling is not None
-    does_not_train = worse(ceiling)
-    bp, peers = floors.bp(), floors.peers
-    every = [run for runs in by_row.values() for run in runs]
-    expected, initial = _expected(by_row), untrained(every)
-    chances = Counter(run.chance for run in every if run.chance is not None)
-    chance = max(chances, key=lambda value: (chances[value], value), default=None)
-    no_bp = floors.lost(BP)
-    bp_at_chance = at_chance(bp.accuracies.values(), chance, floors.of_bp)
-    for key, runs in by_row.items():
-        ref, by_seed = runs[0].cell.method, accuracies(runs)
-        counts = not explained(runs)
+
+    def __init__(
+        self, by_row: Mapping[str, Sequence[RunRecord]], floors: Floors, settings: Settings
+    ) -> None:
+        self.by_row, self.floors, self.settings = by_row, floors, settings
+        self.ceiling = _blind(by_row, floors, settings)
+        self.blind, self.does_not_train = self.ceiling is not None, worse(self.ceiling)
+        every = [run for runs in by_row.values() for run in runs]
+        self.expected, self.untrained = _expected(by_row), untrained(every)
+        chances = Counter(run.chance for run in every if run.chance is not None)
+        self.chance = max(chances, key=lambda value: (chances[value], value), default=None)
+        self.bp = floors.bp()
+        self.bp_at_chance = self._at_chance(self.bp)
+
+    def rows(self) -> list[Row]:
+        """Judge all rows; they come as `Group.rows` has them, without ranks."""
+        return sorted((self._row(key, runs) for key, runs in self.by_row.items()), key=_place)
+
+    def _row(self, key: str, runs: Sequence[RunRecord]) -> Row:
+        ref, by_seed, floors = runs[0].cell.method, accuracies(runs), self.floors
         chosen, matched = floors.chosen(ref), floors.matched(ref)
-        over = [
-            None
-            if is_floor(runs[0]) and floor.accuracies == by_seed  # of itself
-            else margin(by_seed, floor, floors.of_bp, counts)
-            for floor in (chosen, matched, bp)
-        ]
-        estimates = [points_of(item) for item in over]
-        mute = at_chance(chosen.accuracies.values(), chance, floors.of_bp)
-        below = None if does_not_train or (blind and is_ceiling(runs[0])) else estimates[2]
-        read, limits = below if mute else estimates[0], _limits(runs, settings)
-        unjudged = blind and (does_not_train or not _clears(read, limits.values()))
+        over, over_matched, over_bp = (
+            self._margin(runs, floor) for floor in (chosen, matched, self.bp)
+        )
+        own, mute = points_of(over), self._at_chance(chosen)
+        no_bp = self.does_not_train or (self.blind and is_ceiling(runs[0]))
+        below = None if no_bp else points_of(over_bp)
+        read, limits = below if mute else own, _limits(runs, self.settings)
+        unjudged = self.blind and (self.does_not_train or not _clears(read, limits.values()))
         silent = CANNOT_JUDGE if unjudged else AT_CHANCE if mute else ""
+        expected = self.expected[key]
         judgements = [
-            judge(run, chosen, matched, bp, settings, expected[key], initial, silent)
+            judge(run, chosen, matched, self.bp, self.settings, expected, self.untrained, silent)
             for run in runs
         ]
-        nothing = unjudged or (mute and (bp_at_chance or below is None or is_ceiling(runs[0])))
+        no_floor = mute and (self.bp_at_chance or below is None or is_ceiling(runs[0]))
         readings: dict[str, Reading] = {
-            letter: "none" if nothing else reading(read, *limit) for letter, limit in limits.items()
+            letter: "none" if unjudged or no_floor else reading(read, *limit)
+            for letter, limit in limits.items()
         }
-        unsure = _unsure(estimates[0], below, mute, no_bp)
         broken = sum(run.status == "done" and not is_finished(run) for run in runs)
-        yield Row(
-            label=label(ref, peers[ref.name], settings.defaults),
+        unsure = _unsure(own, below, mute, floors.lost(BP))
+        values, counts = by_seed.values(), not explained(runs)
+        return Row(
+            label=label(ref, floors.peers[ref.name], self.settings.defaults),
             role=role(runs[0]),
-            runs=tuple(map(Run, runs, judgements, map(settings.standing, runs))),
-            accuracy=of_accuracies(by_seed.values(), floors.of_bp, counts=counts)
-            if by_seed
-            else None,
-            over_floor=over[0],
-            over_matched=over[1],
-            over_bp=over[2],
+            runs=tuple(map(Run, runs, judgements, map(self.settings.standing, runs))),
+            accuracy=of_accuracies(values, floors.of_bp, counts=counts) if by_seed else None,
+            over_floor=over,
+            over_matched=over_matched,
+            over_bp=over_bp,
             floor=chosen,
             judged=verdict(judgements, readings, below, broken, unsure),
             replaced=mute and not unjudged and not is_floor(runs[0]),
-            tuned=tuned_of(runs[0], settings),
+            tuned=tuned_of(runs[0], self.settings),
         )
+
+    def _margin(self, runs: Sequence[RunRecord], floor: Floor) -> Margin | None:
+        """Return the margin of a row over a floor; None of a floor over itself."""
+        by_seed = accuracies(runs)
+        if is_floor(runs[0]) and floor.accuracies == by_seed:
+            return None
+        return margin(by_seed, floor, self.floors.of_bp, not explained(runs))
+
+    def _at_chance(self, floor: Floor) -> bool:
+        return at_chance(floor.accuracies.values(), self.chance, self.floors.of_bp)
 
 
 def _clears(points: Estimate | None, limits: Iterable[tuple[float, str | None]]) -> bool:
