@@ -46,9 +46,11 @@ from bench_core.execution.cell import measure
 from bench_core.training import processor
 from bench_core.training.audit import Audit
 from bench_core.training.data import Data
-from bench_core.training.loop import evaluate, set_up, train
+from bench_core.training.evaluation import evaluate
+from bench_core.training.loop import train
 from bench_core.training.optimizer import Updater
 from bench_core.training.rng import stream
+from bench_core.training.setup import set_up
 
 N, D, L, C, X = 128, 256, 4, 10, 3072
 TRAINING = {

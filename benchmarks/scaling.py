@@ -31,7 +31,7 @@ from tabulate import tabulate
 
 from bench_core.api import Method
 from bench_core.training.data import Data
-from bench_core.training.loop import set_up
+from bench_core.training.setup import set_up
 
 USUAL = {"width": 256, "depth": 4, "batch": 128}
 VALUES = {

@@ -24,7 +24,7 @@ from tabulate import tabulate
 
 from bench_core.api import Component, Method
 from bench_core.training.data import Data
-from bench_core.training.loop import set_up
+from bench_core.training.setup import set_up
 
 ARCHS = ("resmlp", "relu_mlp", "small_cnn", "small_resnet", "vit_mini")
 

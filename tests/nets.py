@@ -16,8 +16,8 @@ from torch import nn
 
 from bench_core.api import Credits, LocalMethod, Method, Net, States
 from bench_core.training.data import Data
-from bench_core.training.loop import set_up
 from bench_core.training.net import exact_gradients
+from bench_core.training.setup import set_up
 
 TRAINING = {
     "epochs": 4, "stop_after": None, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01,

@@ -420,7 +420,7 @@ def test_a_score_outside_0_to_1_ends_the_run(score: float) -> None:
     from nets import resmlp, toy_data
 
     from bench_core.errors import BenchError
-    from bench_core.training.loop import evaluate
+    from bench_core.training.evaluation import evaluate
     from bench_core.training.loss import CrossEntropy
 
     class Boasting(CrossEntropy):

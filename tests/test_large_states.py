@@ -16,7 +16,7 @@ from bench_core.execution.cell import attempt, measure
 from bench_core.execution.tensors import probe
 from bench_core.testing.diagnostics import RandomDirect, audited
 from bench_core.training import audit as module
-from bench_core.training import loop
+from bench_core.training import evaluation
 from bench_core.training.audit import Audit, ProbeBatch
 from bench_core.training.method import Credits
 
@@ -148,8 +148,8 @@ def test_a_test_set_is_evaluated_in_small_batches_where_states_are_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     audit = audited()
-    whole = loop.evaluate(audit.net, audit.data)
-    monkeypatch.setattr(loop, "LARGE_STATE", 0)
+    whole = evaluation.evaluate(audit.net, audit.data)
+    monkeypatch.setattr(evaluation, "LARGE_STATE", 0)
     sizes: list[int] = []
     batches = type(audit.data).test_batches
 
@@ -158,7 +158,7 @@ def test_a_test_set_is_evaluated_in_small_batches_where_states_are_large(
         return batches(self, size, count)
 
     monkeypatch.setattr(type(audit.data), "test_batches", watched)
-    assert loop.evaluate(audit.net, audit.data) == pytest.approx(whole)
+    assert evaluation.evaluate(audit.net, audit.data) == pytest.approx(whole)
     assert max(sizes) == 100
 
 

@@ -20,10 +20,12 @@ from bench_core.api import States
 from bench_core.errors import BenchError
 from bench_core.training.build import Built
 from bench_core.training.credit import rms
-from bench_core.training.loop import evaluate, set_up, train
+from bench_core.training.evaluation import evaluate
+from bench_core.training.loop import train
 from bench_core.training.net import exact_gradients
 from bench_core.training.optimizer import Updater, cosine
 from bench_core.training.rng import stream
+from bench_core.training.setup import set_up
 
 # --------------------------------------------------------------------------- the local machinery
 

@@ -18,9 +18,10 @@ from bench_core.execution import validate
 from bench_core.testing import checks
 from bench_core.testing.kit import run
 from bench_core.training.audit import Audit
-from bench_core.training.loop import set_up, train
+from bench_core.training.loop import train
 from bench_core.training.loss import SQUARED_ERROR
 from bench_core.training.net import Net, copied
+from bench_core.training.setup import set_up
 
 FEATURES, WIDTH, CLASSES = 12, 8, 5
 

@@ -25,9 +25,9 @@ from bench_core.training.audit import Audit
 from bench_core.training.data import TENSORS, Data
 from bench_core.training.diagnostic import Measured
 from bench_core.training.local_method import LocalMethod
-from bench_core.training.loop import set_up
 from bench_core.training.method import Credits, Task, Tools
 from bench_core.training.net import Net, States, in_eval
+from bench_core.training.setup import set_up
 
 WIDTH, FEATURES, CLASSES, TRAIN, TEST = 64, 12, 5, 256, 1280
 

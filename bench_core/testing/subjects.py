@@ -16,9 +16,9 @@ from bench_core.testing.draws import Draws, name_of, seed_globally, seed_torch
 from bench_core.testing.kit import Skipped
 from bench_core.testing.nets import Log, ProbeNet
 from bench_core.testing.trials import CLASSES, FEATURES, LAST, SHAPES, TRAINING, Trial, toy_data
-from bench_core.training.loop import set_up
 from bench_core.training.loss import CROSS_ENTROPY, Loss
 from bench_core.training.params import read
+from bench_core.training.setup import set_up
 
 
 @dataclass(frozen=True, eq=False)

@@ -187,6 +187,11 @@ class Net(nn.Module):
             block.requires_grad_(False)
 
 
+def tensors_of(net: Net) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a network by name."""
+    return {**dict(net.named_parameters()), **dict(net.named_buffers())}
+
+
 def copied(net: Net, seed: int) -> Net:
     """Copy a network, also one that cannot be deep-copied, such as one that caches activations.
 
