@@ -11,7 +11,7 @@ import pytest
 import torch
 from bench_plugins.methods.bridge import depth_features
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
-from bench_plugins.methods.ep import errors
+from bench_plugins.methods.relaxation import errors
 from nets import LOCAL, METHODS, Exact, LinearNet, gradients, ready, resmlp, rule, toy_data
 from torch import nn
 from torch.nn import functional as F

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from bench_plugins.methods.ep import errors
+from bench_plugins.methods.relaxation import errors
 from torch import Tensor
 
 from bench_core.api import Net, States

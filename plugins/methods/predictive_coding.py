@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 import torch
-from bench_plugins.methods.ep import errors, relaxed, sizes, slope
 from bench_plugins.methods.inference import (
     Inferred,
     by_errors,
     by_multipliers,
     with_fixed_predictions,
 )
+from bench_plugins.methods.relaxation import errors, relaxed, sizes, slope
 from bench_plugins.methods.unnormalised import Unnormalised
 from pydantic import Field, model_validator
 from torch import Tensor
