@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Finished
+from conftest import Finished, Here
 from folders import audit_folder, write
 from records import CORE, seeds
 
@@ -72,6 +72,26 @@ def test_a_rule_and_its_floor_have_two_names_and_a_verdict(results: Results, nam
     frame = table.to_pandas()
     assert list(frame.columns) == table.columns
     assert len(frame) == table.to_arrow().num_rows == len(table)
+
+
+def test_rules_are_compared_and_their_costs_given_as_the_commands_do(
+    folder: Path, results: Results, here: Here
+) -> None:
+    (pair,) = results.compare("dfa", "bp")
+    told = json.loads(here("compare", "dfa", "bp", str(folder), "--format", "json").stdout)
+    (own,) = told["comparisons"]
+    assert (pair["a"], pair["b"], pair["n"]) == ("dfa", "bp", 3)
+    assert pair["effect"] == own["effect"]["mean"]
+    assert pair["effect"] == pytest.approx(100 * (pair["accuracy_b"] - pair["accuracy_a"]))
+    assert (pair["half_width"], pair["p_holm"]) == (own["effect"]["half_width"], own["p_holm"])
+    assert (pair["verdict_a"], pair["verdict_b"]) == (own["a"]["verdict"], own["b"]["verdict"])
+    with pytest.raises(UsageError, match="no such method"):
+        results.compare("dfa", "dffa")
+    costs = json.loads(here("cost", str(folder), "--format", "json", "--target", "0.3").stdout)
+    assert json.loads(json.dumps(results.costs(0.3))) == costs["rows"]
+    assert {row["method"]: row["target"] for row in results.costs(0.3)}["dfa"] == 0.3
+    with pytest.raises(UsageError, match="target 2: an accuracy is above 0"):
+        results.costs(2)
 
 
 def test_the_leaderboard_is_a_table_a_text_and_a_page(results: Results) -> None:

@@ -289,6 +289,29 @@ def as_table(
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
+def records(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Return a flat record per comparison: `a`, `b` and the effect in columns of their own."""
+    return [
+        {
+            "where": item.where,
+            "a": item.a.label,
+            "b": item.b.label,
+            "accuracy_a": item.a.mean,
+            "accuracy_b": item.b.mean,
+            "effect": item.effect.mean if item.effect else None,
+            "half_width": item.effect.half_width if item.effect else None,
+            "n": item.n,
+            "p": item.p,
+            "p_holm": item.p_holm,
+            "p_smallest": item.p_smallest,
+            "verdict_a": item.a.verdict,
+            "verdict_b": item.b.verdict,
+            "note": item.note,
+        }
+        for item in comparisons
+    ]
+
+
 def as_json(comparisons: Sequence[Comparison], alone: Sequence[str] = ()) -> str:
     """Return the comparisons as a JSON document."""
     items = [asdict(item) for item in comparisons]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any, Literal
 
 from bench_core.analysis.cost import SHARE, Cost, costs, target_of
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.verdicts.leaderboard import Group
+from bench_core.errors import UsageError
 from bench_core.report.tables.columns import OPERATIONS
 from bench_core.report.tables.data import csv_text, document
 from bench_core.report.tables.notes import NOTHING, references
@@ -50,13 +51,9 @@ def costs_text(
     """Return the costs of every recipe.
 
     target  the accuracy to reach; None: `SHARE` of the mean accuracy of bp in each recipe
+    Raises UsageError for a target that is no accuracy.
     """
-    tables = [
-        (shown, header, group, aim, costs(group, shown.epochs, aim))
-        for shown in map(view, suites)
-        for header, group in shown.recipes
-        for aim in [target_of(group) if target is None else target]
-    ]
+    views = [view(suite) for suite in suites]
     if form == "table":
         given = target is not None
         blocks = [
@@ -67,19 +64,36 @@ def costs_text(
                 width,
                 references(group),
             )
-            for shown, header, group, aim, own in tables
+            for shown, header, group, aim, own in _by_recipe(views, target)
         ]
         heads = {head for _, used in blocks for head in used}
         legend = [text for head, text in LEGEND.items() if head in heads]
         below = [paragraph(legend, width)] if legend else []
         texts = [*(text for text, _ in blocks), *below] if blocks else [paragraph([NOTHING], width)]
         return "\n\n".join(texts) + "\n"
-    rows = [
-        _flat(shown, header, aim, item) for shown, header, _, aim, own in tables for item in own
-    ]
+    rows = records(views, target)
     if form == "json":
         return document({"schema": SCHEMA, "rows": rows})
     return csv_text(_names(), [list(row.values()) for row in rows])
+
+
+def records(views: Sequence[View], target: float | None = None) -> list[dict[str, Any]]:
+    """Return a flat record per rule and recipe; `target` as `costs_text` has it."""
+    tables = _by_recipe(views, target)
+    return [
+        _flat(shown, header, aim, item) for shown, header, _, aim, own in tables for item in own
+    ]
+
+
+def _by_recipe(
+    views: Sequence[View], target: float | None
+) -> Iterator[tuple[View, str, Group, float | None, list[Cost]]]:
+    if target is not None and not 0 < target <= 1:
+        raise UsageError(f"target {target:g}: an accuracy is above 0 and at most 1")
+    for shown in views:
+        for header, group in shown.recipes:
+            aim = target_of(group) if target is None else target
+            yield shown, header, group, aim, costs(group, shown.epochs, aim)
 
 
 def _names() -> list[str]:

@@ -24,7 +24,7 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.joined import beside_reference
 from bench_core.analysis.verdicts.leaderboard import Group
 from bench_core.errors import UsageError
-from bench_core.report import export
+from bench_core.report import comparison, costs, export
 from bench_core.report.claims_table import claim_text, expected_text
 from bench_core.report.tables import columns as known
 from bench_core.report.tables import legend, notes
@@ -187,6 +187,21 @@ class Results(Sequence[RunRecord]):
     def claims(self) -> Table:
         """Return a record per published figure: holds, fails, or not run and why."""
         return Table(line for suite in self._suites for line in _claims(suite))
+
+    def compare(self, a: str, b: str) -> Table:
+        """Return a record per recipe that has both rules: B - A in points, paired by seed, and p.
+
+        Raises UsageError for an unknown rule, and if no recipe has both.
+        """
+        return Table(comparison.records(comparison.methods(self._suites, a, b)))
+
+    def costs(self, target: float | None = None) -> Table:
+        """Return a record per rule and recipe: operations, memory, time and time to an accuracy.
+
+        target  the accuracy to reach, 0 … 1; None: .9 of bp's
+        Raises UsageError for a target that is no accuracy.
+        """
+        return Table(costs.records(self._views, target))
 
     def figure(self, name: str, number: int = 0) -> Any:
         """Return a figure of the report as an Altair chart.
