@@ -928,11 +928,11 @@ def test_runs_on_a_data_set_whose_code_has_changed_since_are_not_compared(tmp_pa
     same = [*records[:12], *of("lab/fa", [0.4, 0.41, 0.42], new, 1)]
     folders.write(tmp_path / "same", same)
     assert len(gather([tmp_path / "same"])[0][0].records) == 18
-    # a run that is not done shows no newest code, and a rule's own module is its own affair
+    # a run that is not done shows no newest code, and a rule's own module leaves its row behind
     broken = on(run("bench-core/bp", 7, status="failed", code=old, finished="2027"))
     edited = {"x-data": {"files": {**new["x-data"]["files"], "x_data.rule": "2"}}}
     folders.write(tmp_path / "own", [*same, broken, *of("lab/fa", [0.4], edited, 9)[:1]])
-    assert len(gather([tmp_path / "own"])[0][0].records) == 20
+    assert len(gather([tmp_path / "own"])[0][0].records) == 20 - 3
     # newer runs that diverged are no old ones: they show that nothing of before counts
     lost = [
         on(run("bench-core/dfa", seed, status="diverged", code=edit, finished="2027"))
@@ -947,7 +947,7 @@ def test_runs_on_a_data_set_whose_code_has_changed_since_are_not_compared(tmp_pa
     assert [
         item.cell.method.params["freeze"] for item in gather([tmp_path / "alone"])[0][0].records
     ] == ["blocks"] * 3
-    # one rule of the package itself: its own module is not the data set's
+    # one rule of the package itself: its own module is the rule's, and two runs are older
     again = {"x-data": {"files": {"x_data.rings": "old", "x_data.rule": "2"}}}
     mine = [
         on(run("x-data/mine", 42, 0.5, code=old, finished="2026-11-01T00:00:00+00:00")),
@@ -955,11 +955,45 @@ def test_runs_on_a_data_set_whose_code_has_changed_since_are_not_compared(tmp_pa
         on(run("x-data/mine", 456, 0.5, code=again, finished="2026-11-09T00:00:00+00:00")),
     ]
     folders.write(tmp_path / "mine", mine)
-    assert len(gather([tmp_path / "mine"])[0][0].records) == 3
+    (results,), (told,) = gather([tmp_path / "mine"])
+    assert len(results.records) == 1
+    assert "the code of x-data/mine has changed since (x_data.rule)" in told
     # a package whose rules alone are used may have them all in one file
     other = [on(record, "bench-core/digits") for record in records]
     folders.write(tmp_path / "rules", other)
     assert len(gather([tmp_path / "rules"])[0][0].records) == 18
+
+
+def test_seeds_that_older_code_of_a_rule_trained_are_in_no_mean(tmp_path: Path) -> None:
+    """An edited rule that ran again with one seed: the mean of both codes is that of no rule."""
+
+    def of(seed: int, value: float, text: str, day: int, **more: Any) -> RunRecord:
+        code = {"mine.py": {"files": {"mine": text}}, "bench-core": {"files": {"x": text}}}
+        when = f"2026-11-{day:02}T00:00:00+00:00"
+        return run("mine.py/mine", seed, value, code=code, finished=when, **more)
+
+    bp = seeds("bench-core/bp", [0.9, 0.9, 0.9])
+    before = [of(seed, 0.8, "old", 1) for seed in (42, 123, 456)]
+    after = of(42, 0.1, "new", 2)
+    folders.write(tmp_path / "r", [*bp, *before[1:], after])
+    (results,), troubles = gather([tmp_path / "r"])
+    (row,) = (row for row in judge_all(results.records)[0].rows if "mine" in row.label)
+    assert row.accuracy is not None
+    assert (row.accuracy.mean, results.superseded) == (0.1, 2)
+    assert row.verdict.startswith("single seed")
+    (told,) = (line for line in troubles if "not counted" in line)
+    assert "2 runs are not counted: the code of mine.py/mine has changed since (mine); " in told
+    assert told.endswith("`bench run` without --seed trains all of them again")
+    # other options are another row, and bench-core's own code has `numerics`
+    other = of(42, 0.2, "new", 2, params={"gain": 2.0})
+    core = [record.model_copy(update={"code": {"bench-core": {}}}) for record in before]
+    for number, runs in enumerate(([*before, other], [*core[1:], after])):
+        folders.write(tmp_path / str(number), [*bp, *runs])
+        assert len(gather([tmp_path / str(number)])[0][0].records) == 3 + len(runs)
+    # the newest code is that of the last run that came to its end
+    raised = of(7, 0.1, "new", 2, status="failed")
+    folders.write(tmp_path / "raised", [*bp, *before, raised])
+    assert len(gather([tmp_path / "raised"])[0][0].records) == 7
 
 
 def test_a_row_that_lapsed_counts_before_its_copy_without_the_mark() -> None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from bench_core.analysis.suite_file import SuiteFile, claims, described
-from bench_core.analysis.verdicts.judge import Settings
-from bench_core.analysis.verdicts.older_code import overtaken
+from bench_core.analysis.verdicts.judge import Settings, method_key
+from bench_core.analysis.verdicts.older_code import edited, overtaken
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.printable import few
 from bench_core.results import ledger, marks, reference, remeasured, store
@@ -209,18 +209,20 @@ def _suite(
     records, tuned = _searched(found.records, searches)
     counted, superseded = current(records, about.cells)
     troubles += _older_trials(folder, counted, searches)
-    if changed := overtaken(counted):
-        troubles.append(f"{folder}: {_not_comparable(changed)}")
-        superseded += tuple(run for run in counted if run.identity in changed)
-        counted = tuple(run for run in counted if run.identity not in changed)
-    settings = Settings(
-        about.thresholds,
-        about.depth_utility,
-        about.title,
-        defaults=about.defaults,
-        older=superseded,
-        standings=found.standings(clashes, tuned),
+    settings = Settings(about.thresholds, about.depth_utility, about.title, defaults=about.defaults)
+    old = overtaken(counted)
+    troubles += _not_comparable(folder, old, "the data set or the network", "--method")
+    defaults = settings.over(counted).recorded
+    own = edited(
+        [run for run in counted if run.identity not in old],
+        lambda run: method_key(run.cell.method, defaults),
     )
+    rules = sorted({run.cell.method.short for run in counted if run.identity in own})
+    troubles += _not_comparable(folder, own, ", ".join(rules), "--seed")
+    superseded += tuple(run for run in counted if run.identity in old | own)
+    counted = tuple(run for run in counted if run.identity not in old | own)
+    standings = found.standings(clashes, tuned)
+    settings = replace(settings, older=superseded, standings=standings)
     return SuiteResults(
         about.name,
         settings.over(counted),
@@ -236,11 +238,21 @@ def _suite(
     )
 
 
-def _not_comparable(changed: Mapping[str, list[str]]) -> str:
+def _not_comparable(
+    folder: Path, changed: Mapping[str, list[str]], whose: str, narrow: str
+) -> list[str]:
+    """Say how many runs newer code has left behind, and how to train them again; none: no line.
+
+    changed  identity → modules
+    narrow   the option that keeps `bench run` from training all of them
+    """
+    if not changed:
+        return []
     names = few(sorted({name for own in changed.values() for name in own}))
     count = "1 run is" if len(changed) == 1 else f"{len(changed)} runs are"
-    why = f"the code of the data set or the network has changed since ({names})"
-    return f"{count} not counted: {why}; `bench run` without --method trains all of them again"
+    why = f"the code of {whose} has changed since ({names})"
+    again = f"`bench run` without {narrow} trains all of them again"
+    return [f"{folder}: {count} not counted: {why}; {again}"]
 
 
 def _replicates(folders: Iterable[Path], troubles: list[str]) -> list[Stored]:

@@ -6,13 +6,14 @@ run is older if it finished before that one and has other code of the module.
 
 Superseded runs, whose own cell was run by other code since, do not count at all
 (`bench_core.analysis.gather.current`). Nor do runs on a data set or a network whose code has
-changed since (`overtaken`): they cannot be compared with newer ones.
+changed since (`overtaken`): they cannot be compared with newer ones. Nor do the seeds of a row that
+older code of its rule trained (`edited`): the mean would be that of no rule.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.results.record import RunRecord
@@ -58,6 +59,26 @@ def overtaken(records: Iterable[RunRecord]) -> dict[str, list[str]]:
     return changed
 
 
+def edited(
+    records: Iterable[RunRecord], row_of: Callable[[RunRecord], str]
+) -> dict[str, list[str]]:
+    """Return identity → modules that a newer run of the same row has with other code.
+
+    That is the code of a rule from a file or a package, and what it imports. Of bench-core
+    `numerics` count instead.
+
+    row_of  the key of the row of a run, within its recipe
+    """
+    changed: dict[str, list[str]] = {}
+    for group in by_recipe(records):
+        rows: dict[str, list[RunRecord]] = defaultdict(list)
+        for run in group:
+            rows[row_of(run)].append(run)
+        for runs in rows.values():
+            changed |= _behind(runs, {run.identity: _foreign(run) for run in runs})
+    return changed
+
+
 def _behind(
     records: Sequence[RunRecord], own: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[str]]:
@@ -85,8 +106,17 @@ def _when(record: RunRecord) -> tuple[str, str]:
 
 
 def _plugins(record: RunRecord) -> dict[str, str]:
-    """Return the modules of these packages."""
-    code = {name: entry for name, entry in record.code.items() if name in _used(record)}
+    """Return the modules of the packages that the data set and the network are from."""
+    return _of_packages(record, _used(record))
+
+
+def _foreign(record: RunRecord) -> dict[str, str]:
+    """Return the modules of all packages but bench-core."""
+    return _of_packages(record, record.code.keys() - {OURS})
+
+
+def _of_packages(record: RunRecord, names: Collection[str]) -> dict[str, str]:
+    code = {name: entry for name, entry in record.code.items() if name in names}
     return modules(record.model_copy(update={"code": code}))
 
 
