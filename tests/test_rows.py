@@ -186,6 +186,44 @@ def test_a_recipe_whose_bp_does_not_clear_its_floor_cannot_judge(gain: float) ->
     assert notes.warning(group([*BACKPROP, *records[6:]]), Settings()) == ""
 
 
+def judged_with(floor: DepthUtility, *rules: list[RunRecord]) -> tuple[dict[str, str], str]:
+    """Return the verdicts of all rules, where chance is .1, and the warning above their table."""
+    records = [r.model_copy(update={"chance": 0.1}) for own in rules for r in own]
+    settings = Settings(depth_utility=floor)
+    (own,) = judge_all(records, settings)
+    verdicts = {item.label: item.verdict for item in own.competing}
+    return verdicts, notes.warning(own, settings)
+
+
+def test_another_floor_of_the_suite_does_not_say_whether_the_recipe_trains_bp() -> None:
+    """Only bp's own random blocks do; in the three cases bp lies 20 points above them."""
+    bp = [*seeds(BP, [0.60, 0.61, 0.62]), *frozen(BP, [0.40, 0.41, 0.42])]
+    dfa = [*seeds(DFA, [0.30, 0.31, 0.315]), *frozen(DFA, [0.28, 0.29, 0.30])]
+    above = judged_with(DepthUtility(floor_value=0.7), bp, dfa)
+    assert above == ({"bp": "walked back (d)", "dfa": "walked back (d, bp floor)"}, "")
+    ep = [*seeds(EP, [0.65, 0.66, 0.67]), *frozen(EP, [0.595, 0.607, 0.615])]
+    near = judged_with(DepthUtility(floor="ep"), bp, ep)
+    assert near == ({"ep": "trustworthy", "bp": "walked back (d)"}, "")
+    ep = [*seeds(EP, [0.50, 0.51, 0.52]), *frozen(EP, [0.10, 0.11, 0.09])]
+    at_chance = judged_with(DepthUtility(floor="ep"), bp, ep)
+    assert at_chance == ({"bp": "trustworthy", "ep": "trustworthy"}, "")
+
+
+def test_a_low_given_floor_does_not_hide_that_a_recipe_cannot_train_bp() -> None:
+    bp = [*seeds(BP, [0.60, 0.61, 0.62]), *frozen(BP, [0.595, 0.607, 0.615])]
+    dfa = [*seeds(DFA, [0.60, 0.61, 0.615]), *frozen(DFA, [0.59, 0.605, 0.61])]
+    verdicts, warned = judged_with(DepthUtility(floor_value=0.4), bp, dfa)
+    assert verdicts == {"bp": "trustworthy", "dfa": "trustworthy"}
+    assert "bp itself gains only +0.4 ± 0.3 points over its random blocks." in warned
+    assert warned.endswith("bp, dfa: the whole interval lies above 2 points.")
+    # without a run of bp's random blocks the given floor is all there is
+    _, warned = judged_with(DepthUtility(floor_value=0.6), bp[:3], dfa)
+    assert "bp itself gains only +1.0 ± 2.5 points over the given floor of .600." in warned
+    # and the floor of another rule says nothing of bp
+    named = judged_with(DepthUtility(floor="dfa"), bp[:3], dfa)
+    assert named[1] == ""
+
+
 def test_one_seed_of_bp_below_the_threshold_cannot_judge_either() -> None:
     bp = [run(BP, 42, 0.312), run(BP, 42, 0.30, params={"freeze": "blocks"})]
     found = group([*bp, run(DFA, 42, 0.29), run(DFA, 42, 0.30, params={"freeze": "blocks"})])

@@ -172,7 +172,9 @@ def submit(results: Path, output: Path) -> Submission:
     by_folder: dict[Path, list[RunRecord]] = defaultdict(list)
     for run in own:
         if run.record.identity in stale:
-            left.append((run.folder, "left out: its cell, rule, data set or network has newer code"))
+            left.append(
+                (run.folder, "left out: its cell, rule, data set or network has newer code")
+            )
             continue
         if lines := faults(run) or places(run.record.cell.model_dump(mode="json")):
             left.append((run.folder, f"left out: {'; '.join(lines)}"))

@@ -142,11 +142,19 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Blind:
+    """The margin of bp over a floor, in points, that leaves a recipe unable to judge d."""
+
+    margin: Estimate
+    floor: Floor
+
+
+@dataclass(frozen=True)
 class Group:
     """The rows of one recipe, best mean accuracy first, rows without a finished run last.
 
     ranking      of the rows that are ranked, in the order of `rows`
-    ceiling      the margin of bp, if it is so small that the recipe cannot judge d
+    blind        the margin of bp, if it is so small that the recipe cannot judge d
     contradicted cells of which a record with another status or accuracy was set aside
     moved        rules that have runs of this recipe, whose values a search chose: they stand in the
                  recipe of the tuned rules
@@ -155,7 +163,7 @@ class Group:
     rows: tuple[Row, ...]
     set_aside: int
     ranking: Ranking
-    ceiling: Estimate | None = None
+    blind: Blind | None = None
     contradicted: tuple[tuple[RunRecord, RunRecord], ...] = ()
     moved: tuple[str, ...] = ()
 
@@ -218,7 +226,7 @@ def _group(
         tuple(replace(row, rank=at) for row, at in zip(rows, ranking.intervals, strict=True)),
         len(records) - len(chosen),
         ranking,
-        rules.ceiling,
+        rules.blind,
         tuple(contradicted),
     )
 
@@ -226,8 +234,8 @@ def _group(
 class _Recipe:
     """The rules of one recipe, and what is the same for all of their rows.
 
-    ceiling  the margin of bp, if the recipe cannot judge d (`_blind`). Then d judges only a rule
-             whose whole interval lies above the threshold. Shown to be below 0, the recipe does
+    blind    why the recipe cannot judge d (`_blind`). Then d judges only a rule whose whole
+             interval lies above the threshold. With a margin shown to be below 0 the recipe does
              not train bp: d judges no rule, and none is compared with bp's floor.
     chance   the accuracy of guessing that most runs state
     """
@@ -236,8 +244,8 @@ class _Recipe:
         self, by_row: Mapping[str, Sequence[RunRecord]], floors: Floors, settings: Settings
     ) -> None:
         self.by_row, self.floors, self.settings = by_row, floors, settings
-        self.ceiling = _blind(by_row, floors, settings)
-        self.blind, self.does_not_train = self.ceiling is not None, worse(self.ceiling)
+        self.blind = _blind(by_row, floors, settings)
+        self.does_not_train = worse(self.blind.margin if self.blind else None)
         every = [run for runs in by_row.values() for run in runs]
         self.expected, self.untrained = _expected(by_row), untrained(every)
         chances = Counter(run.chance for run in every if run.chance is not None)
@@ -256,23 +264,24 @@ class _Recipe:
             self._margin(runs, floor) for floor in (chosen, matched, self.bp)
         )
         own, mute = points_of(over), self._at_chance(chosen)
-        no_bp = self.does_not_train or (self.blind and is_ceiling(runs[0]))
+        no_bp = self.does_not_train or (self.blind is not None and is_ceiling(runs[0]))
         below = None if no_bp else points_of(over_bp)
         read, limits = below if mute else own, _limits(runs, self.settings)
-        unjudged = self.blind and (self.does_not_train or not _clears(read, limits.values()))
+        unsure = self.does_not_train or not _clears(read, limits.values())
+        unjudged = self.blind is not None and unsure
         silent = CANNOT_JUDGE if unjudged else AT_CHANCE if mute else ""
         expected = self.expected[key]
         judgements = [
             judge(run, chosen, matched, self.bp, self.settings, expected, self.untrained, silent)
             for run in runs
         ]
-        no_floor = mute and (self.bp_at_chance or below is None or is_ceiling(runs[0]))
+        no_floor = mute and (self.bp_at_chance or below is None)
         readings: dict[str, Reading] = {
             letter: "none" if unjudged or no_floor else reading(read, *limit)
             for letter, limit in limits.items()
         }
         broken = sum(run.status == "done" and not is_finished(run) for run in runs)
-        unsure = _unsure(own, below, mute, floors.lost(BP))
+        few = _unsure(own, below, mute, floors.lost(BP))
         values, counts = by_seed.values(), not explained(runs)
         return Row(
             label=label(ref, floors.peers[ref.name], self.settings.defaults),
@@ -283,7 +292,7 @@ class _Recipe:
             over_matched=over_matched,
             over_bp=over_bp,
             floor=chosen,
-            judged=verdict(judgements, readings, below, broken, unsure),
+            judged=verdict(judgements, readings, below, broken, few),
             replaced=mute and not unjudged and not is_floor(runs[0]),
             tuned=tuned_of(runs[0], self.settings),
         )
@@ -351,23 +360,22 @@ def _limits(runs: Sequence[RunRecord], settings: Settings) -> dict[str, tuple[fl
 
 def _blind(
     by_row: Mapping[str, Sequence[RunRecord]], floors: Floors, settings: Settings
-) -> Estimate | None:
-    """Return the margin of bp over its floor if its mean does not reach the threshold of d.
+) -> Blind | None:
+    """Return the margin of bp over its own random blocks if its mean is below the threshold of d.
 
-    Of bp the finished runs count.
+    Of bp the finished runs count. Without a run of its random blocks a given number counts, but not
+    the floor of another rule.
     """
     for runs in by_row.values():
-        over = margin(
-            accuracies(runs),
-            floors.chosen(runs[0].cell.method),
-            floors.of_bp,
-            not explained(runs),
-        )
-        if over is None or not is_ceiling(runs[0]):
+        if not is_ceiling(runs[0]):
             continue
+        ref = runs[0].cell.method
+        own, given = floors.matched(ref), floors.chosen(ref)
+        floor = given if own.mean is None and given.kind == "literal" else own
+        over = margin(accuracies(runs), floor, floors.of_bp, not explained(runs))
         limit, _ = _limits(runs, settings).get("d", (-math.inf, None))
-        if round(over.estimate.mean, 9) < limit:
-            return over.estimate
+        if over is not None and round(over.estimate.mean, 9) < limit:
+            return Blind(over.estimate, floor)
     return None
 
 

@@ -47,7 +47,7 @@ def next_steps(
         more = _with_seeds(_lacking(groups) or (42, 123, 456), tuned)
         return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
     judged = any(row.judged.kind in (TRUSTWORTHY, WALKED_BACK) for row in rows)
-    if groups and not judged and all(group.ceiling is not None for group in groups):
+    if groups and not judged and all(group.blind is not None for group in groups):
         return ["Next: change the epochs, the data or the task: this recipe cannot judge its rules"]
     run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
     seeds = f"add seeds: {run_it} {_with_seeds(_unused(groups), tuned)}"

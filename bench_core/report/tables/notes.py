@@ -35,8 +35,9 @@ from bench_core.report.words.summary import WORDS
 from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
 from bench_core.results.reference import edition, machine, machines, place
-from bench_core.suite.names import OURS
+from bench_core.suite.names import FROZEN, OURS
 
+NO_FLOOR_OF_BP = f"no finished run of bp[{FROZEN}] with this recipe"
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
 UNJUDGED = ", and no verdict rests on it"
@@ -193,23 +194,24 @@ def references(group: Group) -> list[str]:
 
 def warning(group: Group, settings: Settings) -> str:
     """Write that a recipe cannot judge depth utility, and what would; empty if it can."""
-    if group.ceiling is None:
+    if group.blind is None:
         return ""
+    own, floor = group.blind.margin, group.blind.floor
     ceiling = next(row for row in group.rows if row.role == "ceiling")
     limit = next(c.limit(settings.thresholds) for c in criteria([ceiling]) if c.margin) or 0.0
-    given = ceiling.floor.kind == "literal"
-    floor = random_blocks(ceiling) if given else "its random blocks"
+    given = floor.kind == "literal"
+    against = random_blocks(ceiling) if given else "its random blocks"
     remedy = "" if given else " More epochs or more data may help."
-    if not given and ceiling.floor.mean and 100 * (1 - ceiling.floor.mean) < limit:
-        reached = fraction(ceiling.floor.mean)
+    if not given and floor.mean and 100 * (1 - floor.mean) < limit:
+        reached = fraction(floor.mean)
         remedy = (
             f" These reach {reached}; {limit:g} points more are impossible: take a harder task."
         )
-    if worse(group.ceiling):
+    if worse(own):
         remedy = " It does not train bp: look at the learning rate first."
-    gain = f"bp itself gains only {with_interval(group.ceiling)} points over {floor}"
+    gain = f"bp itself gains only {with_interval(own)} points over {against}"
     by = f" by {limit:g} points" * (limit != BEATS)
-    open_ = group.ceiling.half_width is not None and ends(group.ceiling)[1] >= limit
+    open_ = own.half_width is not None and ends(own)[1] >= limit
     what = f"this recipe can tell trained blocks from random ones{by}"
     text = f"The seeds of bp do not show that {what}"
     if not open_:
@@ -228,8 +230,8 @@ def _unchecked(group: Group) -> list[str]:
         reason = "it has no run of bp"
     elif not ceiling.complete:
         reason = f"{len(ceiling.finished)} of {len(ceiling.runs)} seeds of bp are done"
-    elif ceiling.margin is None:
-        reason = ceiling.floor.reason
+    elif ceiling.margin_matched is None and ceiling.floor.kind != "literal":
+        reason = ceiling.floor.reason or NO_FLOOR_OF_BP
     else:
         return []
     rest = "verdicts rest on the margins of the rules alone"
