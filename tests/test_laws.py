@@ -708,6 +708,7 @@ class Seldom(DirectFeedbackAlignment):
     """Enlarges its weights in the steps of `when`, counted from 0."""
 
     when = frozenset()
+    writes = False  # in every step, by a factor of 1 in the others
 
     def setup(self, net, task, tools):
         super().setup(net, task, tools)
@@ -717,22 +718,41 @@ class Seldom(DirectFeedbackAlignment):
         loss = super().step(x, y, epoch)
         with torch.no_grad():
             for p in self.net.parameters():
-                p.mul_(1.01 if self.count in self.when else 1.0)
+                if self.writes or self.count in self.when:
+                    p.mul_(1.01 if self.count in self.when else 1.0)
         self.count += 1
         return loss
 
 
-def test_the_first_step_and_a_drawn_one_of_every_epoch_are_watched(few):
-    steps, epochs, seed = len(few.train_y) // 32, 3, 4
-    assert steps >= 2
+def others_seen(few, when, writes=False, epochs=3, seed=4):
+    """Return whether a training sees the changes of `Seldom` in these steps."""
+    method, net = ready(Seldom(Seldom.Params()), resmlp(), few, seed)
+    method.when, method.writes = when, writes
+    training = {**TRAINING_ONE, "batch_size": 16, "epochs": epochs, "stop_after": None}
+    train(method, net, few, training, seed)
+    assert method.tools.updater.seen is None
+    return method.tools.updater.others
+
+
+def test_the_first_the_last_and_a_drawn_step_of_every_epoch_are_watched(few):
+    steps, epochs, seed = len(few.train_y) // 16, 3, 4
+    assert steps >= 4
     drawn = torch.randint(steps, (epochs,), generator=stream(seed, "watched")).tolist()
-    watched = {epoch * steps + step for epoch in range(epochs) for step in (0, drawn[epoch])}
+    watched = {
+        epoch * steps + step for epoch in range(epochs) for step in (0, drawn[epoch], steps - 1)
+    }
+    assert len(watched) < epochs * steps
     for step in range(epochs * steps):
-        method, net = ready(Seldom(Seldom.Params()), resmlp(), few, seed)
-        method.when = {step}
-        train(method, net, few, {**TRAINING_ONE, "epochs": epochs, "stop_after": None}, seed)
-        assert method.tools.updater.others == (step in watched), step
-        assert method.tools.updater.seen is None
+        assert others_seen(few, {step}) == (step in watched), step
+
+
+def test_a_rule_that_writes_to_weights_by_other_means_is_watched_from_then_on(few):
+    """Once a step, in a phase of each epoch, and in every step with a change in one of them."""
+    steps = len(few.train_y) // 16
+    for step in range(steps):
+        assert others_seen(few, {step, steps + step}, epochs=2), step
+        assert others_seen(few, {step}, writes=True, epochs=1), step
+    assert not others_seen(few, set(), writes=True)
 
 
 def test_a_change_before_the_step_of_the_optimiser_is_seen_and_an_error_ends_the_watch():

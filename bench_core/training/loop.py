@@ -1,7 +1,7 @@
 """Train one network: the loop, and nothing but the loop.
 
 The loop cuts batches from a tensor on the device, reads no value from the device inside an epoch
-but in the two steps that it watches, and looks at the losses when the epoch is over. `observe` is
+but in the steps that it watches, and looks at the losses when the epoch is over. `observe` is
 called before training and after every epoch, and ends the training by returning True. It draws from
 no stream of the training, so measurements cannot change the training.
 """
@@ -115,7 +115,7 @@ def train(
     data = held.training
     streams = {name: stream(seed, name) for name in ("order", "augmentation", "random_targets")}
     epochs, batch_size = training["epochs"], training["batch_size"]
-    steps = len(data.train_y) // batch_size
+    steps, updater = len(data.train_y) // batch_size, method.tools.updaters[0]
     losses = torch.zeros(max(steps, 1), device=data.train_y.device)
     drawn = torch.randint(max(steps, 1), (epochs,), generator=stream(seed, "watched")).tolist()
     first = resumption.begin(streams) if resumption is not None else 0
@@ -130,15 +130,15 @@ def train(
     for epoch in range(first, last):
         lr = training["learning_rate"]
         lr = cosine(lr, epoch, epochs) if training["schedule"] == "cosine" else lr
-        method.tools.updater.follow(lr)
+        updater.follow(lr)
         started = time.perf_counter()
         with products_in(training["precision"], training["device"]):
             batches = data.epoch(batch_size, streams["order"], streams["augmentation"])
             for step, (x, y) in enumerate(batches):
                 if method.params.random_targets:
                     y = random_classes(data, y, streams["random_targets"])
-                watch = step in (0, drawn[epoch])
-                with method.tools.updaters[0].watched() if watch else nullcontext():
+                watch = updater.suspect or step in (0, drawn[epoch], steps - 1)
+                with updater.watched() if watch else nullcontext():
                     losses[step] = method.step(x, y, epoch)
                 if (epoch, step) == (first, 0):
                     _must_fit(storable(net, method), shapes)

@@ -48,6 +48,8 @@ class Updater:
         self.given = self._settings()
         self.others = False  # whether parameters were seen to change by other means
         self.seen: list[Tensor] | None = None  # parameters after the last step of a watched one
+        self.written: list[int] | None = None  # how often each parameter was written at that point
+        self.suspect = False  # whether one was written since by other means, perhaps undone
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of an auxiliary network; that of the network follows the recipe."""
@@ -58,6 +60,7 @@ class Updater:
         """Set the learning rate of the recipe for an epoch: `descend` refuses another one."""
         self.set_lr(lr)
         self.recipe = {**self.given, "lr": {_plain(lr)}}
+        self.written = self._versions()  # measurements between epochs may write and undo it
 
     def _settings(self) -> dict[str, set[Any]]:
         """Return the values of each setting of the optimiser, and of the clipping, by name."""
@@ -95,6 +98,7 @@ class Updater:
         if self.clip_norm is not None:
             self.clip(self.clip_norm)
         self.optimiser.step()
+        self.written = self._versions()
         if self.seen is not None:
             self.seen = self._copies()
 
@@ -111,7 +115,11 @@ class Updater:
     def _copies(self) -> list[Tensor]:
         return [p.detach().clone() for own in self.groups.values() for p in own]
 
+    def _versions(self) -> list[int]:
+        return [p._version for own in self.groups.values() for p in own]
+
     def _compare(self) -> None:
+        self.suspect |= self.written is not None and self.written != self._versions()
         if self.seen is not None:
             now = (p.detach() for own in self.groups.values() for p in own)
             self.others |= not all(map(_alike, now, self.seen))
