@@ -704,6 +704,42 @@ def test_steps_are_counted_over_the_parameters_that_change(few, kind, expected):
     assert made.steps_per_batch(2) == expected
 
 
+class Shallow(DirectFeedbackAlignment):
+    """Trains embedding and readout alone, or the last block too."""
+
+    class Params(DirectFeedbackAlignment.Params):
+        blocks: int = 0
+
+    def step(self, x, y, epoch):
+        for block in self.net.blocks[: self.net.depth - self.params.blocks]:
+            for p in block.parameters():
+                p.requires_grad_(False)
+        loss = self.net.loss(self.net.states(x).logits, y)
+        self.tools.updater.descend(loss)
+        return loss.detach()
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "expected"),
+    [
+        (DirectFeedbackAlignment, {}, (3, 3)),
+        (DirectFeedbackAlignment, {"train_last": 1}, (1, 1)),
+        (DirectFeedbackAlignment, {"freeze": "blocks"}, (0, 0)),
+        (Shallow, {}, (0, 3)),
+        (Shallow, {"blocks": 1}, (1, 3)),
+        (Shallow, {"train_last": 2}, (0, 2)),
+    ],
+)
+def test_the_blocks_that_change_are_counted_among_those_that_may(few, rule, options, expected):
+    method, net = ready(rule(rule.Params(**options)), resmlp(), few)
+    assert net.depth == 3
+    initial = {name: value.clone() for name, value in net.state_dict().items()}
+    made = Built(net, method, None, initial, {}, net)
+    assert made.blocks_changed() == (0, expected[1])
+    train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0)
+    assert made.blocks_changed() == expected
+
+
 class Seldom(DirectFeedbackAlignment):
     """Enlarges its weights in the steps of `when`, counted from 0."""
 

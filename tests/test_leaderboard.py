@@ -1079,6 +1079,9 @@ def test_rules_that_trained_the_same_networks_are_named() -> None:
     raw = [run("lab/mine", 1, 0.51, params={"normalize": "none"}, measurements=shipped)]
     text = leaderboard([*own, *raw], width=None)
     assert f"{said}\n".replace("mine", "mine[normalize=none]") in text  # the cause is another one
+    idle = run("lab/mine", 1, 0.51, params={"freeze": "blocks"}, measurements=networks(1))
+    floored = leaderboard([*own, idle], width=None)
+    assert "dfa, lab/mine[frozen] trained the same network for seed 1" in floored
     other = [record.model_copy(update={"accuracy": 0.5}) for record in mine]
     assert "the same network" not in leaderboard([*own, *other], width=None)
     nan = math.nan

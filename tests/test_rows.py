@@ -19,6 +19,7 @@ from bench_core.analysis.verdicts.leaderboard import Group, Row, judge_all
 from bench_core.analysis.verdicts.verdict import AT_CHANCE, margin, reading
 from bench_core.report.tables import notes
 from bench_core.report.text.numbers import with_interval
+from bench_core.report.words import trained
 from bench_core.report.words.rows import PASSPORT, gamma, value_of
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.cells import CORE_DEFAULTS
@@ -222,6 +223,31 @@ def test_a_low_given_floor_does_not_hide_that_a_recipe_cannot_train_bp() -> None
     # and the floor of another rule says nothing of bp
     named = judged_with(DepthUtility(floor="dfa"), bp[:3], dfa)
     assert named[1] == ""
+
+
+def test_a_rule_whose_blocks_keep_their_weights_is_walked_back_whatever_its_floor() -> None:
+    """Its own floor may be poorer than its blocks are, if it trains less of the network."""
+    floor = frozen("lab/idle", [0.30, 0.31, 0.32])
+    for counts, verdict in (
+        ((0, 4), "walked back (blocks unchanged)"),
+        ((1, 4), "trustworthy"),
+        ((0, 0), "trustworthy"),  # blocks without a weight
+        (None, "trustworthy"),  # recorded before schema 6
+    ):
+        idle = seeds("lab/idle", [0.42, 0.43, 0.44], blocks_changed=counts)
+        own = row([*BACKPROP, *idle, *floor], "lab/idle")
+        assert own.verdict == verdict
+        assert own.judged.three == ("FAIL" if "walked" in verdict else "PASS")
+    idle = seeds("lab/idle", [0.42, 0.43, 0.44], blocks_changed=(0, 4))
+    text = leaderboard([*BACKPROP, *idle, *floor], width=None)
+    assert "no weight of its blocks has changed: they are the random ones of the start" in text
+    assert "does not train its blocks: no weight of them changes" in text
+    some = [idle[0], *(run.model_copy(update={"blocks_changed": (4, 4)}) for run in idle[1:])]
+    assert row([*BACKPROP, *some, *floor], "lab/idle").verdict == "trustworthy"
+    alone = row([*BACKPROP, idle[0], *floor], "lab/idle")
+    assert alone.verdict == "single seed, blocks unchanged"
+    lists = trained.sorted_rules(group([*BACKPROP, idle[0], *floor]))
+    assert [line.label for line in lists[trained.LOOK]] == ["idle"]
 
 
 def test_one_seed_of_bp_below_the_threshold_cannot_judge_either() -> None:

@@ -277,6 +277,16 @@ def test_a_single_seed_whose_margin_cannot_be_judged_is_not_decided() -> None:
     assert heading([*low, *frozen(DFA, [0.10], **CHANCE)]) == trained.OPEN
 
 
+def test_a_diagnostic_that_fires_decides_nothing_about_blocks_that_are_not_told_apart() -> None:
+    """The same margin, open from below 0 to above 2 points, with and without a diagnostic."""
+    floor = frozen(DFA, [0.40, 0.41, 0.42])
+    for measurements in (measured(), measured(c=0.99)):
+        near = [*seeds(DFA, [0.43, 0.40, 0.45], measurements=measurements), *floor]
+        assert heading([*GOOD, *near]) == trained.OPEN
+    hardly = seeds(DFA, [0.41, 0.42, 0.43], measurements=measured(c=0.99))
+    assert heading([*GOOD, *hardly, *floor]) == trained.LOOK  # fewer than 2 points are shown
+
+
 def test_the_sentence_names_the_floor_that_was_compared() -> None:
     given = Settings(depth_utility=DepthUtility(floor_value=0.40))
     mine = [*seeds(DFA, [0.397, 0.40, 0.402]), *frozen(DFA, [0.35, 0.351, 0.352])]

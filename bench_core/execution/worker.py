@@ -173,6 +173,7 @@ class CellRun:
             built.bare,
         )  # fmt: skip
         self.fields["steps_per_batch"] = built.steps_per_batch(last.epoch)
+        self.fields["blocks_changed"] = built.blocks_changed()
         changed = [
             name for name, value in built.data.opened().sums().items() if value != built.sums[name]
         ]

@@ -47,6 +47,7 @@ RULE = (
     "repeatable",
 )
 NEWER = (  # fields of run.json
+    "blocks_changed",
     "chance",
     "forward_passes",
     "steps_per_batch",
@@ -137,7 +138,7 @@ class _Way:
                 figures["weights"] = weights
         return {
             **figures,
-            **self._stated(record, "chance", "forward_passes"),
+            **self._stated(record, "chance", "forward_passes", "blocks_changed"),
             **self._steps(record),
             "stopped_by": record.stopped_by,
             "data_checksum": record.data_checksum,

@@ -11,6 +11,7 @@
            `local_heads`, which no rule had until then. A measurement has `repeatable`, true until
            then
     4 → 5  `steps_per_batch` is new, null until then
+    5 → 6  `blocks_changed` is new, null until then
 
 A file is migrated when it is read and never rewritten, so its checksum stays that of its author. A
 new field needs a default and a new schema number, because readers refuse unknown fields.
@@ -91,11 +92,11 @@ def _from_3(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "cell": {**cell, "training": training}}
 
 
-def _from_4(raw: dict[str, Any]) -> dict[str, Any]:
+def _unchanged(raw: dict[str, Any]) -> dict[str, Any]:
     return raw
 
 
-STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
+STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _unchanged, 5: _unchanged}
 
 
 def migrated(raw: Any) -> dict[str, Any]:

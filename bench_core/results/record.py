@@ -28,7 +28,7 @@ from bench_core.results.hashing import canonical, digest, file_text, flat, jsona
 from bench_core.results.status import Status
 
 EVERY = ("evaluate_every", "diagnose_every")  # fields of a run and of a suite
-SCHEMA = 5  # bench_core.results.migrate lists what changed since the older ones
+SCHEMA = 6  # bench_core.results.migrate lists what changed since the older ones
 LONGEST_NAME = 200  # of a measurement: tables and messages repeat it
 MOST_MEASUREMENTS = 100  # of a run or of an epoch: each can be a column of every table
 # of an environment: the digest of the code decides instead
@@ -206,6 +206,7 @@ class RunRecord(Frozen):
     energy_joules: Number | None = None  # of the machine while it trained, where it counts them
     forward_passes: int | None = None
     steps_per_batch: tuple[Number, Number] | None = None  # `Built.steps_per_batch`
+    blocks_changed: tuple[int, int] | None = None  # `Built.blocks_changed`
     accuracy: Number | None = None
     chance: float | None = None  # accuracy of always naming the commonest class of the test set
     validation_accuracy: Number | None = None  # None: no validation samples are held out

@@ -20,7 +20,7 @@ from bench_core.training.data import Data, Held, loaded
 from bench_core.training.method import Method
 from bench_core.training.net import Net
 from bench_core.training.params import ParamsModel
-from bench_core.training.setup import set_up
+from bench_core.training.setup import set_up, trained_blocks
 
 Part = tuple[Any, ParamsModel]  # the class of a component and its validated parameters
 
@@ -45,8 +45,8 @@ class Built:
         """Return the recipe's fewest and most steps a batch, over the parameters that changed.
 
         The recipe takes one step a batch. The fewest is 0 where a rule changes a parameter by other
-        means than `tools.updater`: the first step and a drawn one of each epoch show it, or the
-        lack of any step. It is below 1 where a rule takes turns. None for an unchanged network.
+        means than `tools.updater`: the watched steps show it (`training.loop`), or the lack of any
+        step. It is below 1 where a rule takes turns. None for an unchanged network.
         """
         batches = epochs * self.method.task.steps_per_epoch
         updater = self.method.tools.updaters[0]
@@ -56,6 +56,22 @@ class Built:
             if batches and not torch.equal(parameter, self.initial.get(name, parameter))
         ]
         return (0.0 if updater.others else min(taken), max(taken)) if taken else None
+
+    def blocks_changed(self) -> tuple[int, int]:
+        """Return how many blocks have a changed parameter, and how many the options let train.
+
+        Blocks without a parameter are not counted.
+        """
+        first = self.net.depth - trained_blocks(self.method, self.net)
+        changed = [
+            any(
+                not torch.equal(value, self.initial.get(f"blocks.{i}.{name}", value))
+                for name, value in block.named_parameters()
+            )
+            for i, block in enumerate(self.net.blocks)
+            if i >= first and any(True for _ in block.parameters())
+        ]
+        return sum(changed), len(changed)
 
 
 def build(

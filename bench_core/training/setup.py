@@ -38,7 +38,7 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
     bare = copied(net, seed)
     method.setup(net, task, _tools(method, net, data, training, seed))
     _must_be_its_network(net, parameters, drawn)
-    frozen = net.depth - _trained(method, net)
+    frozen = net.depth - trained_blocks(method, net)
     with torch.no_grad():  # a floor has the random blocks of its seed, also if `setup` changed them
         for name, value in tensors_of(net).items():
             before = drawn.get(name, value)
@@ -107,8 +107,8 @@ def _tools(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
     return Tools(updaters[0], auxiliary, feedback, draws, batches, updaters)
 
 
-def _trained(method: Method, net: Net) -> int:
-    """Return the number of blocks, the last ones, that the options of the rule let train."""
+def trained_blocks(method: Method, net: Net) -> int:
+    """Return the number of blocks, the last ones, that the options of a rule let train."""
     trained = 0 if method.params.freeze else method.params.train_last
     return net.depth if trained is None else min(trained, net.depth)
 
@@ -139,7 +139,7 @@ def frozen_parameters(method: Method, net: Net) -> dict[str, Tensor]:
     """Return the parameters of the blocks that the options of the rule freeze."""
     return {
         f"blocks.{i}.{name}": value.detach()
-        for i, block in enumerate(net.blocks[: net.depth - _trained(method, net)])
+        for i, block in enumerate(net.blocks[: net.depth - trained_blocks(method, net)])
         for name, value in block.named_parameters()
     }
 

@@ -292,7 +292,7 @@ class _Recipe:
             over_matched=over_matched,
             over_bp=over_bp,
             floor=chosen,
-            judged=verdict(judgements, readings, below, broken, few),
+            judged=verdict(judgements, readings, below, broken, few, _still(runs)),
             replaced=mute and not unjudged and not is_floor(runs[0]),
             tuned=tuned_of(runs[0], self.settings),
         )
@@ -306,6 +306,12 @@ class _Recipe:
 
     def _at_chance(self, floor: Floor) -> bool:
         return at_chance(floor.accuracies.values(), self.chance, self.floors.of_bp)
+
+
+def _still(runs: Iterable[RunRecord]) -> bool:
+    """Decide whether no block that may train has changed in any done run; older runs do not say."""
+    blocks = [run.blocks_changed for run in runs if run.status == "done"]
+    return bool(blocks) and all(pair is not None and pair[0] == 0 < pair[1] for pair in blocks)
 
 
 def _clears(points: Estimate | None, limits: Iterable[tuple[float, str | None]]) -> bool:

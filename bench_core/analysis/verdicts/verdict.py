@@ -6,7 +6,8 @@ docs/protocol.md, section 6, has the rules and their reasons. In the order in wh
    seed is `single seed`, with that run's flags.
 2. `walked back` if a diagnostic of the network itself is flagged in a run, if the interval of
    the margin over the floor lies below the threshold, if that over bp with frozen blocks lies
-   below 0 (`bp floor`), or if the accuracy of a run is not finite.
+   below 0 (`bp floor`), if no weight of its blocks changes in any run, or if the accuracy of a
+   run is not finite.
 3. `undetermined` if a run did not finish, a diagnostic was not measured or d cannot be judged; if
    the floor has one seed, or that of bp, and the rule lies `ONE_SEED` points below it; or if bp's
    floor has no finished run.
@@ -45,6 +46,7 @@ Reading = Literal["passes", "fires", "open", "none"]
 CANNOT_JUDGE = "this recipe cannot judge d"
 AT_CHANCE = "the interval of its floor reaches chance"
 BEATS = STANDARD["d"].threshold
+STILL = "blocks unchanged"
 ONE_SEED_OF_FLOOR = "its floor has one seed"
 ONE_SEED_OF_BP, NONE_OF_BP = "bp's floor has one seed", "bp's floor has no finished run"
 ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
@@ -72,6 +74,7 @@ class Verdict:
     kind      a key of `VERDICTS`, `FLOOR`, or the most frequent status if no run is done
     letters   of the diagnostics for which it is walked back, or flagged by a single seed
     below_bp  it is walked back because it lies below bp with frozen blocks
+    still     its blocks keep their initial weights in every run
     unread    letters of the margins that could not be judged
     unsure    what a floor lacks, if that leaves it undetermined
     """
@@ -83,6 +86,7 @@ class Verdict:
     below_bp: bool = False
     unread: tuple[str, ...] = ()
     unsure: str = ""
+    still: bool = False
 
 
 def margin(
@@ -179,6 +183,7 @@ def verdict(
     bp: Estimate | None,
     not_finite: int = 0,
     unsure: str = "",
+    still: bool = False,
 ) -> Verdict:
     """Judge a row.
 
@@ -186,6 +191,7 @@ def verdict(
     bp          margin over bp with frozen blocks
     not_finite  number of done runs whose accuracy is not finite
     unsure      what a floor lacks: its seeds or its runs are too few for a verdict
+    still       no block that may train has changed in any run
     """
     done = [item for item in judgements if item.status == "done"]
     lost = Counter(item.status for item in judgements if item.status != "done")
@@ -202,9 +208,10 @@ def verdict(
     unjudged = [f"{'+'.join(in_order(unread))} not judged"] if unread else []
     if len(done) == 1:
         flags = [done[0].text] if done[0].kind != NO_FLAG else []
-        text = ", ".join([SINGLE_SEED, *flags, *unjudged, *parts])
+        text = ", ".join([SINGLE_SEED, *flags, *[STILL] * still, *unjudged, *parts])
         three = _three(FLAGGED.upper(), counts) or SINGLE_SEED.upper()
-        return Verdict(SINGLE_SEED, text, three, in_order(counts), unread=in_order(unread))
+        fired = in_order(counts)
+        return Verdict(SINGLE_SEED, text, three, fired, unread=in_order(unread), still=still)
     own = {letter: count for letter, count in counts.items() if letter not in margins}
     muted = {letter for item in done for letter, _ in item.not_diagnostic}
     below = {letter for letter, read in margins.items() if read == "fires"} - missing - muted
@@ -217,6 +224,7 @@ def verdict(
     unclear += unjudged + [unsure] * bool(unsure)
     passed = all(read == "passes" for read in margins.values())
     reasons += ["bp floor"] if below_zero(bp) else []
+    reasons += [STILL] * still
     reasons += [f"accuracy not finite {not_finite}/{total}"] if not_finite else []
     if reasons:
         kind = WALKED_BACK
@@ -225,13 +233,13 @@ def verdict(
     else:
         kind = TRUSTWORTHY if passed else NOT_SEPARATED
     text = f"{kind} ({', '.join(reasons)})" if reasons else kind
-    three = _three("FAIL", [*own, *below]) or "FAIL" * bool(not_finite)
+    three = _three("FAIL", [*own, *below]) or "FAIL" * (still or bool(not_finite))
     doubtful = missing | {letter for letter, read in margins.items() if read != "passes"}
     open_ = UNDETERMINED.upper()
     three = three or _three(open_, doubtful) or (open_ if lost or unsure else "PASS")
     text = ", ".join([text, *parts])
     lacks = unsure if kind == UNDETERMINED else ""
-    return Verdict(kind, text, three, letters, below_zero(bp), in_order(unread), lacks)
+    return Verdict(kind, text, three, letters, below_zero(bp), in_order(unread), lacks, still)
 
 
 def _three(word: str, letters: Iterable[str]) -> str:

@@ -142,9 +142,9 @@ def _network(run: Run) -> Any:
 
 
 def alike(group: Group) -> list[str]:
-    """Name the rules that trained the same network, as all of its figures say."""
+    """Name the rules that trained the same network as others, or as a floor, by all its figures."""
     rows: dict[Any, list[Row]] = defaultdict(list)
-    for row in group.competing:
+    for row in group.rows:
         for run in row.finished:
             if (network := _network(run)) is not None:
                 rows[network].append(row)
@@ -152,7 +152,7 @@ def alike(group: Group) -> list[str]:
     lengths: dict[tuple[str, ...], bool] = {}
     for (seed, _), same in rows.items():
         names = tuple(row.label for row in same)
-        if len(names) > 1:
+        if len(names) > 1 and any(row.role != "floor" for row in same):
             seeds[names].append(seed)
             lengths[names] = all(option(row.method, "normalize") == "sample" for row in same)
     why = "; one cause may be `normalize: sample`, which removes the length of a credit"

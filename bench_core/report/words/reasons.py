@@ -53,6 +53,8 @@ def why(row: Row, settings: Settings) -> list[str]:
             lines += [text + count] * (n > 0)
     if broken := len(done) - len(row.finished):
         lines.append(f"accuracy is not finite in {broken} of {len(row.runs)} runs")
+    if row.judged.still:
+        lines.append("no weight of its blocks has changed: they are the random ones of the start")
     if row.judged.below_bp:
         points = with_interval(row.margin_bp).removeprefix("-")
         lines.append(f"{points} points below {BP_FLOOR}")

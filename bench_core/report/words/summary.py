@@ -217,6 +217,8 @@ def _not_separated(row: Row) -> str:
 def _walked_back(row: Row) -> str:
     fired = letters(row)
     over_floor, own = any(item.margin for item in fired), row.floor.kind == "matched"
+    if row.judged.still:
+        return "does|do not train its|their blocks: no weight of them changes"
     if over_floor and own and worse(row.margin):
         return "trains|train blocks that are worse than random ones"
     if row.judged.below_bp:

@@ -18,7 +18,7 @@ from bench_core.analysis.verdicts.kinds import (
     WALKED_BACK,
 )
 from bench_core.analysis.verdicts.leaderboard import Group, Row
-from bench_core.analysis.verdicts.verdict import BEATS, beats, ends
+from bench_core.analysis.verdicts.verdict import BEATS, beats, ends, reading
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import plural, share, with_interval
 from bench_core.report.words.rows import BP_FLOOR, bare_labels, read_floor
@@ -73,16 +73,18 @@ def _heading(row: Row) -> str:
     kind = row.judged.kind
     if kind == SINGLE_SEED:
         kind = next(run.judgement.kind for run in row.runs if run.record.status == "done")
-    bad = kind in (WALKED_BACK, FLAGGED)
-    if bad and (row.judged.below_bp or "d" in row.judged.letters or not row.judged.letters):
+    bad, judged, over = kind in (WALKED_BACK, FLAGGED), row.judged, row.read
+    random = judged.still or judged.below_bp or "d" in judged.letters or not judged.letters
+    if judged.still or (bad and random):
         return LOOK
-    over = row.read
     if over is None or "d" in row.judged.unread or not (bad or kind in (TRUSTWORTHY, NO_FLAG)):
         return OPEN
     shown = beats(over) or (over.half_width is None and over.mean >= BEATS)
     if not bad:
         return TRAIN if shown or kind == TRUSTWORTHY else OPEN
-    return FIRES if shown else OPEN if ends(over)[0] > 0 else LOOK
+    if over.half_width is not None:
+        return FIRES if shown else LOOK if reading(over, BEATS) == "fires" else OPEN
+    return FIRES if shown else OPEN if over.mean > 0 else LOOK
 
 
 def _text(row: Row) -> str:
