@@ -476,6 +476,14 @@ def test_the_first_epochs_may_be_read_from_a_run_that_was_ended_later() -> None:
     )
     assert whole.measured is not None
     assert (whole.measured.n, whole.notes) == (1, ())  # the file's own recipe goes first
+    of_seed = claim("scale_growth", epoch=2, value=40, tolerance=0, seed=42)
+    short = outcome([*cut, run(seed=123)], of_seed, epochs=course)
+    assert (short.status, short.notes) == (  # unless it lacks the seed of the claim
+        "holds",
+        ("measured with training.stop_after=5 (claimed without)",),
+    )
+    late = claim("scale_growth", value=40, tolerance=0, seed=42)
+    assert "no run of seed 42" in not_run(outcome([*cut, run(seed=7)], late, epochs=course))
 
 
 def test_threads_and_device_are_no_recipe() -> None:

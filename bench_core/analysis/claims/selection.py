@@ -71,6 +71,9 @@ def select(
     if not candidates:
         changes = min((refused(item[2]) for item in rows), key=lambda one: (len(one), one))
         raise NotRun(f"only with {', '.join(changes)}")
+    if claim.seed is not None:  # a run of that seed, perhaps of its first epochs alone
+        own = [item for item in candidates if claim.seed in _seeds(item[1])]
+        candidates = own or candidates
     if len(candidates) > 1:  # the file's own recipe precedes others
         candidates = [item for item in candidates if not item[2].changes] or candidates
     if len(candidates) > 1:
@@ -88,6 +91,10 @@ def select(
     if claimed_for is None:
         notes.append("the recipe of the suite's file is not known, so it was not compared")
     return group, row, notes
+
+
+def _seeds(row: Row) -> set[int]:
+    return {run.record.cell.seed for run in row.runs}
 
 
 def _decisive(claim: Expectation, row: Row) -> set[str]:
