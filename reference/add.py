@@ -14,15 +14,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import click
 from bench_reference import readme
 
+from bench_core import training
 from bench_core.analysis.gather import gather
 from bench_core.errors import BenchError, UsageError
-from bench_core.execution.plan import make_plan
+from bench_core.execution.fingerprint import code_files
+from bench_core.execution.plan import Plan, make_plan
 from bench_core.execution.runner import default_data_dir, described
 from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
@@ -30,7 +34,14 @@ from bench_core.report.all_claims import all_claims
 from bench_core.results import compact, files, store, suite_folder
 from bench_core.results.hashing import canonical
 from bench_core.results.record import Measurement, RunRecord, cell_key, now
-from bench_core.results.reference import CELLS, Entry, Reference, installed, write_cells
+from bench_core.results.reference import (
+    CELLS,
+    Entry,
+    Reference,
+    installed,
+    write_cells,
+    write_code,
+)
 from bench_core.results.scan import Stored, run_folders, scan
 from bench_core.sharing.submission import distances, write_compact
 from bench_core.sharing.verify import faults
@@ -202,15 +213,27 @@ def list_cells(content: dict[str, Any], reference: Reference) -> None:
 
 def list_suites(names: Iterable[str], reference: Reference) -> None:
     """Write suite.json of suites by their names, with the cells that the reference has."""
+    for plan in _plans(names, reference):
+        list_cells(described(plan), reference)
+
+
+def _plans(names: Iterable[str], reference: Reference) -> Iterator[Plan]:
     registry, home = plugins.load(), reference.folder.parent
     for name in dict.fromkeys(names):
         suite = load_suite(name)
         try:
-            plan = make_plan(suite, registry, home, default_data_dir(), reference=reference)
+            yield make_plan(suite, registry, home, default_data_dir(), reference=reference)
         except BenchError as error:  # such as data that this machine lacks
             say([f"{name}: its cells are not listed: {error}"])
-        else:
-            list_cells(described(plan), reference)
+
+
+def code_here() -> dict[str, str]:
+    """Return module → digest of the code that decides the numbers of the built-in components."""
+    modules = [f"bench_core.training.{item.name}" for item in iter_modules(training.__path__)]
+    for folder in ("archs", "datasets", "diagnostics", "methods"):
+        package = import_module(f"bench_plugins.{folder}")
+        modules += [f"{package.__name__}.{item.name}" for item in iter_modules(package.__path__)]
+    return code_files([training.__name__, *modules])
 
 
 def say(lines: Iterable[str]) -> None:
@@ -234,6 +257,11 @@ def say(lines: Iterable[str]) -> None:
     help="Fail if a row is damaged or not named, or lapsed and silent on it.",
 )
 @click.option("--lapse", is_flag=True, help="Let the rows that have lapsed say so.")
+@click.option(
+    "--vouch",
+    is_flag=True,
+    help="State that the code of today gives the numbers of the rows that have not lapsed.",
+)
 def main(
     results: Sequence[Path],
     commit: str,
@@ -242,12 +270,13 @@ def main(
     into: Path,
     check: bool,
     lapse: bool,
+    vouch: bool,
 ) -> None:
     known = installed(into)
     reference = known or Reference(into, VERSION)
     if reference.trouble:
         raise click.ClickException(reference.trouble)
-    if known is None and (check or lapse):
+    if known is None and (check or lapse or vouch):
         raise click.ClickException(f"{into}: is no reference: it has no {CELLS}")
     if lapse:
         reference = marked(reference)
@@ -255,6 +284,9 @@ def main(
         lines = faults_of(reference)
         say(lines)
         sys.exit(bool(lines))
+    if vouch:
+        write_code(reference, code_here())
+        reference = installed(into) or reference
     stored = scan(results, states=not without_states)
     say(stored.troubles)
     contents = [suite_of(folder) for folder in sorted({run.folder.parent for run in stored.runs})]

@@ -537,13 +537,53 @@ def test_what_is_not_valid_is_named_and_not_used(
     diagnostics = [{"name": name, "params": params} for name, params in measured.items()]
     found = Shipped(known, load_suite(finished.suite), diagnostics)
     records = [run.record for run in scan([finished.results]).runs]
-    used = [found.find(run.cell, run.numerics, run.data_checksum)[0] for run in records]
+    used = [found.find(run.cell, run.numerics, run.data_checksum, {})[0] for run in records]
     assert used.count(None) == lost
     assert said in "".join([*found.refused, *found.lines()])
-    with_data = [found.find(run.cell, run.numerics, "other") for run in records]
+    with_data = [found.find(run.cell, run.numerics, "other", {}) for run in records]
     assert [run for run, _ in with_data] == [None] * 4
     told = [why for _, why in with_data]  # each cell of the plan shows its own reason
     assert sum("its run read other data" in why for why in told) >= 4 - lost
+
+
+def test_an_edited_rule_is_trained_and_not_taken_from_the_reference(
+    here: Here, tmp_path: Path, finished: Finished, shipped: Path
+) -> None:
+    """`numerics` say what an author knows; the digest of the code says what was edited."""
+    home = changed(shipped, tmp_path / "home", lambda path: None)
+    known = reference.installed(home)
+    assert known is not None
+    env = {"BENCH_REFERENCE": str(home)}
+
+    def reused(**edited: str) -> tuple[int, str]:
+        reference.write_code(known, adding.code_here() | edited)
+        told = here("plan", finished.suite, "--results", tmp_path / "none", "--json", env=env)
+        cells = json.loads(told.stdout)["cells"]
+        return [cell["action"] for cell in cells].count("reference"), told.stderr
+
+    dfa, alignment = "bench_plugins.methods.dfa", "bench_plugins.diagnostics.alignment"
+    assert reused() == (4, "")
+    assert reused(**{"bench_plugins.methods.ep": "another"})[0] == 4  # no cell uses it
+    count, told = reused(**{dfa: "another"})
+    assert count == 2
+    assert f"not from the reference: dfa (seed 1); dfa[frozen] (seed 1): {dfa} was edited" in told
+    assert "`python -m bench_reference.add --vouch` states that its numbers are the same" in told
+    assert reused(**{"bench_core.training.loop": "another"})[0] == 0
+    assert reused(**{alignment: "another"})[0] == 0  # all cells were measured by it
+    (home / reference.CODE).unlink()
+    assert here("plan", finished.suite, "--results", "none", "--json", env=env).stderr == ""
+    for damaged in ("{", "[]", '{"x": 1}'):
+        (home / reference.CODE).write_text(damaged)
+        done = here("plan", finished.suite, "--results", tmp_path / "none", "--json", env=env)
+        assert f"{home / reference.CODE}: refused: it " in done.stderr
+        assert '"action": "reference"' not in done.stdout
+
+
+def test_the_reference_stands_for_the_code_of_today() -> None:
+    """If the numbers are the same after an edit: `python -m bench_reference.add --vouch`."""
+    known = reference.installed(reference.folder())
+    assert known is not None
+    assert dict(known.code) == adding.code_here()
 
 
 def test_a_changed_suite_file_of_the_reference_is_named(

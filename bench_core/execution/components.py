@@ -15,7 +15,7 @@ from bench_core.results.record import default_key
 from bench_core.suite.cells import PARTS, CellSpec, same_name
 from bench_core.suite.claim import FIGURES
 from bench_core.suite.model import Suite
-from bench_core.suite.names import CEILING, LOCAL_CEILING
+from bench_core.suite.names import CEILING, LOCAL_CEILING, OURS
 from bench_core.suite.protocol import STANDARD
 from bench_core.training import NUMERICS
 
@@ -282,6 +282,12 @@ def code_of(
             },
         }
     return code
+
+
+def own_files(parts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return module → digest of the code that these components take from bench-core."""
+    own = (part["files"] for part in parts if part["distribution"] == OURS)
+    return {name: file for files in own for name, file in files.items()}
 
 
 def changed_modules(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench_core.execution.components import Components, Trio, code_of, numerics_of
+from bench_core.execution.components import Components, Trio, code_of, numerics_of, own_files
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.execution.floors import resolved_cells
 from bench_core.execution.job import make_job
@@ -188,7 +188,8 @@ def _planned(
         action, why, warning, ended = choice
         run = None
         if action == "run" and shipped is not None:
-            run, unfit = shipped.find(cell, numerics, dataset["checksum"])
+            files = own_files([*parts, *diagnostics])
+            run, unfit = shipped.find(cell, numerics, dataset["checksum"], files)
             why += f"; not from the reference: {unfit}" * bool(unfit)
         if run is not None:
             identity, action, why = run.record.identity, "reference", trained(run.record)

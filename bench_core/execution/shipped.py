@@ -1,8 +1,9 @@
 """Find the cells of a plan among the reference (`bench_core.results.reference`).
 
 A run of the reference stands for a cell if their keys agree (every setting), the `numerics` of
-training, components and diagnostics, the options of the diagnostics, and the checksum of the data.
-Code that only computes the same numbers in another way does not matter.
+training, components and diagnostics, the options of the diagnostics, the checksum of the data, and
+the code of bench-core with that in code.json of the reference. A refactoring that moves no number
+keeps the runs valid once `python -m bench_reference.add --vouch` has stated that.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from bench_core.execution.reuse import sparser
 from bench_core.printable import few
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.record import Cell, RunRecord, cell_key
-from bench_core.results.reference import Reference
+from bench_core.results.reference import CODE, Reference
 from bench_core.results.scan import Stored
 from bench_core.results.store import Unreadable
 from bench_core.suite.model import Suite
@@ -41,11 +42,20 @@ class Shipped:
         self.taken = 0
         self.lacking: dict[str, list[Cell]] = defaultdict(list)
         self.refused: list[str] = [reference.trouble] if reference.trouble else []
+        self.code: Mapping[str, str] | None = None  # not readable
+        try:
+            self.code = reference.code
+        except Unreadable as error:
+            self.refused.append(str(error))
 
-    def find(self, cell: Cell, numerics: Mapping[str, int], data: str) -> tuple[Stored | None, str]:
+    def find(
+        self, cell: Cell, numerics: Mapping[str, int], data: str, code: Mapping[str, str]
+    ) -> tuple[Stored | None, str]:
         """Return the run of the reference that stands for a cell, and note why there is none.
 
         Also returns why a run of this very cell does not stand for it; empty without one.
+
+        code  module of bench-core → digest, of all that trains and measures the cell
         """
         reasons = [ABSENT]
         for identity in self.reference.of_cell(cell_key(cell)):
@@ -55,13 +65,21 @@ class Shipped:
                 self.refused.append(str(error))
                 reasons.append("its run was refused")
                 continue
-            reason = self._unfit(run.record, numerics, data)
+            reason = self._unfit(run.record, numerics, data) or self._edited(code)
             if not reason:
                 self.taken += 1
                 return run, ""
             reasons.append(reason)
         self.lacking[reasons[-1]].append(cell)
         return None, reasons[-1] if len(reasons) > 1 else ""
+
+    def _edited(self, code: Mapping[str, str]) -> str:
+        """Say that code of a cell is not that for which the reference stands; empty if it is."""
+        if self.code is None:
+            return f"{CODE} of the reference, which names its code, cannot be read"
+        changed = sorted(k for k, own in code.items() if self.code.get(k, own) != own)
+        stated = "`python -m bench_reference.add --vouch` states that its numbers are the same"
+        return f"{few(changed)} was edited since; {stated}" if changed else ""
 
     def _unfit(self, record: RunRecord, numerics: Mapping[str, int], data: str) -> str:
         """Say why a run of the same cell does not stand for it; empty if it does."""

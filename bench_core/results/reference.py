@@ -1,6 +1,8 @@
 """Read the reference: results of the shipped suites, in compact form, that ship with bench.
 
     cells.json           version, checksums of suite.json; of each run suite, cell and checksum
+    code.json            module of bench-core → digest of the code that gives the numbers of these
+                         runs, as the maintainers of the reference state
     <suite>/suite.json   as in a results folder; `cells` may name runs of other suites
     <suite>/<identity>/  a compact run (`bench_core.results.compact`)
 
@@ -31,6 +33,7 @@ from bench_core.results.scan import Stored
 PACKAGE = "bench_reference"
 VARIABLE = "BENCH_REFERENCE"
 CELLS = "cells.json"
+CODE = "code.json"
 SCHEMA = 1
 
 
@@ -87,6 +90,20 @@ class Reference:
         except store.Unreadable as reason:
             raise type(reason)(f"{folder}: refused: {reason}") from None
         return Stored(record, folder)
+
+    @cached_property
+    def code(self) -> Mapping[str, str]:
+        """Return module → digest of code.json, empty without one. Raises `Unreadable`."""
+        path = self.folder / CODE
+        if not os.path.lexists(path):
+            return {}
+        try:
+            content = files.read_json(path, "suite", parts=1)
+        except (OSError, ValueError) as error:
+            raise store.Unreadable(f"{path}: refused: it {files.reason(error)}") from None
+        if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):
+            raise store.Unreadable(f"{path}: refused: it is no mapping from modules to digests")
+        return content
 
     def runs(self) -> tuple[list[Stored], list[str]]:
         """Read all runs; also a line for each that is refused, and for each such suite.json."""
@@ -287,6 +304,11 @@ def write_cells(reference: Reference) -> None:
     head = file_text(content | {"cells": {}}).replace('"cells": {}', '"cells": {\n%s\n }')
     lines = (f'  "{name}": {line_text(entry)}' for name, entry in cells.items())
     files.replace_file(reference.folder / CELLS, head % ",\n".join(lines))
+
+
+def write_code(reference: Reference, digests: Mapping[str, str]) -> None:
+    """Write code.json. Raises StoreError."""
+    files.replace_file(reference.folder / CODE, file_text(dict(sorted(digests.items()))))
 
 
 def copy(run: Stored, final: Path) -> None:
