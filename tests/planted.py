@@ -1055,6 +1055,15 @@ class DrawsByItself(GoodNet):
             self.readout.bias.copy_(torch.randn(classes, generator=noise))
 
 
+class SetsTheSeed(GoodNet):
+    """Its blocks are the same for every seed."""
+
+    def block(self):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return super().block()
+
+
 class CountsPasses(GoodNet):
     def __init__(self, params, shape, classes):
         super().__init__(params, shape, classes)
@@ -1094,6 +1103,7 @@ ARCHS = [
         "h_1 of a sample depends on the other samples",
     ),
     (DrawsByItself, "the_same_seed_draws_the_same_network", "readout.bias differs"),
+    (SetsTheSeed, "the_same_seed_draws_the_same_network", "the same weights of blocks.0"),
     (CountsPasses, "a_pass_gives_the_same_bits_again", "changes passes"),
     (HasIdleWeights, "blocks_take_part", "idle has no part in the loss"),
     (ChangesTheEnvironment, "building_changes_no_global_state", "environment"),

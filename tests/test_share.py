@@ -86,7 +86,7 @@ def put(results: Path, record: RunRecord, **files: str) -> Path:
     if record.status == "done":
         contents = {
             "epochs.jsonl": rows(record),
-            "checkpoint.safetensors": "weights",
+            "checkpoint.safetensors": f"weigh{record.cell.seed % 100:02}",
             "probe.safetensors": "states",
         }
         for name, content in {
@@ -482,6 +482,17 @@ def test_what_contradicts_among_runs_is_said(tmp_path: Path) -> None:
     )
     assert any("cifar10 {}: runs read 2 different data" in line for line in told)
     assert list(verify.between(scan([tmp_path / "b"]).runs)) == []
+
+
+def test_seeds_with_the_weights_of_another_seed_are_said(tmp_path: Path) -> None:
+    """Copies under other seeds give tiny intervals; accuracies alone may tie by chance."""
+    for seed, weights in ((1, "a"), (2, "b"), (3, "a"), (4, "c")):
+        put(tmp_path, true(seed=seed), checkpoint_safetensors=weights)
+    put(tmp_path, true(method="bench-core/ep", seed=7), checkpoint_safetensors="a")  # another cell
+    (told,) = verify.between(scan([tmp_path]).runs)
+    assert told.endswith(
+        ": seeds 1, 3 have the same trained weights: a copy, or the seed has no effect"
+    )
 
 
 def test_what_cannot_be_read_is_set_aside_when_asked(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from records import run as recorded
 from bench_core.errors import UsageError
 from bench_core.execution.fingerprint import cell_identity
 from bench_core.results import epochs, reference, store, suite_folder
-from bench_core.results.hashing import file_text
+from bench_core.results.hashing import file_text, jsonable
 from bench_core.results.record import ComponentRef, Measurement, RunRecord
 from bench_core.results.scan import Stored, scan
 from bench_core.sharing.submission import (
@@ -36,7 +36,8 @@ from bench_core.sharing.submission import (
     without_paths,
     write_compact,
 )
-from bench_core.sharing.suite_differences import unlike
+from bench_core.sharing.suite_differences import judged_otherwise, unlike
+from bench_core.suite.load import load_suite
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "board"
 
@@ -245,7 +246,8 @@ def test_requirements_that_lack_a_package_of_the_runs_are_a_fault(tmp_path: Path
     )
     root = tmp_path / "me"
     run = Stored(record, root / "s" / "x")
-    root.mkdir()
+    (root / "s").mkdir(parents=True)
+    (root / "s" / "suite.json").write_text("{}")  # no installed suite has its name
     (root / LIST).write_text(file_text(_about(Submission([record]))))
     lacking = ("lab==9.9\n", "", "# lab==0.1.0\nlab==9.9\n", "other  # lab==0.1.0\n")
     given = ("lab==0.1.0\n", "lab == 0.1.0  # the rule\n", "lab-tools==2\nlab==0.1.0\n")
@@ -404,6 +406,12 @@ def test_broken_and_forged_submissions_are_refused(here: Here, good: Path, tmp_p
     assert "3 of 4 agree (3 bit by bit)" in text
     assert "DISAGREES: measurements.alignment details mean" in text
 
+    path = spoiled("unjudged")  # nothing says by which limits
+    (path.parents[1] / "suite.json").unlink()
+    (name, code, text), *more = judge(here, path.parents[2])
+    assert (name, code, more) == ("verify", 1, [])
+    assert "tiny/suite.json: is missing, so nothing says by which limits its runs are" in text
+
     path = spoiled("thinned")  # an unlucky seed taken out
     shutil.rmtree(path.parent)
     (name, code, text), *more = judge(here, path.parents[2])
@@ -422,6 +430,37 @@ def test_broken_and_forged_submissions_are_refused(here: Here, good: Path, tmp_p
     path.unlink()
     path.symlink_to("/etc/passwd")
     assert judge(here, path.parents[2])[0][1] == 1
+
+
+def test_a_submission_is_judged_by_the_limits_of_the_installed_suite(
+    here: Here, good: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(good, tmp_path / "named"))
+    home = folder / "tiny"
+    shutil.move(home, folder / "quickstart")
+    path = folder / "quickstart" / "suite.json"
+    stated = json.loads(path.read_text())
+    judging = jsonable(load_suite("quickstart").judging())
+    told = {
+        "": {},
+        "title Trustworthy, not Five rules": {"title": "Trustworthy"},
+        'thresholds {"bench-core/scale_growth": 1000000000.0}, not {}': {
+            "thresholds": {"bench-core/scale_growth": 1e9}
+        },
+        'depth_utility {"floor_value": 0.05}': {"depth_utility": {"floor_value": 0.05}},
+    }
+    for said, change in told.items():
+        path.write_text(json.dumps({**stated, "name": "quickstart", **judging, **change}))
+        lines = [line for line in against_their_lists([folder], []) if "unlike" in line]
+        assert lines == []  # without a run there is nothing to judge
+        lines = judged_otherwise(folder / "quickstart")
+        assert len(lines) == bool(said)
+        assert all(said in line for line in lines)
+    del stated["title"]
+    path.write_text(json.dumps(stated))
+    assert "title null, not Five rules" in "".join(judged_otherwise(path.parent))
+    path.write_text("{")
+    assert "suite.json: it is no JSON" in "".join(judged_otherwise(path.parent))
 
 
 def test_a_run_that_calls_itself_a_row_of_the_reference_is_none(here: Here, good: Path) -> None:
@@ -452,7 +491,8 @@ def test_a_submission_needs_one_version_and_leaves_out_what_newer_code_has_made_
     done = submit(folder, tmp_path / "one")
     assert (len(done.runs), done.requirements) == (2, ["x-lab==2.0"])
     assert done.troubles == []
-    assert list(against_their_lists([tmp_path / "one"], scan([tmp_path / "one"]).runs)) == []
+    (told,) = against_their_lists([tmp_path / "one"], scan([tmp_path / "one"]).runs)
+    assert "suite.json: is missing" in told  # as in the folder of the runs
     old = made("x-lab/old", 1, "1.0", data="before", old="a")
     mixed = made("x-lab/mine", 3, "2.0", data="a", mine="b")
     folders.write(tmp_path / "r", [old, mixed], None, "made")

@@ -277,6 +277,24 @@ def test_a_single_seed_whose_margin_cannot_be_judged_is_not_decided() -> None:
     assert heading([*low, *frozen(DFA, [0.10], **CHANCE)]) == trained.OPEN
 
 
+def test_seeds_that_began_with_one_network_are_named() -> None:
+    """An architecture that sets the seed itself: three seeds are no three networks."""
+
+    def began(growths: dict[int, float], norm: float = 0.5) -> str:
+        records = [
+            record.model_copy(update={"initial": measured(a=growths[record.cell.seed], b=norm)})
+            for name in (BP, DFA)
+            for record in seeds(name, [0.4, 0.41, 0.42])
+        ]
+        (group,) = judge_all(records)
+        return "\n".join(doubts.of_group(group, Settings()))
+
+    said = "began with the same network: untrained, its growth and its gradient norm are equal"
+    assert f"seeds 42, 123, 456 {said}" in began(dict.fromkeys((42, 123, 456), 1.004016655875063))
+    assert f"seeds 42, 456 {said}" in began({42: 1.25, 123: 1.5, 456: 1.25})
+    assert said not in began({42: 1.25, 123: 1.5, 456: 1.2500000001})
+
+
 def test_a_diagnostic_that_fires_decides_nothing_about_blocks_that_are_not_told_apart() -> None:
     """The same margin, open from below 0 to above 2 points, with and without a diagnostic."""
     floor = frozen(DFA, [0.40, 0.41, 0.42])

@@ -79,7 +79,7 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
     """
     from bench_core.report.text.numbers import plural
     from bench_core.results.scan import scan
-    from bench_core.sharing.submission import against_their_lists
+    from bench_core.sharing.submission import against_their_lists, unlike_their_suites
     from bench_core.sharing.verify import between, faults, searches, set_aside, unreadable
 
     roots = own_folders(results, "`python -m bench_reference.add --check` checks it")
@@ -89,6 +89,7 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
     faults_of = {run.folder: faults(run) for run in stored.runs}
     among = [*between(stored.runs), *searches(stored.runs)]
     among += against_their_lists(roots, stored.runs)
+    differs = unlike_their_suites(roots, stored.runs)
     lines = [f"{folder}: {line}" for folder, own in faults_of.items() for line in own]
     moved = {}
     for folder in unreadable(roots) if quarantine else ():
@@ -102,12 +103,13 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
         runs = [{"folder": str(folder), "faults": own} for folder, own in faults_of.items()]
         counts = {"total": total, "without_fault": total - faulty, "faulty": faulty}
         rest = {"among": among, "unreadable": stored.troubles, "moved": moved}
-        print_json({**counts, "runs": runs, **rest})
+        print_json({**counts, "runs": runs, **rest, "differs": differs})
     else:
         for line in [*lines, *stored.troubles, *among]:
             echo(cut(line), err=True)
         for folder_name, fate in moved.items():
             echo(f"{folder_name}: {fate}", err=True)
+        warn(differs)
         more = f"; {plural(len(among), 'fault')} among them" if among else ""
         echo(f"{total} runs: {total - faulty} without fault, {faulty} with{more}")
     sys.exit(Exit.SOME_FAILED if faulty or among else Exit.DONE)

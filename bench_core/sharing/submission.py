@@ -36,7 +36,7 @@ from bench_core.results.hashing import canonical, file_text, jsonable, plain_tex
 from bench_core.results.ledger import Ledger, Tuned
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import Stored, scan
-from bench_core.sharing.suite_differences import unlike
+from bench_core.sharing.suite_differences import judged_otherwise, unlike
 from bench_core.sharing.verify import faults
 
 SCHEMA = 1
@@ -205,17 +205,37 @@ def submit(results: Path, output: Path) -> Submission:
 def against_their_lists(roots: Sequence[Path], runs: Sequence[Stored]) -> Iterator[str]:
     """Yield where the runs of submissions are not those that their submission.json states.
 
-    So a run that was taken out is found, and a passport that was changed in one place. Only
-    submissions that were read whole are looked at: the roots, and those that lie in them.
+    So a run that was taken out is found, and a passport that was changed in one place. Also yield
+    where their suite.json judges otherwise than the installed suite. Only submissions that were
+    read whole are looked at: the roots, and those that lie in them.
     """
+    for root, own in _submissions(roots, runs).items():
+        records = [run.record for run in own]
+        yield from _against_list(root / LIST, records)
+        yield from _against_needs(root / NEEDS, records)
+        for folder in sorted({run.folder.parent for run in own}):
+            yield from judged_otherwise(folder)
+
+
+def unlike_their_suites(roots: Sequence[Path], runs: Sequence[Stored]) -> list[str]:
+    """Say how the runs of submissions differ from the installed suites; this is no fault."""
+    return [
+        f"{root}: {line}"
+        for root, own in _submissions(roots, runs).items()
+        for line in unlike([run.record for run in own])
+    ]
+
+
+def _submissions(roots: Sequence[Path], runs: Sequence[Stored]) -> dict[Path, list[Stored]]:
+    """Map the folders of the submissions that were read whole to their runs."""
     inside = {run.folder.parent.parent for run in runs}
     inside = {root for root in inside if any(each in root.parents for each in roots)}
     inside |= {path.parent for root in roots for path in root.glob(f"*/{LIST}")}
-    for root in sorted({*roots, *inside}):
-        if os.path.lexists(root / LIST):
-            own = [run.record for run in runs if run.folder.parent.parent == root]
-            yield from _against_list(root / LIST, own)
-            yield from _against_needs(root / NEEDS, own)
+    return {
+        root: [run for run in runs if run.folder.parent.parent == root]
+        for root in sorted({*roots, *inside})
+        if os.path.lexists(root / LIST)
+    }
 
 
 def _against_list(path: Path, records: Sequence[RunRecord]) -> Iterator[str]:

@@ -6,15 +6,21 @@ nearest recipe of the suite. Options of a rule, and settings that `bench tune` m
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from bench_core.analysis.claims.recipe import Recipe, compare, value_text
+from bench_core.results import store, suite_folder
+from bench_core.results.hashing import jsonable, plain_text
 from bench_core.results.record import RunRecord
 from bench_core.suite.cells import frozen
 from bench_core.suite.load import installed_suites, load_suite
 from bench_core.suite.model import Suite
+
+LIMITS = ("thresholds", "depth_utility")
 
 
 def unlike(records: Sequence[RunRecord]) -> list[str]:
@@ -26,6 +32,26 @@ def unlike(records: Sequence[RunRecord]) -> list[str]:
         name: _parts(load_suite(name), by_suite[name]) for name in by_suite if name in names
     }
     return [f"differs from {name}: {'; '.join(parts)}" for name, parts in parts_of.items() if parts]
+
+
+def judged_otherwise(folder: Path) -> list[str]:
+    """Say where suite.json of a suite folder is missing, or judges unlike the installed suite.
+
+    Claims are left out: those of the installed suite are held against its results.
+    """
+    path, name = folder / suite_folder.SUITE, folder.resolve().name
+    if not os.path.lexists(path):
+        return [f"{path}: is missing, so nothing says by which limits its runs are judged"]
+    if name not in installed_suites():
+        return []
+    try:
+        stated = suite_folder.content(folder)
+    except store.Unreadable as error:
+        return [f"{path}: it {error}"]
+    wanted = jsonable(load_suite(name).judging())
+    keys = [key for key in ("title", *LIMITS) if stated.get(key) != wanted[key]]
+    texts = (f"{key} {plain_text(stated.get(key))}, not {plain_text(wanted[key])}" for key in keys)
+    return [f"{path}: is unlike the suite {name}: {'; '.join(texts)}"] if keys else []
 
 
 def _parts(suite: Suite, records: Sequence[RunRecord]) -> list[str]:

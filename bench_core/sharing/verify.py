@@ -149,7 +149,8 @@ def _curve(folder: Path, record: RunRecord) -> list[str]:
 
 
 def between(runs: Sequence[Stored]) -> Iterator[str]:
-    """Yield data sets with two checksums, and identities with other numbers in one environment."""
+    """Yield data sets with two checksums, identities with other numbers in one environment, and
+    seeds of one cell with the same weights, to the byte."""
     sums: dict[str, dict[str, Path]] = defaultdict(dict)
     first: dict[tuple[str, str], Stored] = {}
     for run in runs:
@@ -168,6 +169,22 @@ def between(runs: Sequence[Stored]) -> Iterator[str]:
         if len(folders) > 1:
             places = (f"{sum_[:12]} ({folders[sum_].name[:12]})" for sum_ in sorted(folders))
             yield f"{dataset}: runs read {len(folders)} different data: {', '.join(places)}"
+    yield from _copied(runs)
+
+
+def _copied(runs: Sequence[Stored]) -> Iterator[str]:
+    """Yield the seeds whose trained weights are those of another seed of their cell."""
+    same: dict[tuple[str, str], dict[int, Path]] = defaultdict(dict)
+    for run in runs:
+        cell = canonical(run.record.cell.model_dump(mode="json", exclude={"seed"}))
+        weights = {**run.record.files, **run.record.original}.get(store.CHECKPOINT)
+        if run.record.status == "done" and weights is not None:
+            same[cell, weights.blake2b].setdefault(run.record.cell.seed, run.folder)
+    for seeds in same.values():
+        if len(seeds) > 1:
+            where = " and ".join(str(seeds[seed]) for seed in sorted(seeds)[:2])
+            what = f"seeds {', '.join(map(str, sorted(seeds)))} have the same trained weights"
+            yield f"{where}: {what}: a copy, or the seed has no effect"
 
 
 def searches(runs: Sequence[Stored]) -> Iterator[str]:

@@ -170,12 +170,30 @@ def samples_do_not_mix_in_eval_mode(subject: Subject) -> None:
 
 @check("arch", "determinism")
 def the_same_seed_draws_the_same_network(subject: Subject) -> None:
-    """torch.manual_seed decides every initial weight and buffer; another seed draws others."""
+    """torch.manual_seed decides every initial weight and buffer; another seed draws other weights
+    of the embedding, of each block and of the readout."""
     for shape in shapes(subject):
-        one, again, other = (built(subject, shape, seed).state_dict() for seed in (0, 0, 1))
-        must_equal(one, again, "{} differs between two networks of the same seed")
-        if not differs(one, other):
-            raise Failed("two seeds draw the same network")
+        one, again, other = (built(subject, shape, seed) for seed in (0, 0, 1))
+        must_equal(
+            one.state_dict(), again.state_dict(), "{} differs between two networks of the same seed"
+        )
+        for part in ("embed", *(f"blocks.{i}" for i in range(one.depth)), "readout"):
+            drawn = {
+                name: value
+                for name, value in _weights(one, part).items()
+                if value.numel() and bool((value != value.flatten()[0]).any())
+            }
+            others = _weights(other, part)
+            if drawn and not differs(drawn, {name: others[name] for name in drawn}):
+                raise Failed(
+                    f"two seeds draw the same weights of {part}: draw them after "
+                    "torch.manual_seed of the seed, and set no seed in the network"
+                )
+
+
+def _weights(net: Net, part: str) -> dict[str, Tensor]:
+    """Return the parameters of a part of a network."""
+    return {n: p.detach() for n, p in net.named_parameters() if n.startswith(f"{part}.")}
 
 
 @check("arch", "determinism")

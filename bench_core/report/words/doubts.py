@@ -186,6 +186,22 @@ def redrawn(group: Group) -> list[str]:
     return lines
 
 
+def one_start(group: Group) -> list[str]:
+    """Name the seeds that began with the same untrained network, by growth and gradient norm."""
+    agreed = untrained(group.records)
+    growth, norm = (agreed.get(name, {}) for name in ("scale_growth", "reference_floor"))
+    seeds: dict[tuple[float | None, float | None], list[int]] = defaultdict(list)
+    for seed in sorted(growth.keys() & norm.keys()):
+        seeds[growth[seed].measurement.value, norm[seed].measurement.value].append(seed)
+    return [
+        f"seeds {listed(map(str, own))} began with the same network: untrained, its growth and its "
+        "gradient norm are equal to the last digit; intervals are too narrow, as n is that of the "
+        "networks. Does the architecture set the seed itself?"
+        for own in seeds.values()
+        if len(own) > 1
+    ]
+
+
 def older_code(group: Group) -> list[str]:
     """Name the rows with runs by older code than that of other runs of the recipe."""
     changed = group.older
@@ -288,7 +304,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
             question = "has its training seen the test set?"
             lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")
         lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
-    lines += redrawn(group) + alike(group) + ranked_on(group)
+    lines += one_start(group) + redrawn(group) + alike(group) + ranked_on(group)
     lines += older_code(group)
     for doubt in (other_recipe, undeclared, idle, tied):
         shared = _shared(group.rows, doubt)
