@@ -114,7 +114,8 @@ def did_you_mean(
     deeper  dotted names, of which one may be meant by its last part. Any name may be meant by its
             first letters or by the initials of its words: batch, lr
     """
-    near = get_close_matches(word, sorted(known), n=3, cutoff=0.65)
+    near = sorted(name for name in known if name.lower() == word.lower())
+    near = near or get_close_matches(word, sorted(known), n=3, cutoff=0.65)
     pairs = (name for name in known if len(name) == len(word) == 2)
     near = near or sorted(name for name in pairs if sum(map(str.__eq__, name, word)) == 1)
     near = near or sorted(name for name in known if len(word) > 2 and name.startswith(word))

@@ -122,6 +122,20 @@ MISTAKES = {
         "own.py/tiny: `bench run` cannot write there: own.py is a file, not a folder",
     ),
     "no default results": (["leaderboard"], "results: no such results folder"),
+    "a second rule forgotten": (
+        ["compare", "dfa", "audit6"],
+        "name a second method, as in `bench compare dfa bp audit6`",
+    ),
+    "another case": (["info", "DFA"], "no component is called 'DFA'; did you mean dfa?"),
+    "a suite without a search": (
+        ["tune", "quickstart"],
+        "search: is missing: it says what `bench tune` may change, as in tuning and tuning_digits",
+    ),
+    "an ending of no table": (["export", "audit6", "-o", "x.xlsx"], "must end in .csv, .parquet"),
+    "an ending of another format": (
+        ["leaderboard", "audit6", "--format", "csv", "-o", "x.json"],
+        "-o x.json: ends in .json, and --format is csv",
+    ),
 }
 
 
@@ -148,7 +162,9 @@ def test_a_folder_around_the_results_leads_to_them(here: Here, finished: Finishe
     (here.cwd / "project" / "results").symlink_to(finished.results)
     remedy = "name a folder in it: project/results"
     done = here("leaderboard", "project")
-    assert done.stdout == "no runs yet: `bench run SUITE` makes some\n"
+    assert done.stdout == (
+        "no finished runs: `bench run SUITE` makes some, `bench status` shows those begun\n"
+    )
     assert done.stderr == f"note: project has no runs; {remedy}\n"
     done = here("verify", "project")
     assert done.stderr == f"error: project: no run to check; {remedy}\n"

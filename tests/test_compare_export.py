@@ -349,6 +349,25 @@ def test_show_tells_every_form_of_gamma_of_a_healthy_run(tmp_path: Path) -> None
     assert "Γ deep 0.400, null 0.010 ± 0.050; inside the null: layer 2, 3" in told
 
 
+def test_the_ending_of_a_file_chooses_its_format(tmp_path: Path) -> None:
+    audit_folder(tmp_path / "r")
+    for command, name, begins in (
+        ("leaderboard", "t.tex", b"% needs"),
+        ("leaderboard", "t.md", b"## "),
+        ("leaderboard", "t.csv", b'"suite"'),
+        ("leaderboard", "t.JSON", b"{"),
+        ("leaderboard", "t.txt", b"audit5: "),
+        ("cost", "c.csv", b'"suite"'),
+        ("claims", "c.json", b"{"),
+        ("export", "e.parquet", b"PAR1"),
+        ("export", "e.csv", b'"suite"'),
+    ):
+        invoke(command, tmp_path / "r", "-o", tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(begins), name
+    invoke("leaderboard", tmp_path / "r", "--format", "latex", "-o", tmp_path / "l.txt")
+    assert (tmp_path / "l.txt").read_bytes().startswith(b"% needs")
+
+
 def test_export_is_lossless_and_flat(tmp_path: Path) -> None:
     audit_folder(tmp_path)
     (results,), _ = gather([tmp_path])

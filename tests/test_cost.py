@@ -182,6 +182,19 @@ def test_one_slow_epoch_does_not_count() -> None:
     assert (item.seconds_per_epoch, unread.seconds_per_epoch) == (2, 33)
 
 
+def test_seconds_that_scatter_between_seeds_are_said_to_rank_no_rules() -> None:
+    def table(*seconds: float) -> str:
+        runs = [run("bench-core/bp", n, seconds_per_epoch=s) for n, s in enumerate(seconds)]
+        return table_of("h", "aim", costs(group_of(*runs), lambda record: (), None), None)[0]
+
+    said = (
+        "Seconds rank no rules here: between the seeds of one rule they differ by up to 2.0 times"
+    )
+    assert said in table(5.0, 10.0, 8.0)
+    assert "rank no rules" not in table(5.0, 7.4)
+    assert "rank no rules" not in table(5.0)
+
+
 def test_a_step_without_one_of_its_parts_is_not_cheap() -> None:
     part = {"step_cost": Measurement(value=1.0, details={"forward": 1, "n": 1})}
     (item,) = costs(group_of(run("bench-core/bp", 1, measurements=part)), lambda record: (), None)

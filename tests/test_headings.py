@@ -29,7 +29,7 @@ floors: false
 data: {limit: 256}
 training: {epochs: 1, batch_size: 64}
 """
-PART = "two, in part or with other settings than in its file"
+PART = "not the whole suite: run with options, such as --method or --set"
 OTHER = "Other rules or settings than in the file of two"
 CHANGED = ("--set", "data.limit=200", "--set", "training.learning_rate=100", "--method", "dfa")
 USUAL = {"data": {"limit": None}, "training": {}, "arch": {"name": "resmlp"}}

@@ -1102,7 +1102,7 @@ def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     text = leaderboard([*tied, *beside], width=None)
     assert "bp: a margin over a floor is equal in all seeds" in text
     assert "at the least 2; accuracies are over all seeds: dfa 3" in text
-    assert "Ranks: 2 seeds (all that bp has) tell two of 2 rules apart that differ by" in text
+    assert "Ranks: with 2 seeds (all that bp has), two rules that differ by" in text
     assert "(if all scatter like these few runs)" in text
     still = [*seeds(DFA, [0.9, 0.91, 0.93]), *frozen(DFA, [0.9, 0.91, 0.93])]
     text = leaderboard([*tied, *still], width=None)
@@ -1111,7 +1111,7 @@ def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     level = [*seeds(BP, [0.611, 0.615, 0.619]), *seeds(DFA, [0.610, 0.614, 0.618])]
     text = leaderboard(level, width=None)
     assert "the ranks are not certain" not in text  # they have the width of the rounding
-    assert "2 rules apart that differ by 0.1 points, with" in text
+    assert "two rules that differ by 0.1 points are told apart in" in text
     ranks = [line.split()[:2] for line in text.splitlines() if " ± " in line][:2]
     assert ranks == [["1–2", "bp"], ["1–2", "dfa"]]
     explained = [record.model_copy(update={"chance": None}) for record in level]

@@ -645,6 +645,20 @@ def test_what_the_same_code_would_repeat_is_reused(
     assert planned(retry_failed=True).cells[0].action == retried
 
 
+def test_a_plan_says_which_cells_continue(planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = planned()
+    begun = first.cells[1].identity
+
+    def saved(folder: Path) -> dict[str, Any] | None:
+        return {"epoch": 7} if folder.name == begun else None
+
+    monkeypatch.setattr("bench_core.execution.reuse.saved_state", saved)
+    again = planned()
+    assert again.counts.endswith(f"{len(first.cells)} to run (1 continues)")
+    assert again.cells[1].why == "no run of it here yet; continues after epoch 7"
+    assert again.cells[0].why == "no run of it here yet"
+
+
 def test_a_run_from_another_device_is_reused_and_the_plan_says_so(planned) -> None:
     first = planned()
     put(first, "done", environment={"device": "cuda:1"})

@@ -400,10 +400,12 @@ def test_modules_that_hang_or_end_their_process_cost_a_line_each(
 def test_what_is_not_let_in_is_not_imported(
     hostile: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("BENCH_PLUGINS", "x-A_good, ,nobody")
+    monkeypatch.setenv("BENCH_PLUGINS", "x-A_good, ,nobody,good")
     registry = plugins.load()
     assert [str(trouble) for trouble in registry.troubles] == [
-        "nobody ? (?): BENCH_PLUGINS names it, but it brings no plugin here"
+        "good: BENCH_PLUGINS names it, but no installed distribution of this name has a plugin; "
+        "did you mean x-z-good or x-a-good?",
+        "nobody: BENCH_PLUGINS names it, but no installed distribution of this name has a plugin",
     ]
     assert {item.distribution for item in registry.components} == {OURS, "x-a-good"}
     monkeypatch.setenv("BENCH_PLUGINS", "")

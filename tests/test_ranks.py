@@ -148,15 +148,15 @@ def test_seeds_that_two_points_need() -> None:
     assert resolution(6, needed, PUBLISHED) <= 0.02 < resolution(6, needed - 1, PUBLISHED)
     assert seeds_for(0.001, 6, 0.5) is None
     told = (
-        "3 seeds tell two of 6 rules apart that differ by 15.3 points, with a chance of 80 %; 2 "
-        f"points would take {needed} seeds (if all scatter like an audit)"
+        "with 3 seeds, two of 6 rules that differ by 15.3 points are told apart in 80 % of cases; "
+        f"a difference of 2 points needs {needed} seeds (if all scatter like an audit)"
     )
     assert resolved(6, 3, PUBLISHED, "an audit") == told
     assert resolved(6, needed, PUBLISHED, "an audit").endswith(
-        "of 80 % (if all scatter like an audit)"
+        "told apart in 80 % of cases (if all scatter like an audit)"
     )
     wide = resolved(2, 2, 0.2, "an audit")
-    assert "2 seeds tell no two rules apart; 2 points would take" in wide
+    assert "with 2 seeds, no two rules can be told apart; a difference of 2 points needs" in wide
 
 
 @pytest.mark.parametrize(("rules", "seeds"), [(2, 3), (6, 2), (6, 3), (6, 10), (13, 3)])

@@ -237,7 +237,7 @@ def test_a_part_of_a_suite_of_the_reference_has_the_title_of_the_suite(
     assert "tiny: The tiny suite" in done.stdout
     other = ("run", suite, "--method", "bp", "--epochs", 2, "-o", "other")
     done = here(*other, env={"BENCH_REFERENCE": ""})
-    assert "tiny, in part or with other settings than in its file" in done.stdout
+    assert "tiny: not the whole suite: run with options, such as --method or --set" in done.stdout
 
 
 def test_the_cost_of_a_plan_says_that_its_runs_are_of_the_reference(
@@ -347,7 +347,7 @@ def test_precision_counts_the_rules_that_the_folder_has(here: Here, finished: Fi
     seeds = ("--seed", "1", "--seed", "2", "--set", "floors=false", "--no-reference")
     here("run", finished.suite, "--method", "dfa", *seeds)
     command = ("plan", finished.suite, "--method", "fa", *seeds)
-    assert "2 seeds tell two of 2 rules apart" in here(*command).stdout
+    assert "with 2 seeds, two rules that differ by" in here(*command).stdout
     assert "rules apart" not in here(*command, "--set", "training.epochs=3").stdout
 
 

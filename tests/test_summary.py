@@ -583,9 +583,13 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     assert "more seeds" not in after([own, run(DFA, 123, status="diverged")])
     assert "bench run mine --method my_rule" in after(GOOD)
     more = [*GOOD, run(BP, 1, 0.615)]
-    assert "or add seeds: the same `bench run` with --seed 2 --seed 3" in after(more)
+    assert "or add seeds: the same `bench run` with --seed 2 --seed 3 trains these alone" in after(
+        more
+    )
     mine = seeds("my_rule.py/mine", [0.5, 0.51, 0.52])
-    assert after([*GOOD, *mine]) == "Next, add seeds: the same `bench run` with --seed 1 --seed 2"
+    assert after([*GOOD, *mine]) == (
+        "Next, add seeds: the same `bench run` with --seed 1 --seed 2 trains these alone"
+    )
     assert "more seeds" not in after([*mine, shipped])  # the same command would train nothing
     both = [item.model_copy(update=marks) for item in GOOD]
     assert after(both).endswith("or add seeds: bench run mine --seed 1 --seed 2")

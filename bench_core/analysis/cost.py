@@ -30,6 +30,7 @@ class Cost:
     bp_stored_bytes        the same of bp;  `bp_checkpointed_bytes`: of bp that computes blocks anew
     peak_memory_bytes      of the process
     seconds_per_epoch      of training, without measurements
+    seconds_spread         that of the slowest run over that in the fastest
     energy_joules          of the machine during the training, where its hardware counts them
     training_flops         operations of the whole training, each step as after the last epoch
     reached                the number of runs that reach the target
@@ -51,6 +52,7 @@ class Cost:
     bp_checkpointed_bytes: float | None
     peak_memory_bytes: float | None
     seconds_per_epoch: float | None
+    seconds_spread: float | None
     energy_joules: float | None
     training_flops: float | None
     reached: int
@@ -121,6 +123,8 @@ def cost(row: Row, curve: ReadCurve, target: float | None) -> Cost:
     hits = [hit for hit in reached if hit is not None]
     every = hits if len(hits) == len(records) else []
     per_epoch = [(item, _flops_per_epoch(item)) for item in records]
+    seconds = [_per_epoch(*pair) for pair in curves]
+    timed = [value for value in seconds if value]
     return Cost(
         row,
         counted=sum(bool(step_cost(item)) for item in records),
@@ -133,7 +137,8 @@ def cost(row: Row, curve: ReadCurve, target: float | None) -> Cost:
         bp_stored_bytes=middle(row, "bp_stored_bytes"),
         bp_checkpointed_bytes=middle(row, "bp_checkpointed_bytes"),
         peak_memory_bytes=_median([item.peak_memory_bytes for item in records]),
-        seconds_per_epoch=_median([_per_epoch(*pair) for pair in curves]),
+        seconds_per_epoch=_median(seconds),
+        seconds_spread=max(timed) / min(timed) if len(timed) > 1 else None,
         energy_joules=_median([item.energy_joules for item in records]),
         training_flops=_median([flops and flops * item.epochs for item, flops in per_epoch]),
         reached=len(hits),

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -113,10 +113,32 @@ def option(
     return click.option(*names, *([name] if name else []), help=help, **more)
 
 
-def format_option(
-    names: click.Choice[str], default: str | None = "table", help: str = "Write in this format."
-) -> Callable[[Command], Command]:
-    return option("--format", help, "form", type=names, default=default)
+ENDINGS = {"md": "markdown", "tex": "latex", "txt": "table"}  # of files in other formats: the name
+
+
+def format_option(names: click.Choice[str], default: str = "table") -> Callable[[Command], Command]:
+    """Add --format; `form_of` finds the format of a command that writes a file."""
+    text = f"Write in this format.  [default: the ending of the file, else {default}]"
+    return option("--format", text, "form", type=names)
+
+
+def must_end_in(output: Path | None, names: Iterable[str]) -> None:
+    """Raise UsageError for a file whose ending is none of these."""
+    endings = [f".{name}" for name in names]
+    if output is not None and output.suffix.lower() not in endings:
+        raise UsageError(f"-o {output}: must end in {', '.join(endings)}")
+
+
+def form_of(form: str | None, output: Path | None, names: Collection[str], default: str) -> str:
+    """Return the format that is asked for, or that of the ending of the file, or the default.
+
+    Raises UsageError if the two differ; a file of plain text may hold any format.
+    """
+    ending = output.suffix.removeprefix(".").lower() if output else ""
+    stated = ENDINGS.get(ending, ending)
+    if form and stated in names and stated not in (form, "table"):
+        raise UsageError(f"-o {output}: ends in .{ending}, and --format is {form}")
+    return form or (stated if stated in names else default)
 
 
 json_option = option("--json", "Print JSON.", "as_json")

@@ -10,8 +10,10 @@ import click
 
 from bench_core.commands.options import (
     Choice,
+    form_of,
     format_option,
     gathered,
+    must_end_in,
     option,
     refuse_empty,
     results_argument,
@@ -72,11 +74,7 @@ def _cards(suites: Iterable[SuiteResults]) -> dict[str, Card]:
 )
 @click.argument("name", type=click.Choice(NAMES), metavar="NAME")
 @results_argument
-@format_option(
-    Choice("bench_core.report.figures.paper:Format"),
-    None,
-    "Write in this format.  [default: the ending of the file, else svg]",
-)
+@format_option(Choice("bench_core.report.figures.paper:Format"), "svg")
 @option("--suite NAME", "Draw only this suite.")
 @option("-o --output FILE", "Write to this file.  [default: NAME.FORMAT]")
 def figure(
@@ -93,13 +91,8 @@ def figure(
         raise UsageError(
             f"{suite}: no such suite in these results; they have {', '.join(known) or 'none'}"
         )
-    ending = output.suffix.removeprefix(".").lower() if output else ""
-    if output and ending not in get_args(Format):
-        endings = ", ".join(f".{text}" for text in get_args(Format))
-        raise UsageError(f"-o {output}: must end in {endings}")
-    if form and ending not in ("", form):
-        raise UsageError(f"-o {output}: ends in .{ending}, and --format is {form}")
-    form = form or ending or "svg"
+    must_end_in(output, get_args(Format))
+    form = form_of(form, output, get_args(Format), "svg")
     target = output or Path(f"{name}.{form}")
     views = [view(item) for item in suites if suite in (None, item.name)]
     items = [(shown, item) for shown in views for item in drawn(shown, [name])]

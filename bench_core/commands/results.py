@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -16,9 +16,11 @@ from bench_core.commands.options import (
     Choice,
     Paths,
     deliver,
+    form_of,
     format_option,
     gathered,
     json_option,
+    must_end_in,
     option,
     print_json,
     results_argument,
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 )
 def leaderboard(
     results: Paths,
-    form: str,
+    form: str | None,
     output: Path | None,
     by_passport: bool,
     floors: bool,
@@ -62,9 +64,10 @@ def leaderboard(
 
     RESULTS are results folders or suite folders  [default: results].
     """
-    from bench_core.report.tables.formats import Wanted
+    from bench_core.report.tables.formats import Format, Wanted
 
     wanted = Wanted(None, by_passport, floors, columns)
+    form = form_of(form, output, get_args(Format), "table")
     print_leaderboards(results, form, output, wanted)
 
 
@@ -86,7 +89,7 @@ def print_leaderboards(
     if form in ("json", "csv") or not {NAME, ALL}.isdisjoint(wanted.columns):
         suites = [attach(results) for results in suites]
     if not suites and form not in ("csv", "json"):
-        text = "no runs yet: `bench run SUITE` makes some\n"
+        text = "no finished runs: `bench run SUITE` makes some, `bench status` shows those begun\n"
     elif form == "table":
         width = terminal_width() if output is None else None
         wanted = replace(wanted, width=width)
@@ -106,8 +109,8 @@ def print_leaderboards(
 @click.argument("a")
 @click.argument("b")
 @results_argument
-@format_option(click.Choice(["table", "json"]))
-def compare(a: str, b: str, results: Paths, form: str) -> None:
+@option("--format", "Write in this format.", "form", type=click.Choice(["table", "json"]))
+def compare(a: str, b: str, results: Paths, form: str | None) -> None:
     """Compare two methods or two results folders, paired by seed.
 
     A and B are methods of RESULTS  [default: results], or two results folders; the name of a suite
@@ -126,6 +129,9 @@ def compare(a: str, b: str, results: Paths, form: str) -> None:
         if not pairs and not alone:
             raise UsageError(f"{a} and {b}: no runs to compare")
     else:
+        if not results and shown_folder(Path(b)).is_dir():
+            two = f"name a second method, as in `bench compare {a} bp {b}`"
+            raise UsageError(f"{b} is a suite or a results folder: {two}")
         pairs, alone = comparison.methods(gathered(results)[0], a, b), []
     if form == "json":
         text = comparison.as_json(pairs, alone)
@@ -139,15 +145,16 @@ def compare(a: str, b: str, results: Paths, form: str) -> None:
 @format_option(Choice("bench_core.report.costs:Format"))
 @option("--target ACCURACY", "Accuracy to reach, 0 … 1.  [default: 0.9 of bp's]", type=float)
 @option("-o --output FILE", "Write to this file.")
-def cost(results: Paths, form: str, target: float | None, output: Path | None) -> None:
+def cost(results: Paths, form: str | None, target: float | None, output: Path | None) -> None:
     """Compare operations, memory and time of methods.
 
     The time is that of a run, and that to a target accuracy.
 
     RESULTS are results folders or suite folders  [default: results].
     """
-    from bench_core.report.costs import costs_text
+    from bench_core.report.costs import Format, costs_text
 
+    form = form_of(form, output, get_args(Format), "table")
     suites, _ = gathered(results)
     width = terminal_width() if form == "table" and output is None else None
     text = costs_text(suites, form, target, width)  # type: ignore[arg-type]
@@ -167,7 +174,12 @@ def _rule_of(file: Path, wanted: str | None) -> list[str]:
 @option("-o --output FILE", "Write to this file.")
 @option("--strict", "Exit with 1 if a claim fails or was not run.")
 def claims(
-    results: Paths, form: str, suite: str | None, every: bool, output: Path | None, strict: bool
+    results: Paths,
+    form: str | None,
+    suite: str | None,
+    every: bool,
+    output: Path | None,
+    strict: bool,
 ) -> None:
     """Hold results against published figures.
 
@@ -178,9 +190,10 @@ def claims(
     from bench_core.analysis.claims.outcomes import claims_of
     from bench_core.analysis.verdicts.kinds import HOLDS
     from bench_core.report.all_claims import all_claims
-    from bench_core.report.claims_table import claims_text
+    from bench_core.report.claims_table import Format, claims_text
     from bench_core.suite.load import load_suite
 
+    form = form_of(form, output, get_args(Format), "table")
     if every:
         if results or suite or strict or form == "json":
             raise UsageError("--all: reads the reference, and takes -o FILE alone")
@@ -343,9 +356,12 @@ def why(run: str, results: Paths, further: Paths, as_json: bool) -> None:
     return None
 
 
+EXPORTED = ("csv", "parquet")
+
+
 @click.command()
 @results_argument
-@format_option(click.Choice(["csv", "parquet"]), "csv")
+@format_option(click.Choice(EXPORTED), "csv")
 @option(
     "--table",
     "Write a row per run, per epoch of a run, or per measurement of a run.",
@@ -355,7 +371,7 @@ def why(run: str, results: Paths, further: Paths, as_json: bool) -> None:
 @option(
     "-o --output FILE", "Write to this file.  [default: print CSV, write Parquet to TABLE.parquet]"
 )
-def export(results: Paths, form: str, table: str, output: Path | None) -> None:
+def export(results: Paths, form: str | None, table: str, output: Path | None) -> None:
     """Write all runs, epochs or measurements as a table.
 
     RESULTS are results folders or suite folders  [default: results].
@@ -364,6 +380,9 @@ def export(results: Paths, form: str, table: str, output: Path | None) -> None:
     from bench_core.report.view import view
     from bench_core.results.files import replace_file
 
+    if form is None:
+        must_end_in(output, EXPORTED)
+    form = form_of(form, output, EXPORTED, "csv")
     suites, _ = gathered(results)
     lines = list(TABLES[table]([view(suite) for suite in suites]))
     if not lines:

@@ -18,6 +18,7 @@ from bench_core.results.hashing import canonical, line_text
 from bench_core.results.ledger import RECIPE, Values
 from bench_core.suite.cells import FLOOR_OPTIONS, same_name
 from bench_core.suite.document import KeyPath
+from bench_core.suite.load import installed_suites, load_suite
 from bench_core.suite.model import Suite
 from bench_core.suite.names import CEILING
 from bench_core.suite.search import RecipeSearch, Search, Space
@@ -117,7 +118,9 @@ def prepared(suite: Suite) -> tuple[Search, list[Contender]]:
         raise UsageError("bench tune needs Optuna: pip install 'bench-core[tune]'")
     search = suite.search
     if search is None:
-        what = "is missing: it says what `bench tune` may change; see docs/protocol.md, section 9"
+        searched = [name for name in installed_suites() if load_suite(name).search]
+        example = f", as in {' and '.join(searched)}" if searched else ""
+        what = f"is missing: it says what `bench tune` may change{example}"
         raise SuiteError([suite.problem(None, "search", what)])
     problems = [
         suite.problem(None, key, "a suite that is tuned has one recipe; remove it", at_key=True)

@@ -35,6 +35,7 @@ class PlannedCell:
     defaults  of the rule's own parameters
     shipped   the run of the reference that stands for it
     ended     the status of the run that is reused
+    begun     the epochs after which the cell continues
     """
 
     cell: Cell
@@ -51,6 +52,7 @@ class PlannedCell:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     shipped: Stored | None = None
     ended: str | None = None
+    begun: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,16 @@ class Plan:
 
     @property
     def counts(self) -> str:
-        """`30 cells, 10 reused (1 failed), 20 to run`, with those of the reference, if any."""
+        """`30 cells, 10 reused (1 failed), 20 to run (2 continue)`, and from the reference."""
         total, to_run = len(self.cells), len(self.to_run)
         shipped = len(self.shipped) - len(self.beside)
         bad = Counter(cell.ended for cell in self.cells if cell.ended not in (None, "done"))
         how = f" ({', '.join(f'{n} {status}' for status, n in sorted(bad.items()))})" if bad else ""
         parts = [f"{total} cell{'s' * (total != 1)}", f"{total - to_run - shipped} reused{how}"]
-        parts += [f"{shipped} from the reference"] * bool(self.shipped) + [f"{to_run} to run"]
+        begun = sum(cell.begun > 0 for cell in self.to_run)
+        goes_on = f" ({begun} continue{'s' * (begun == 1)})" * bool(begun)
+        parts += [f"{shipped} from the reference"] * bool(self.shipped)
+        parts += [f"{to_run} to run{goes_on}"]
         beside = len(self.beside)
         more = f"; {beside} of other methods beside them, from the reference" if beside else ""
         return ", ".join(parts) + more
@@ -185,7 +190,7 @@ def _planned(
         numerics = numerics_of(parts, diagnostics)
         stamp = store.stamp(stored.folder / identity)  # before the decision, which reads the run
         choice = stored.decide(cell, identity, code, dataset["checksum"], device)
-        action, why, warning, ended = choice
+        action, why, warning, ended, begun = choice
         run = None
         if action == "run" and shipped is not None:
             files = own_files([*parts, *diagnostics])
@@ -210,6 +215,7 @@ def _planned(
             defaults=method["defaults"],
             shipped=run,
             ended=ended,
+            begun=begun,
         )
 
 

@@ -22,15 +22,17 @@ Action = Literal["run", "reuse", "reference"]  # the last: a run that ships with
 
 
 class Decision(NamedTuple):
-    """What to do about a cell, why, a warning about its folder or None, and how its run ended.
+    """What to do about a cell, why, and a warning about its folder or None.
 
     ended  the status of the run that is reused; None if none is
+    begun  the epochs after which a cell that is run continues
     """
 
     action: Action
     why: str
     warning: str | None = None
     ended: str | None = None
+    begun: int = 0
 
 
 class StoredRuns:
@@ -48,12 +50,20 @@ class StoredRuns:
 
         device  that a new run would have; a run on another kind of device is reused, and says so
         """
+        saved = saved_state(self.folder / identity)
+        choice = self._decide(cell, identity, code, data, device)
+        if saved is None or choice.action != "run":
+            return choice
+        why = f"{choice.why}; continues after epoch {saved['epoch']}"
+        return choice._replace(why=why, begun=int(saved["epoch"]))
+
+    def _decide(
+        self, cell: Cell, identity: str, code: Mapping[str, Any], data: str, device: str
+    ) -> Decision:
         folder = self.folder / identity
-        saved = saved_state(folder)
-        resumed = f"; continues after epoch {saved['epoch']}" if saved else ""
         if not os.path.lexists(folder):
             other = self._other_run(cell, code, data)
-            return Decision("run", f"no run of it here yet{resumed}{other}")
+            return Decision("run", f"no run of it here yet{other}")
         try:
             record = store.read(folder, sums=True)
         except store.Newer as reason:
@@ -66,11 +76,11 @@ class StoredRuns:
         status = STATUSES[record.status]
         ended = f"its run ended as {record.status}"
         if status.failure and self.retry_failed:
-            return Decision("run", f"{ended} and --retry-failed was given{resumed}")
+            return Decision("run", f"{ended} and --retry-failed was given")
         if not is_reused(record.status, record.budget, self.budget):
-            return Decision("run", f"{ended}{resumed}")
+            return Decision("run", ended)
         if sparse := sparser(record, self.suite.every()):
-            return Decision("run", f"{ended}, but {sparse}{resumed}")
+            return Decision("run", f"{ended}, but {sparse}")
         stays = "; it stays so unless --retry-failed trains it again" * status.failure
         why = f"{ended}{stays}" if stays else f"its run is {record.status}"
         if status.limits:

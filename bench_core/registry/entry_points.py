@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -12,6 +12,7 @@ from typing import Any
 
 import pluggy
 
+from bench_core.errors import did_you_mean
 from bench_core.printable import brief
 from bench_core.registry import hookspecs
 from bench_core.registry.distributions import (
@@ -37,6 +38,8 @@ class Trouble:
     reason: str
 
     def __str__(self) -> str:
+        if not self.version:  # of a name that no distribution has
+            return f"{self.distribution}: {self.reason}"
         return f"{titled(self.distribution, self.version)} ({self.entry_point}): {self.reason}"
 
 
@@ -150,13 +153,21 @@ def installed(only: Iterable[str] | None = None) -> tuple[list[EntryPoint], list
             points.setdefault(name, own)
     allowed = _allowed()
     if allowed is not None:
-        reason = f"{ALLOWED} names it, but it brings no plugin here"
         missing = sorted(allowed - points.keys()) if only is None else []
-        troubles += [Trouble(name, "?", "?", reason) for name in missing]
+        troubles += [Trouble(name, "", "", _lacking(name, points.keys())) for name in missing]
         points = {name: own for name, own in points.items() if name in allowed | {OURS}}
     listed = [point for own in points.values() for point in own]
     listed.sort(key=lambda p: (p.distribution != OURS, p.distribution, p.version, p.name, p.value))
     return listed, troubles
+
+
+def _lacking(name: str, known: Collection[str]) -> str:
+    """Say that a name in BENCH_PLUGINS is no distribution with plugins, and which may be meant."""
+    own = sorted(set(known) - {OURS})
+    near = next((each for each in own if each.removeprefix("bench-") == name), "")
+    hint = f"did you mean {near}?" if near else did_you_mean(name, own)
+    text = f"{ALLOWED} names it, but no installed distribution of this name has a plugin"
+    return "; ".join(filter(None, [text, hint]))
 
 
 def _allowed() -> set[str] | None:

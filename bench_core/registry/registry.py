@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -153,9 +153,16 @@ def _here(name: str) -> str:
         return f"it is a suite file: `bench plan {name}` checks it, `bench run {name}` trains it"
     if os.path.isfile(file):
         return f"the rule of a file has its path: ./{file}"
-    if os.path.isfile(os.path.join(package, "pyproject.toml")):
+    if os.path.isfile(os.path.join(package, "pyproject.toml")) and not _is_installed(package):
         return f"the package {package} is here but not installed: `pip install -e {package}`"
     return ""
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return bool(metadata.distribution(package))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def resolve(item: Installed, base: type | None = None) -> Any:

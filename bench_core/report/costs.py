@@ -24,6 +24,7 @@ HEADS = [
     "method", "n", "accuracy", "FLOPs / bp", "credit", "kept MB", "bp keeps", "RSS MB", "s/ep",
     "kJ", "s to aim", "TFLOPs to aim", "best",
 ]  # fmt: skip
+UNCERTAIN = 1.5  # times that the seconds of one rule may differ between its seeds
 LEAST = ("RSS MB", "bp keeps", "kJ", "credit", "s/ep", "kept MB")  # left out first
 LEGEND = {  # heading → what it says
     "n": "n: finished runs, and of how many where some failed. All figures are of these.",
@@ -158,6 +159,12 @@ def table_of(
         remarks.append(
             f"The accuracy was computed after every {most} epochs (evaluate_every): "
             "a rule may have reached the aim in the epochs between"
+        )
+    spread = max((item.seconds_spread or 1.0 for item in rows), default=1.0)
+    if spread > UNCERTAIN:
+        remarks.append(
+            f"Seconds rank no rules here: between the seeds of one rule they differ by up to "
+            f"{spread:.1f} times, from other work on the machine or from unlike machines"
         )
     remarks += machines
     if len({run.record.shipped for item in rows for run in item.row.runs}) > 1:

@@ -65,7 +65,7 @@ class View:
         cells, every = self.results.own_cells, list(records)
         own = [record for record in every if cell_key(record.cell) in cells]
         if not own and file.cells is None:
-            return f"{self.results.name}, in part or with other settings than in its file"
+            return "not the whole suite: run with options, such as --method or --set"
         if not own:
             return f"Other rules or settings than in the file of {self.results.name}"
         key = partial(method_key, defaults=self.settings.recorded)

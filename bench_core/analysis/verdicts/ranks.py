@@ -126,10 +126,15 @@ def resolved(rules: int, seeds: int, deviation: float, scatter: str, whose: str 
     whose    text after the number of seeds
     """
     points = 100 * resolution(rules, seeds, deviation)
-    apart = f"two of {rules} rules apart that differ by {points:.1f} points, with a chance of 80 %"
-    text = f"{seeds} seeds{whose} tell {apart if points < 100 else 'no two rules apart'}"
+    pair = "two rules" if rules == 2 else f"two of {rules} rules"
+    text = (
+        f"with {seeds} seeds{whose}, {pair} that differ by {points:.1f} points are told apart in "
+    )
+    text += "80 % of cases"
+    if points >= 100:
+        text = f"with {seeds} seeds{whose}, no two rules can be told apart"
     needed = seeds_for(0.02, rules, deviation) or "more than 1,000"
-    text += "" if points <= 2 else f"; 2 points would take {needed} seeds"
+    text += "" if points <= 2 else f"; a difference of 2 points needs {needed} seeds"
     return f"{text} (if all scatter like {scatter})"
 
 

@@ -51,6 +51,7 @@ def next_steps(
         return ["Next: change the epochs, the data or the task: this recipe cannot judge its rules"]
     run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
     seeds = f"add seeds: {run_it} {_with_seeds(_unused(groups), tuned)}"
+    seeds += " trains these alone" * (not shipped)
     if foreign:
         return [f"Next, {seeds}"]
     return [
