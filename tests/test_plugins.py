@@ -402,11 +402,10 @@ def test_what_is_not_let_in_is_not_imported(
 ) -> None:
     monkeypatch.setenv("BENCH_PLUGINS", "x-A_good, ,nobody,good")
     registry = plugins.load()
-    assert [str(trouble) for trouble in registry.troubles] == [
-        "good: BENCH_PLUGINS names it, but no installed distribution of this name has a plugin; "
-        "did you mean x-z-good or x-a-good?",
-        "nobody: BENCH_PLUGINS names it, but no installed distribution of this name has a plugin",
-    ]
+    lacking = "BENCH_PLUGINS names it, but no installed distribution of this name has a plugin"
+    good, nobody = map(str, registry.troubles)
+    assert good == f"good: {lacking}; did you mean x-z-good or x-a-good?"
+    assert nobody.startswith(f"nobody: {lacking}; known: x-a-good, ")
     assert {item.distribution for item in registry.components} == {OURS, "x-a-good"}
     monkeypatch.setenv("BENCH_PLUGINS", "")
     assert {item.distribution for item in plugins.load().components} == {OURS}
