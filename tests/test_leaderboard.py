@@ -563,7 +563,7 @@ def test_the_remarks_name_a_rule_as_the_table_does_and_latex_says_what_it_lacks(
     assert text.count("a-long-distribution-name/hebbian") == 1  # in the legend alone
     long = seeds(name, [0.3, 0.31, 0.45], params={f"a_long_option_{i}": 0.123 for i in range(4)})
     text = leaderboard([*audit(), *long], format="latex", columns=("all",))
-    assert "% No room at this width for the columns" in text
+    assert "% No room on a page for the columns" in text
     assert "--format csv has all columns" in text
 
 

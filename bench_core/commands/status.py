@@ -66,7 +66,8 @@ def _described(cell: CellState) -> str:
     from bench_core.results.duration import spoken
 
     text = f"{cell.state}  {cell.name} · {reached(cell.epoch, cell.epochs, cell.accuracy)}"
-    text += f" · for {spoken(cell.seconds)}, last epoch {spoken(cell.silent)} ago"
+    text += f" · for {spoken(cell.seconds)}"
+    text += f", last epoch {spoken(cell.silent)} ago" * (cell.epoch > 0)
     return text + (f" (process {cell.pid})" if cell.pid else "")
 
 

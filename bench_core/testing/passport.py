@@ -233,12 +233,19 @@ def forward_passes_are_counted(subject: MethodSubject) -> None:
         if runs > 1 and not subject.instance().passport.extra_forward_passes:
             raise Failed(
                 f"a step runs {runs} batches through a block ({shape} network): declare "
-                "Passport(extra_forward_passes=True)"
+                f"Passport(extra_forward_passes=True), and state the number: {_passes(runs)}"
             )
         # the dearest phase counts, and that is not always the first
         most = trial.method.forward_passes
         if runs > most or (runs != most and subject.epoch == LAST):
-            raise Failed(f"a step runs {runs} batches through a block; forward_passes says {most}")
+            raise Failed(
+                f"a step runs {runs} batches through a block ({shape} network); forward_passes "
+                f"says {most}: {_passes(runs)}, or a property that computes it from self.net"
+            )
+
+
+def _passes(runs: int) -> str:
+    return f"`forward_passes = {runs}` in the class"
 
 
 @probe("learned_feedback")

@@ -229,7 +229,8 @@ def _latex(shown: View, wanted: Wanted) -> str:
         remarks = [summary.opening(group), *notes.of_group(group, settings)]
         remarks = sheet.renamed(remarks + legend.of_all(shown.groups, settings, keys))
         if sheet.left_out:
-            remarks.insert(0, no_room([column.title for column in sheet.left_out]))
+            titles = [column.title for column in sheet.left_out]
+            remarks.insert(0, no_room(titles, "on a page"))
         body = [
             r"\begin{table}",
             r"\centering\scriptsize\setlength{\tabcolsep}{2pt}",

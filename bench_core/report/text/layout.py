@@ -28,11 +28,11 @@ def joined(names: Iterable[str]) -> str:
     return f"{', '.join(every[:-1])} and {every[-1]}"
 
 
-def no_room(headings: Sequence[str]) -> str:
+def no_room(headings: Sequence[str], where: str = "at this width") -> str:
     """Name columns for which a table has no room, and where they are."""
     names = joined(f'"{heading}"' for heading in headings)
     columns = f"column{'s' * (len(headings) > 1)} {names}"
-    return f"No room at this width for the {columns}: --format csv has all columns"
+    return f"No room {where} for the {columns}: --format csv has all columns"
 
 
 def paragraph(lines: Iterable[str], width: int | None, indent: str = "  ") -> str:
