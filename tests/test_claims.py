@@ -292,6 +292,13 @@ def test_an_interval_that_crosses_an_end_of_the_range_settles_nothing() -> None:
     assert outcome(near, claim(at_least=0.9, at_most=0.9999)).settled is False
     assert outcome(near, claim(at_least=0.9, at_most=1.0)).settled is True
     found = [outcome(records, claim(at_least=end)) for end in (0.29, 0.3, 0.305)]
+    text = claims_text([("x", found)], "table")
+    said = "fails, but its interval reaches into the range: more seeds may change this"
+    touching = [
+        n for n, each in enumerate(found, 1) if (each.status, each.settled) == ("fails", False)
+    ]
+    assert touching
+    assert f"{', '.join(map(str, touching))}: {said}" in text
     counted = all_claims.settled(found)
     assert "3 of the 3 claims that were judged have an interval" in counted
     assert "1 have it wholly within the range, and 1 have an end" in counted

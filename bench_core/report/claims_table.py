@@ -33,6 +33,7 @@ LEGEND = (
     " share of the runs in which the diagnostic of letter a fires; alignment: Γ; x[-1]: the last "
     "layer's value."
 )
+OPEN = "fails, but its interval reaches into the range: more seeds may change this"
 NOTHING = "No claims: a suite states them under `expect:`."
 
 Format = Literal["table", "markdown", "json"]
@@ -152,7 +153,8 @@ def _suite(name: str, outcomes: Sequence[ClaimResult], form: str, width: int | N
         texts = [claim_text(claim, item.label), expected_text(claim)]
         texts += [measured_text(claim, measured), str(measured.n if measured else 0), item.status]
         rows.append([str(number), *map(escaped, texts)])
-        notes += [(number, text) for text in (*item.notes, claim.note) if text]
+        open_ = OPEN * (item.status == FAILS and item.settled is False)
+        notes += [(number, text) for text in (open_, *item.notes, claim.note) if text]
         sources.append((number, f"from {claim.source}"))
     style, most = ("simple", width) if plain else ("pipe", None)
     table = tabulated(rows, HEADS, style=style, align=ALIGN, width=most, narrow=NARROW)
