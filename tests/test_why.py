@@ -200,6 +200,12 @@ def test_a_cell_costs_what_the_newest_runs_most_like_it_did() -> None:
     assert like == cost.Duration(start + 101 * 0.5 + 100 * 5.5, 2, 2)
     short = run(seed=3, training={"stop_after": 4}).cell
     assert known.estimate(short, "cpu") == cost.Duration(start + 5 * 0.5 + 4 * 2.0, 1, 1)
+    pilot = cost.Past([past(epochs=1, seconds=start + 12.0, seconds_per_epoch=2.0)])
+    for epochs, told in ((1, False), (2, False), (12, True)):  # work done once counts in each
+        cell = run(training={"stop_after": epochs}).cell
+        found = pilot.estimate(cell, "cpu")
+        assert found is not None
+        assert (found.seconds, found.short) == (start + (epochs + 1) * 5.0 + epochs * 2.0, told)
     fa = run("bench-core/fa").cell
     assert known.estimate(fa, "cpu") == cost.Duration(start + 101 * 0.5 + 100 * 5.5, 2, 4)
 

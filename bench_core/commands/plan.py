@@ -184,4 +184,6 @@ def _estimate_text(costs: Costs) -> str:
     text += f" runs of {joined(sources)}"
     text += f", {some}the fastest on machines of the reference" * bool(foreign)
     text += "; a busy core takes longer" * bool(foreign)
+    short = any(cost.short for cost in estimates)
+    text += "; rather less, as these had few epochs, and work done once counts in each" * short
     return text + f"; {unknown}" * bool(unlike)

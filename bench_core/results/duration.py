@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench_core.results.hashing import canonical
 from bench_core.results.record import Cell, ComponentRef, RunRecord
@@ -28,6 +28,7 @@ from bench_core.results.record import Cell, ComponentRef, RunRecord
 # seconds that a worker takes once, however short the cell: imports, network, first use of torch;
 # CPU time of bp and fa in `bench run rules --workers 1`, .97 to 1.07 in four cells
 START = 1.0
+FEW = 3  # epochs of a run
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,24 @@ class Duration:
     """Seconds of one cell from `runs` earlier ones, by the rule `likeness` (1 to 4) above.
 
     foreign  whether these runs are the reference's, so of another machine
+    short    whether these runs had so few epochs that the time is too long: work that is done once
+             counts in each of them
     """
 
     seconds: float
     runs: int
     likeness: int
     foreign: bool = False
+    short: bool = False
+
+
+class Times(NamedTuple):
+    """Seconds of the start, of a measurement and of an epoch's training in a run of `epochs`."""
+
+    start: float
+    measuring: float
+    training: float
+    epochs: int
 
 
 def keys(cell: Cell, device: str) -> list[Hashable]:
@@ -69,27 +82,29 @@ class Past:
 
     def __init__(self, records: Sequence[RunRecord], foreign: bool = False) -> None:
         self.foreign = foreign
-        self.by_key: list[dict[Hashable, dict[str, tuple[float, float, float]]]] = [{}, {}, {}, {}]
+        self.by_key: list[dict[Hashable, dict[str, Times]]] = [{}, {}, {}, {}]
         for record in sorted(records, key=lambda record: record.finished or ""):
             if record.status != "done" or not record.seconds_per_epoch or not record.epochs:
                 continue
             outside = max(0.0, record.seconds - record.epochs * record.seconds_per_epoch)
             training = (record.seconds - outside) / record.epochs
             start = min(START, outside)
-            times = start, (outside - start) / (record.epochs + 1), training
+            measuring = (outside - start) / (record.epochs + 1)
+            times = Times(start, measuring, training, record.epochs)
             method = canonical(record.cell.method.model_dump())
             for runs, key in zip(self.by_key, keys(record.cell, record.device), strict=True):
                 others = runs.setdefault(key, {})
                 known = others.get(method, times) if foreign else times
-                others[method] = min(times, known, key=sum)
+                others[method] = min(times, known, key=lambda own: sum(own[:3]))
 
     def estimate(self, cell: Cell, device: str) -> Duration | None:
         """Return the estimate of a cell by the first rule that any run meets, or None."""
         for likeness, key in enumerate(keys(cell, device), 1):
             if runs := self.by_key[likeness - 1].get(key):
-                start, measuring, training = map(median, zip(*runs.values(), strict=True))
+                start, measuring, training, epochs = map(median, zip(*runs.values(), strict=True))
                 seconds = start + (cell.last_epoch + 1) * measuring + cell.last_epoch * training
-                return Duration(seconds, len(runs), likeness, self.foreign)
+                short = epochs <= FEW and cell.last_epoch > 2 * epochs
+                return Duration(seconds, len(runs), likeness, self.foreign, short)
         return None
 
 
