@@ -283,6 +283,7 @@ def audit(
     from tabulate import tabulate
 
     from bench_core.analysis.verdicts.judge import label
+    from bench_core.execution.devices import cores
     from bench_core.execution.remeasure import audit_runs
     from bench_core.registry import rule_files
     from bench_core.report.text.escape import visible
@@ -295,7 +296,7 @@ def audit(
     heads = [diagnostic["name"].rpartition("/")[2] for diagnostic in diagnostics]
     rows: list[list[str]] = []
     faults: list[tuple[Path, str]] = []
-    workers = workers or os.cpu_count() or 1
+    workers = workers or cores()
     with interruptible("finished measurements are kept; the same command makes all of them again"):
         outcomes = list(audit_runs(chosen, diagnostics, data_dir, device, workers))
     for outcome in outcomes:

@@ -79,11 +79,12 @@ def print_leaderboards(
     from bench_core.report.tables.columns import ALL
     from bench_core.report.tables.formats import Wanted, leaderboards, texts
     from bench_core.report.text.escape import visible
+    from bench_core.report.text.numbers import plural
 
     suites, _ = gathered(roots)
     for results in suites:
         if count := results.superseded:
-            note = f"{count} older runs of the same cells by other code are not counted"
+            note = f"{plural(count, 'older run')} by other code not counted"
             echo(f"note: {results.name}: {note}", err=True)
     wanted = wanted or Wanted(None)
     if form in ("json", "csv") or not {NAME, ALL}.isdisjoint(wanted.columns):

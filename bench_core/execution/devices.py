@@ -10,6 +10,14 @@ from functools import cache
 
 
 @cache
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # a system may lack or refuse it
+        return os.cpu_count() or 1
+
+
 def visible() -> tuple[str, ...]:
     """Return the CUDA devices as CUDA_VISIBLE_DEVICES names them, without torch."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

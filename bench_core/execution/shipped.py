@@ -78,8 +78,8 @@ class Shipped:
         if self.code is None:
             return f"{CODE} of the reference, which names its code, cannot be read"
         changed = sorted(k for k, own in code.items() if self.code.get(k, own) != own)
-        stated = "`python -m bench_reference.add --vouch` states that its numbers are the same"
-        return f"{few(changed)} was edited since; {stated}" if changed else ""
+        verb = "was" if len(changed) == 1 else "were"
+        return f"{few(changed)} {verb} edited since, so it is trained here" if changed else ""
 
     def _unfit(self, record: RunRecord, numerics: Mapping[str, int], data: str) -> str:
         """Say why a run of the same cell does not stand for it; empty if it does."""

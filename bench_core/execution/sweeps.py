@@ -167,7 +167,8 @@ def _begun(final: Path, name: str, last: int, holders: Mapping[int, int]) -> Cel
         until = now if alive else latest
         own = (epoch, last, row.get("accuracy"), until - started, now - latest, pid)
         return CellState(final.name, name, state, *own, progress)
-    return CellState(final.name, name, WAITING, epochs=last, progress=Progress(name, last))
+    rule = name.partition(" · ")[0]
+    return CellState(final.name, name, WAITING, epochs=last, progress=Progress(rule, last))
 
 
 def _changed(path: Path, default: float) -> float:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from bench_core.execution.devices import Leases, environment, visible
+from bench_core.execution.devices import Leases, cores, environment, visible
 from bench_core.execution.executors import Event, JobOf, Options, supervise
 from bench_core.execution.plan import PlannedCell
 from bench_core.results import locks
@@ -37,11 +37,7 @@ def default_slots(cells: Sequence[PlannedCell], per_gpu: int) -> int:
     if any(cell.device != "cpu" for cell in cells):
         return max(1, len(visible())) * per_gpu
     threads = max((cell.cell.training["threads"] for cell in cells), default=1)
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except (AttributeError, OSError):  # a system may lack or refuse it
-        cores = os.cpu_count() or 1
-    return max(1, cores // threads)
+    return max(1, cores() // threads)
 
 
 def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: Options) -> None:

@@ -52,8 +52,8 @@ def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
     if row.tuned is None or row.trials is None:
         return []
     least = min((peer.trials or 0 for peer in rules(rows)), default=row.trials)
-    few = least or "none"
-    lines = [f"was tuned on {row.trials} trials, a peer on {few}: more trials flatter a row"]
+    fewest = least or "none"
+    lines = [f"was tuned on {row.trials} trials, a peer on {fewest}: more trials flatter a row"]
     lines *= row.trials > least
     if row.tuned.scored_on == "test":
         lines.append("was tuned on the test set, which flatters its accuracy")
@@ -296,8 +296,8 @@ def of_group(group: Group, settings: Settings) -> list[str]:
     lines = below_local_ceiling(group)
     for row in group.rows:
         if points := above_ceiling(row, group.rows):
-            few = points.half_width is None
-            alone = " (one seed is too few for an interval)" * few
+            single = points.half_width is None
+            alone = " (one seed is too few for an interval)" * single
             heads = local_ceiling(row, group.rows)
             ceiling = LOCAL_CEILING if heads and over(row, heads) == points else CEILING
             by = f"{with_interval(points)} pp{alone}"
