@@ -18,6 +18,7 @@ from folders import rows
 from records import run, seeds
 
 from bench_core import cli
+from bench_core.analysis.verdicts.judge import label
 from bench_core.commands import progress
 from bench_core.commands.progress import Plain
 from bench_core.execution import sweeps
@@ -119,6 +120,16 @@ def test_names_show_what_sets_cells_apart() -> None:
     assert second == "dfa[penalty=0.01] · seed 7 · arch.depth=8"
     assert third == f"{second} · dataset.padding=black"
     assert names_of([]) == []
+    options = {"zeta": 2, "penalty": 0.01, "alpha": 3, "freeze": "blocks"}
+    mixed = run(params=options)
+    one: Any = SimpleNamespace(cell=mixed.cell, defaults=own | {"zeta": 1, "alpha": 1})
+    (name,) = names_of([one], seeds=False)
+    defaults = {mixed.cell.method.name: one.defaults}
+    assert (
+        name
+        == label(mixed.cell.method, [], defaults)
+        == ("dfa[frozen, penalty=0.01, alpha=3, zeta=2]")
+    )
 
 
 @pytest.fixture

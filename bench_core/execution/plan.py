@@ -22,6 +22,7 @@ from bench_core.results.hashing import plain_text
 from bench_core.results.record import EVERY, Cell, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
+from bench_core.suite.cells import CORE_DEFAULTS
 from bench_core.suite.model import Suite
 from bench_core.suite.names import FROZEN
 
@@ -222,7 +223,8 @@ def _planned(
 def names_of(cells: Sequence[PlannedCell], seeds: bool = True) -> list[str]:
     """Name cells for people: `dfa[penalty=0.01] · seed 42 · arch.depth=8`.
 
-    Settings are shown in which the cells differ, and options of a rule that are not its defaults.
+    Settings are shown in which the cells differ, and options of a rule that are not its defaults, in
+    the order of tables: those of every rule, then its own by name.
 
     seeds  False leaves the seeds out: the cells that differ in nothing else have one name
     """
@@ -239,7 +241,9 @@ def names_of(cells: Sequence[PlannedCell], seeds: bool = True) -> list[str]:
     names = []
     for cell, system in zip(cells, systems, strict=True):
         method = cell.cell.method
-        own = {k: v for k, v in method.params.items() if v != cell.defaults.get(k)}
+        order = [k for k in CORE_DEFAULTS if k in method.params]
+        order += sorted(method.params.keys() - CORE_DEFAULTS.keys())
+        own = {k: v for k in order if (v := method.params[k]) != cell.defaults.get(k)}
         options = [FROZEN] * (own.pop("freeze", None) == "blocks")
         options += [f"{key}={plain_text(value)}" for key, value in own.items()]
         rule = f"{method.short}[{', '.join(options)}]" if options else method.short
