@@ -223,8 +223,8 @@ def _planned(
 def names_of(cells: Sequence[PlannedCell], seeds: bool = True) -> list[str]:
     """Name cells for people: `dfa[penalty=0.01] · seed 42 · arch.depth=8`.
 
-    Settings are shown in which the cells differ, and options of a rule that are not its defaults, in
-    the order of tables: those of every rule, then its own by name.
+    Settings are shown in which the cells differ, and options of a rule that are not its defaults,
+    in the order of tables: those of every rule, then its own by name.
 
     seeds  False leaves the seeds out: the cells that differ in nothing else have one name
     """
