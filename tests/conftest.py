@@ -19,6 +19,7 @@ from typing import Any
 
 import forged
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, settings
 
 from bench_core import cli
@@ -114,6 +115,13 @@ class Bench:
             # a shell's background job ignores SIGINT, and so would the command under test
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
+
+
+def invoke(*arguments: object) -> str:
+    """Return the output of a command that is carried out in this process and succeeds."""
+    done = CliRunner().invoke(cli.bench, [str(item) for item in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 @dataclass(frozen=True)

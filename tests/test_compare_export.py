@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from conftest import invoke
 from folders import audit_folder, leaderboard, write
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,12 +51,6 @@ DFA, BP, FA, EP = (f"bench-core/{name}" for name in ("dfa", "bp", "fa", "ep"))
 
 def suite(records: list, name: str = "made") -> SuiteResults:  # type: ignore[type-arg]
     return SuiteResults(name, Settings(), tuple(records), 0)
-
-
-def invoke(*arguments: object) -> str:
-    done = CliRunner().invoke(cli.bench, [str(item) for item in arguments], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.output
 
 
 # --------------------------------------------------------------------------------------- statistics

@@ -12,12 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
-from conftest import Finished, wait_until
+from conftest import Finished, invoke, wait_until
 from folders import rows
 from records import run, seeds
 
-from bench_core import cli
 from bench_core.analysis.verdicts.judge import label
 from bench_core.commands import progress
 from bench_core.commands.progress import Plain
@@ -145,12 +143,6 @@ def suite(tmp_path: Path) -> Path:
     decisions = {identity: {**decision, "cell": name} for identity, name in names.items()}
     suite_folder.write(folder, {"name": "long", "decisions": decisions})
     return folder
-
-
-def invoke(*arguments: object) -> str:
-    done = CliRunner().invoke(cli.bench, [str(item) for item in arguments], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.output
 
 
 def test_status_says_what_runs_and_what_waits(suite: Path) -> None:

@@ -19,6 +19,7 @@ from bench_reference import add as adding
 from bench_reference import readme
 from click.testing import CliRunner
 from conftest import TINY, Finished, Here, plan_totals, runs
+from hostile import reseal
 from records import seeds
 
 from bench_core import cli, load
@@ -479,13 +480,9 @@ def test_a_suite_may_list_runs_of_another(tmp_path: Path, shipped: Path, monkeyp
     assert "part/suite.json: cannot be read" in gather([home / "part"])[1][0]
 
 
-def reseal(raw: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps({**raw, "checksum": store._digest(raw)}))
-
-
 def lie(path: Path) -> None:
     raw = store.raw(path.parent)
-    reseal({**raw, "accuracy": 0.9}, path)
+    reseal(path.parent, {**raw, "accuracy": 0.9})
 
 
 def stated(path: Path, **fields: Any) -> None:
@@ -500,7 +497,7 @@ def stated(path: Path, **fields: Any) -> None:
 def older(path: Path) -> None:
     """A row of other numerics, with checksums that fit."""
     raw = store.raw(path.parent)
-    reseal({**raw, "numerics": {**raw["numerics"], "method": 7}}, path)
+    reseal(path.parent, {**raw, "numerics": {**raw["numerics"], "method": 7}})
     stated(path)
 
 
@@ -509,7 +506,7 @@ def outside(path: Path) -> None:
     raw = store.raw(path.parent)
     sums = raw["files"]["epochs.jsonl.gz"]
     shutil.copy(path.with_name("epochs.jsonl.gz"), path.with_name("more"))
-    reseal({**raw, "files": {**raw["files"], "../more": sums}}, path)
+    reseal(path.parent, {**raw, "files": {**raw["files"], "../more": sums}})
     stated(path)
 
 
@@ -521,7 +518,7 @@ def outside(path: Path) -> None:
         (lambda path: stated(path, cell="0" * 32), "no run for 1 of these cells", 1),
         (outside, "names other files than epochs.jsonl.gz", 1),
         (lambda path: path.with_name("epochs.jsonl.gz").unlink(), "epochs.jsonl.gz is missing", 1),
-        (lambda path: reseal({**store.raw(path.parent), "schema": 99}, path), "schema 99", 1),
+        (lambda p: reseal(p.parent, {**store.raw(p.parent), "schema": 99}), "schema 99", 1),
         (lambda path: (path.parents[2] / "cells.json").write_text("{"), "is not used", 4),
         (lambda path: (path.parents[2] / "cells.json").write_text('{"schema": 9}'), "newer", 4),
         (older, "the code gives other numbers since its run (numerics: method 7, now 1)", 1),
@@ -662,10 +659,10 @@ def posted(shipped: Path, to: Path, **fields: Any) -> None:
             shutil.rmtree(folder)
             continue
         del about["reference"]
-        reseal({**raw, **fields}, folder / store.RUN)
+        reseal(folder, {**raw, **fields})
         method["name"] = "bench-mine/mine"
         own = Path(shutil.copytree(folder, folder.parent / ("f" * 32)))
-        reseal({**raw, "identity": own.name}, own / store.RUN)
+        reseal(own, {**raw, "identity": own.name})
 
 
 def test_a_submission_stands_beside_the_reference_and_replaces_no_row(

@@ -9,12 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from click.testing import CliRunner
-from conftest import TINY, Here, fake_dist, plugin, runs
+from conftest import TINY, Here, fake_dist, invoke, plugin, runs
 from folders import write
 from records import frozen, run, seeds
 
-from bench_core import cli
 from bench_core.analysis.gather import gather
 from bench_core.analysis.prune import spare
 from bench_core.analysis.verdicts.judge import Settings
@@ -74,12 +72,6 @@ SUITE = TINY.replace("methods: [dfa]", "methods: [dfa]\nfloors: false")
 @pytest.fixture
 def path_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
-
-
-def invoke(*arguments: object) -> str:
-    done = CliRunner().invoke(cli.bench, [str(item) for item in arguments], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.output
 
 
 def test_a_rule_from_a_file_is_run_recorded_digested_and_shown(

@@ -15,6 +15,7 @@ import folders
 import pytest
 import yaml
 from conftest import Finished, Here
+from hostile import reseal
 from records import measured
 from records import run as recorded
 
@@ -150,7 +151,7 @@ def test_a_run_with_a_place_of_this_machine_as_an_option_is_left_out(
     digests = {name: entry["digest"] for name, entry in raw["code"].items()}
     identity = cell_identity(cell, digests, raw["data_checksum"])
     folder = folder.rename(folder.with_name(identity))
-    reseal(folder / "run.json", cell=cell, identity=identity)
+    forge(folder / "run.json", cell=cell, identity=identity)
     made = submit(results, tmp_path / "out")
     kept = {run.record.identity for run in scan([tmp_path / "out"]).runs}
     assert len(kept) == 3
@@ -367,9 +368,9 @@ def test_nothing_that_a_submission_prints_leaves_the_code_block_of_the_comment(
         assert all(each.startswith(b"    ") for each in comment.splitlines())
 
 
-def reseal(path: Path, **fields: Any) -> None:
-    raw = {**store.raw(path.parent), **fields}
-    path.write_text(json.dumps({**raw, "checksum": store._digest(raw)}))
+def forge(path: Path, **fields: Any) -> None:
+    """Change a run.json as a forger does: with a checksum that fits."""
+    reseal(path.parent, {**store.raw(path.parent), **fields})
 
 
 def test_a_good_submission_is_verified_and_replicated(here: Here, good: Path) -> None:
@@ -392,7 +393,7 @@ def test_broken_and_forged_submissions_are_refused(here: Here, good: Path, tmp_p
     assert "is no JSON" in text
 
     path = spoiled("forged")  # another accuracy, with a checksum that fits
-    reseal(path, accuracy=0.99)
+    forge(path, accuracy=0.99)
     (name, code, text), *more = judge(here, path.parents[2])
     assert (name, code, more) == ("verify", 1, [])
     assert "accuracy is 0.99 in run.json" in text
@@ -400,7 +401,7 @@ def test_broken_and_forged_submissions_are_refused(here: Here, good: Path, tmp_p
     path = spoiled("nicer")  # another Γ, which verify cannot know
     measured = store.raw(path.parent)["measurements"]
     measured["alignment"]["details"]["mean"] = 0.99
-    reseal(path, measurements=measured)
+    forge(path, measurements=measured)
     (_, code, _), (_, disagrees, text) = judge(here, path.parents[2])
     assert (code, disagrees) == (0, 1)
     assert "3 of 4 agree (3 bit by bit)" in text
@@ -466,7 +467,7 @@ def test_a_submission_is_judged_by_the_limits_of_the_installed_suite(
 def test_a_run_that_calls_itself_a_row_of_the_reference_is_none(here: Here, good: Path) -> None:
     path = next(good.glob("tiny/*/run.json"))
     about = store.raw(path.parent)["environment"]
-    reseal(path, environment={**about, "reference": "1"})
+    forge(path, environment={**about, "reference": "1"})
     done = here("leaderboard", good)
     assert "has no such row" in done.stderr
     assert "from reference" not in done.stdout
