@@ -105,6 +105,8 @@ def test_two_methods_paired_by_seed() -> None:
     assert found.effect.mean == pytest.approx(10.0)
     assert found.effect.half_width == pytest.approx(4.302652 * 1.0 / math.sqrt(3))
     assert (found.n, found.p, found.p_holm, found.p_smallest) == (3, 0.25, 0.25, 0.25)
+    twice = comparison.methods([suite(records), suite(records)], "dfa", "fa")
+    assert [item.effect for item in twice] == [found.effect] * 2  # two folders with one suite
     (back,) = comparison.methods([suite(records)], "fa", "dfa")
     assert back.effect is not None
     assert back.effect.mean == pytest.approx(-10.0)
