@@ -29,6 +29,7 @@ from bench_core.processes.forking import MARK, UNMARKED
 
 # a shell's background job ignores it, and tests raise it
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it too
 # the same examples every time, however slow the machine is
 settings.register_profile(
     "bench", deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)

@@ -222,7 +222,7 @@ def test_a_diagnostic_that_raises_does_not_lose_the_training(sweep: Sweep) -> No
 
 
 def test_the_next_run_takes_up_what_crashed_and_nothing_else(sweep: Sweep) -> None:
-    assert "6 cells, 4 reused, 2 to run" in sweep.again.stdout
+    assert "6 cells, 4 reused (1 diverged, 2 failed), 2 to run" in sweep.again.stdout
     assert sweep.again.returncode == 1
     assert sweep.second["killed"]["status"] == "done"
     assert sweep.second["exits"]["status"] == "crashed"
