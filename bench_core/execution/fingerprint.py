@@ -11,7 +11,8 @@ around a plugin's module are imported before it, so they are digested too. Of ev
 distribution that they import the version and the Python files count, and what these files import
 from the distributions that it requires, from editable installations and from folders.
 
-Not covered: code imported by a computed name, and data files inside a package. Device, environment
+Not covered: code imported by a computed name, data files inside a package, and the files and
+environment variables that a rule reads when it runs. Device, environment
 and the versions of Python, torch and numpy are recorded beside the identity. Algorithm 1 digested
 the bytes of the files that the training loop imported; 2 digests syntax trees.
 """
