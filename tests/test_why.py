@@ -12,6 +12,7 @@ from records import LOCAL, run
 from bench_core import cli
 from bench_core.analysis import why
 from bench_core.analysis.claims.trainings import Trainings
+from bench_core.analysis.find_run import find_run, the_one
 from bench_core.errors import UsageError
 from bench_core.results import duration as cost
 from bench_core.results import locks, store, suite_folder
@@ -115,7 +116,7 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
         }
     }
     suite_folder.write(results / "s", {"decisions": decisions})
-    lines = why.explain(why.find_run("aaa", [results]), scan([results]).runs)
+    lines = why.explain(find_run("aaa", [results]), scan([results]).runs)
     assert lines[1:] == [
         "finished 2026-01-01T00:00:00+00:00",
         "why it was run: no run of it here yet",
@@ -124,8 +125,8 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
         "nearest run: bbbbbbbbbbbb  dfa · seed 7; changes from it to this run:",
         "  seed: 7 → 42",
     ]
-    assert why.find_run(str(folder), []).record == why.find_run("a" * 32, [results]).record
-    other = why.explain(why.find_run("b", [results]), scan([results]).runs)
+    assert find_run(str(folder), []).record == find_run("a" * 32, [results]).record
+    other = why.explain(find_run("b", [results]), scan([results]).runs)
     assert "not part of the last `bench run`" in other[3]
 
 
@@ -135,7 +136,7 @@ def test_of_several_suites_with_a_run_a_done_one_is_told_and_the_others_are_name
     partial = stored("a", status="interrupted", reason="it stopped").record
     write(tmp_path / "first", partial)
     done = write(tmp_path / "second", stored("a").record)
-    found, runs = why.find_run("aaa", [tmp_path]), scan([tmp_path]).runs
+    found, runs = find_run("aaa", [tmp_path]), scan([tmp_path]).runs
     assert found.folder == done
     assert f"also in {tmp_path / 'first'} (interrupted)" in why.explain(found, runs)
     shown = CliRunner().invoke(cli.bench, ["show", "aaa", str(tmp_path)], catch_exceptions=False)
@@ -162,15 +163,15 @@ def test_what_is_no_run_is_a_usage_error(tmp_path: Path, text: str, said: str) -
     (tmp_path / "s" / ("d" * 32)).mkdir()
     (tmp_path / "s" / ("d" * 32) / "run.json").write_text("{")
     with pytest.raises(UsageError, match=said):
-        why.find_run(text, [tmp_path])
+        find_run(text, [tmp_path])
 
 
 def test_folders_are_joined_for_a_sentence_and_for_a_command() -> None:
     roots = [Path("A"), Path("B")]
     with pytest.raises(UsageError, match=r"^e: 2 runs in A and B begin like this: e1, e2; give"):
-        why.the_one("e", ["e1", "e2"], roots)
+        the_one("e", ["e1", "e2"], roots)
     with pytest.raises(UsageError, match=r"^c: no run in A and B begins like this; `bench plan"):
-        why.the_one("c", ["e1", "e2"], roots)
+        the_one("c", ["e1", "e2"], roots)
 
 
 # ----------------------------------------------------------------------------------------- cost

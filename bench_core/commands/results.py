@@ -266,7 +266,7 @@ def _counted_run(run: str, results: Paths) -> tuple[View, Row, Run, str]:
     Of an identity in several suites, a run that is done comes first; the text names the others.
     """
     from bench_core.analysis.distance import attach
-    from bench_core.analysis.why import also_in, find_run, run_folder, the_one
+    from bench_core.analysis.find_run import also_in, find_run, run_folder, the_one
     from bench_core.report.view import view
 
     identity = run
@@ -309,7 +309,7 @@ def _uncounted(run: Stored) -> UsageError:
 
 def _suites_of_reference(identity: str, roots: Sequence[Path]) -> Paths:
     """Return the suites of the reference with a run that begins so, if no run in `roots` does."""
-    from bench_core.analysis.why import NO_RUN
+    from bench_core.analysis.find_run import NO_RUN
     from bench_core.results.reference import installed
 
     shipped = installed()
@@ -340,7 +340,8 @@ def why(run: str, results: Paths, further: Paths, as_json: bool) -> None:
     RUN is its folder, or the first letters of its identity in RESULTS  [default: results], else in
     the reference. Its neighbours lie there too.
     """
-    from bench_core.analysis.why import explain, explained, find_run, run_folder
+    from bench_core.analysis.find_run import find_run, run_folder
+    from bench_core.analysis.why import explain, explained
     from bench_core.report.text.escape import visible
     from bench_core.results.scan import scan
 
