@@ -18,6 +18,7 @@ from records import PASSPORT, SICK, audit, frozen, measured, run, seeds
 from rich.console import Console
 
 from bench_core.analysis.gather import SuiteResults, gather
+from bench_core.analysis.joined import together
 from bench_core.analysis.verdicts.judge import Settings, is_floor
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.standing import Standing
@@ -30,6 +31,7 @@ from bench_core.report.view import gamma_deep, view
 from bench_core.report.words.rows import by_passport
 from bench_core.results import reference
 from bench_core.results.record import ComponentRef, Measurement, RunRecord
+from bench_core.results.scan import scan
 from bench_core.suite.model import DepthUtility
 
 SCHEMA_FILE = Path(__file__).parent.parent / "docs" / "leaderboard.schema.json"
@@ -983,13 +985,32 @@ def test_seeds_that_older_code_of_a_rule_trained_are_in_no_mean(tmp_path: Path) 
     assert row.verdict.startswith("single seed")
     (told,) = (line for line in troubles if "not counted" in line)
     assert "2 runs are not counted: the code of mine.py/mine has changed since (mine); " in told
-    assert told.endswith("`bench run` without --seed trains all of them again")
+    assert told.endswith("`bench run` with all seeds trains them again")
     # other options are another row, and bench-core's own code has `numerics`
     other = of(42, 0.2, "new", 2, params={"gain": 2.0})
     core = [record.model_copy(update={"code": {"bench-core": {}}}) for record in before]
     for number, runs in enumerate(([*before, other], [*core[1:], after])):
         folders.write(tmp_path / str(number), [*bp, *runs])
         assert len(gather([tmp_path / str(number)])[0][0].records) == 3 + len(runs)
+    # an edit that was undone: the last plan took the runs from before it
+    home = folders.write(tmp_path / "undone", [*bp, *before[1:], after])
+    stated = json.loads((home / "suite.json").read_text())
+    taken = [run.record for run in scan([home]).runs if run.record.cell.seed != 42]
+    made = {record.identity: {"action": "reuse", "at": "2026-11-03"} for record in taken}
+    (home / "suite.json").write_text(json.dumps({**stated, "decisions": made}))
+    (results,), (told,) = gather([tmp_path / "undone"])
+    assert [r.cell.seed for r in results.records if "mine" in r.cell.method.name] == [123, 456]
+    assert "1 run is not counted: the code of mine.py/mine has changed since" in told
+    # two people with two versions, and what a suite.json may hold
+    folders.write(tmp_path / "theirs", [after])
+    folders.write(tmp_path / "ours", [*bp, *before[1:]])
+    (results,) = together(gather([tmp_path / "ours", tmp_path / "theirs"])[0])
+    assert [r.cell.seed for r in results.records if "mine" in r.cell.method.name] == [42]
+    assert (results.superseded, len(results.settings.older)) == (2, 2)
+    for odd in ([1], {"x": 1}, {"x": {"at": 5}}):
+        (home / "suite.json").write_text(json.dumps({**stated, "decisions": odd}))
+        (results,), _ = gather([tmp_path / "undone"])
+        assert len(results.records) == 4
     # the newest code is that of the last run that came to its end
     raised = of(7, 0.1, "new", 2, status="failed")
     folders.write(tmp_path / "raised", [*bp, *before, raised])

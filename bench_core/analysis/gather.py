@@ -210,15 +210,13 @@ def _suite(
     counted, superseded = current(records, about.cells)
     troubles += _older_trials(folder, counted, searches)
     settings = Settings(about.thresholds, about.depth_utility, about.title, defaults=about.defaults)
-    old = overtaken(counted)
-    troubles += _not_comparable(folder, old, "the data set or the network", "--method")
-    defaults = settings.over(counted).recorded
-    own = edited(
-        [run for run in counted if run.identity not in old],
-        lambda run: method_key(run.cell.method, defaults),
-    )
+    old, own = left_behind(counted, settings, about.used)
+    command = "bench tune" if searches.rules else "bench run"
+    remedy = f"`{command}` without --method trains all of them again"
+    troubles += _not_comparable(folder, old, "the data set or the network", remedy)
     rules = sorted({run.cell.method.short for run in counted if run.identity in own})
-    troubles += _not_comparable(folder, own, ", ".join(rules), "--seed")
+    remedy = f"`{command}` with all seeds trains them again"
+    troubles += _not_comparable(folder, own, ", ".join(rules), remedy)
     superseded += tuple(run for run in counted if run.identity in old | own)
     counted = tuple(run for run in counted if run.identity not in old | own)
     standings = found.standings(clashes, tuned)
@@ -238,21 +236,28 @@ def _suite(
     )
 
 
+def left_behind(
+    records: Sequence[RunRecord], settings: Settings, used: Mapping[str, str]
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return the runs that `overtaken` and then `edited` find: identity → modules."""
+    defaults, old = settings.over(records).recorded, overtaken(records, used)
+    rest = [run for run in records if run.identity not in old]
+    return old, edited(rest, lambda run: method_key(run.cell.method, defaults), used)
+
+
 def _not_comparable(
-    folder: Path, changed: Mapping[str, list[str]], whose: str, narrow: str
+    folder: Path, changed: Mapping[str, list[str]], whose: str, remedy: str
 ) -> list[str]:
     """Say how many runs newer code has left behind, and how to train them again; none: no line.
 
     changed  identity → modules
-    narrow   the option that keeps `bench run` from training all of them
     """
     if not changed:
         return []
     names = few(sorted({name for own in changed.values() for name in own}))
     count = "1 run is" if len(changed) == 1 else f"{len(changed)} runs are"
     why = f"the code of {whose} has changed since ({names})"
-    again = f"`bench run` without {narrow} trains all of them again"
-    return [f"{folder}: {count} not counted: {why}; {again}"]
+    return [f"{folder}: {count} not counted: {why}; {remedy}"]
 
 
 def _replicates(folders: Iterable[Path], troubles: list[str]) -> list[Stored]:

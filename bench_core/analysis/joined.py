@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench_core.analysis.gather import SuiteResults, gather
+from bench_core.analysis.gather import SuiteResults, gather, left_behind
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.results import reference, remeasured
 from bench_core.results.marks import ORDER
@@ -39,7 +39,7 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
     """Join the suites of one name, from several people's folders.
 
     The settings of the first suite count, those of the reference before others. Equal records count
-    once.
+    once. Of a rule with two versions of its code the seeds of the older one do not count.
     """
     home = folder.resolve() if (folder := reference.folder()) else None
     by_name: dict[str, list[SuiteResults]] = defaultdict(list)
@@ -48,6 +48,9 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
     joined = []
     for same in by_name.values():
         records, late = _once(same)
+        old, own = left_behind(records, same[0].settings, {})
+        lost = [record for record in records if record.identity in old | own]
+        records = [record for record in records if record.identity not in old | own]
         standings: dict[str, Standing] = {}
         for part in same:
             for checksum, standing in part.settings.standings.items():
@@ -59,10 +62,10 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
                 settings=replace(
                     same[0].settings,
                     standings=standings,
-                    older=tuple(record for part in same for record in part.settings.older),
+                    older=(*lost, *(run for part in same for run in part.settings.older)),
                 ).over(records),
                 records=tuple(records),
-                superseded=sum(part.superseded for part in same),
+                superseded=len(lost) + sum(part.superseded for part in same),
                 further=tuple(
                     dict.fromkeys(f for part in same for f in (part.folder, *part.further))
                 ),

@@ -58,7 +58,9 @@ def spare(
                 yield Spare(path, "saved by a training of other code", _size(path))
         done = {cell_key(record.cell) for record in counted if record.status == "done"}
         groups = by_recipe(counted) if with_older else []
-        changed = {identity: names for group in groups for identity, names in older(group).items()}
+        made = suite_folder.saved_mapping(folder, "decisions").items()
+        used = {name: str(own.get("at", "")) for name, own in made if isinstance(own, dict)}
+        changed = {name: own for group in groups for name, own in older(group, used).items()}
         for run in sorted(runs, key=lambda run: run.folder):
             name, identity = run.record.cell.method.name, run.record.identity
             if methods and name not in chosen:

@@ -72,6 +72,13 @@ class Described(BaseModel):
     claimed_for: Annotated[dict[str, Any], AfterValidator(_claimable)] | None = None
     diagnostics: dict[str, dict[str, Any]] = {}
     file: SuiteFile | None = None
+    decisions: Any = None
+
+    @property
+    def used(self) -> dict[str, str]:
+        """Map the identity of each run of the last plan to when it was made."""
+        made = self.decisions.items() if isinstance(self.decisions, dict) else ()
+        return {name: str(own.get("at", "")) for name, own in made if isinstance(own, dict)}
 
 
 def described(folder: Path, troubles: list[str], shipped: reference.Reference | None) -> Described:

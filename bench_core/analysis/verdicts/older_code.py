@@ -2,7 +2,9 @@
 
 The newest code of a module is that of the last run of the recipe that has the module and came to
 its own end (done or diverged): a run that raised or was killed may be of code that never worked. A
-run is older if it finished before that one and has other code of the module.
+run is older if it is from before that one and has other code of the module. A run is from when it
+finished, or from when the last `bench run` of its folder reused it: after an edit was undone, the
+runs from before the edit are those of today's code.
 
 Superseded runs, whose own cell was run by other code since, do not count at all
 (`bench_core.analysis.gather.current`). Nor do runs on a data set or a network whose code has
@@ -14,10 +16,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.results.record import RunRecord
 from bench_core.suite.names import OURS
+
+Used = Mapping[str, str]
+NEVER: Used = MappingProxyType({})
 
 
 def modules(record: RunRecord) -> dict[str, str]:
@@ -27,16 +33,17 @@ def modules(record: RunRecord) -> dict[str, str]:
     return {str(name): str(digest) for own in files for name, digest in own.items()}
 
 
-def older(records: Iterable[RunRecord]) -> dict[str, list[str]]:
+def older(records: Iterable[RunRecord], used: Used = NEVER) -> dict[str, list[str]]:
     """Return identity → the modules that a newer run of the same recipe has with other code.
 
     records  of one recipe
+    used     identity → when the last plan of its folder took the run
     """
     runs = list(records)
-    return _behind(runs, {run.identity: modules(run) for run in runs})
+    return _behind(runs, {run.identity: modules(run) for run in runs}, used)
 
 
-def overtaken(records: Iterable[RunRecord]) -> dict[str, list[str]]:
+def overtaken(records: Iterable[RunRecord], used: Used = NEVER) -> dict[str, list[str]]:
     """Return identity → modules that all rules of its recipe have and that have changed since.
 
     That is the code of the data set or the network, and what it imports: of the packages of these
@@ -55,17 +62,17 @@ def overtaken(records: Iterable[RunRecord]) -> dict[str, list[str]]:
         if others or len(rules) > 1:
             common = set.intersection(*map(set, rules.values()))
             shared = {name: {k: files[k] for k in common} for name, files in own.items()}
-            changed |= _behind(runs, shared)
+            changed |= _behind(runs, shared, used)
     return changed
 
 
 def edited(
-    records: Iterable[RunRecord], row_of: Callable[[RunRecord], str]
+    records: Iterable[RunRecord], row_of: Callable[[RunRecord], str], used: Used = NEVER
 ) -> dict[str, list[str]]:
     """Return identity → modules that a newer run of the same row has with other code.
 
-    That is the code of a rule from a file or a package, and what it imports. Of bench-core
-    `numerics` count instead.
+    That is all code of other packages than bench-core, whose `numerics` count instead: the rule
+    from a file or a package, what it imports, and what ends its training.
 
     row_of  the key of the row of a run, within its recipe
     """
@@ -75,34 +82,34 @@ def edited(
         for run in group:
             rows[row_of(run)].append(run)
         for runs in rows.values():
-            changed |= _behind(runs, {run.identity: _foreign(run) for run in runs})
+            changed |= _behind(runs, {run.identity: _foreign(run) for run in runs}, used)
     return changed
 
 
 def _behind(
-    records: Sequence[RunRecord], own: Mapping[str, Mapping[str, str]]
+    records: Sequence[RunRecord], own: Mapping[str, Mapping[str, str]], used: Used
 ) -> dict[str, list[str]]:
     """Return identity → modules that a later run, which came to its end, has with other code.
 
     own  identity → module → digest
     """
+
+    def when(record: RunRecord) -> tuple[str, str]:
+        return max(record.finished, used.get(record.identity, "")), record.identity
+
     newest: dict[str, tuple[str, tuple[str, str]]] = {}
-    for run in sorted(records, key=_when):
+    for run in sorted(records, key=when):
         if run.status in ("done", "diverged"):
-            newest |= {name: (digest, _when(run)) for name, digest in own[run.identity].items()}
+            newest |= {name: (digest, when(run)) for name, digest in own[run.identity].items()}
     changed = {
         run.identity: sorted(
             name
             for name, digest in own[run.identity].items()
-            if name in newest and newest[name][0] != digest and _when(run) < newest[name][1]
+            if name in newest and newest[name][0] != digest and when(run) < newest[name][1]
         )
         for run in records
     }
     return {identity: names for identity, names in changed.items() if names}
-
-
-def _when(record: RunRecord) -> tuple[str, str]:
-    return record.finished, record.identity
 
 
 def _plugins(record: RunRecord) -> dict[str, str]:
