@@ -1064,6 +1064,32 @@ class SetsTheSeed(GoodNet):
             return super().block()
 
 
+class DrawsNothing(GoodNet):
+    """A network without a fault: identities as blocks, a fixed readout, a drawn embedding."""
+
+    def __init__(self, params, shape, classes):
+        super().__init__(params, shape, classes)
+        nn.init.eye_(self.readout.weight)
+        nn.init.zeros_(self.readout.bias)
+
+    def block(self):
+        made = nn.Sequential(nn.Tanh(), nn.Linear(8, 8))
+        nn.init.eye_(made[1].weight)
+        nn.init.zeros_(made[1].bias)
+        return made
+
+
+class SetsTheSeedOfABias(GoodNet):
+    """Its blocks' biases alone are the same for every seed."""
+
+    def block(self):
+        made = super().block()
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(3)
+            made[1].bias.copy_(torch.randn(8))
+        return made
+
+
 class CountsPasses(GoodNet):
     def __init__(self, params, shape, classes):
         super().__init__(params, shape, classes)
@@ -1103,7 +1129,8 @@ ARCHS = [
         "h_1 of a sample depends on the other samples",
     ),
     (DrawsByItself, "the_same_seed_draws_the_same_network", "readout.bias differs"),
-    (SetsTheSeed, "the_same_seed_draws_the_same_network", "the same weights of blocks.0"),
+    (SetsTheSeed, "the_same_seed_draws_the_same_network", "two seeds draw the same blocks.0."),
+    (SetsTheSeedOfABias, "the_same_seed_draws_the_same_network", "the same blocks.0.1.bias"),
     (CountsPasses, "a_pass_gives_the_same_bits_again", "changes passes"),
     (HasIdleWeights, "blocks_take_part", "idle has no part in the loss"),
     (ChangesTheEnvironment, "building_changes_no_global_state", "environment"),

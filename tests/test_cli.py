@@ -132,6 +132,10 @@ MISTAKES = {
         "search: is missing: it says what `bench tune` may change, as in tuning and tuning_digits",
     ),
     "an ending of no table": (["export", "audit6", "-o", "x.xlsx"], "must end in .csv, .parquet"),
+    "an ending of no format": (
+        ["leaderboard", "audit6", "-o", "x.html"],
+        "must end in .txt, .md, ",
+    ),
     "an ending of another format": (
         ["leaderboard", "audit6", "--format", "csv", "-o", "x.json"],
         "-o x.json: ends in .json, and --format is csv",

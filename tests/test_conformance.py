@@ -24,6 +24,7 @@ from planted import (
     DigestOfFiles,
     Direct,
     DrawsFromItsOwnGenerator,
+    DrawsNothing,
     FitsTheErrorInSetup,
     FixedFeedback,
     ForgetsDecay,
@@ -99,8 +100,8 @@ def numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     "good",
     [
         Direct, Chain, Blend, FitsTheErrorInSetup, KolenPollack, OwnGeneratorOfTheRun,
-        FixedFeedback, GoodNet, GoodDataset, DigestOfFiles, GoodDiagnostic, ReadsAClock,
-        MeasuresTime,
+        FixedFeedback, GoodNet, DrawsNothing, GoodDataset, DigestOfFiles, GoodDiagnostic,
+        ReadsAClock, MeasuresTime,
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("numbers")

@@ -791,6 +791,31 @@ def test_a_rule_that_writes_to_weights_by_other_means_is_watched_from_then_on(fe
     assert not others_seen(few, set(), writes=True)
 
 
+def test_an_auxiliary_optimiser_of_the_blocks_is_another_means(few):
+    class Twice(DirectFeedbackAlignment):
+        def setup(self, net, task, tools):
+            super().setup(net, task, tools)
+            tools.auxiliary({"own": [torch.nn.Parameter(torch.ones(1))]})
+            assert not tools.updater.others
+            tools.auxiliary({"blocks": list(net.blocks.parameters())})
+
+    method, _ = ready(Twice(Twice.Params()), resmlp(), few)
+    assert method.tools.updater.others
+
+
+def test_what_is_measured_between_epochs_makes_no_rule_suspect(few):
+    """A diagnostic may write to a weight and undo it; an epoch begins anew."""
+    method, net = ready(DirectFeedbackAlignment(DirectFeedbackAlignment.Params()), resmlp(), few)
+
+    def observe(row):
+        with torch.no_grad():
+            for p in net.parameters():
+                p.mul_(1.0)
+
+    train(method, net, few, {**TRAINING_ONE, "epochs": 3, "stop_after": None}, 0, observe)
+    assert (method.tools.updater.suspect, method.tools.updater.others) == (False, False)
+
+
 def test_a_change_before_the_step_of_the_optimiser_is_seen_and_an_error_ends_the_watch():
     weight = torch.nn.Parameter(torch.ones(2))
     updater = Updater({"block": [weight]}, 0.1, 0.0, None)

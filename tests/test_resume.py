@@ -225,6 +225,29 @@ def test_resumed_equals_uninterrupted(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "never").exists()
 
 
+class WritesAtOnce(type(rule("dfa"))):  # type: ignore[misc]
+    """Writes to the weights in its first step, and leaves them as they are."""
+
+    def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
+        if epoch == 0:
+            with torch.no_grad():
+                for p in self.net.blocks.parameters():
+                    p.mul_(1.0)
+        return super().step(x, y, epoch)
+
+
+def test_a_resumed_training_keeps_watching_a_rule_that_wrote_to_weights(tmp_path: Path) -> None:
+    def writes() -> tuple[Method, Net, Data]:
+        data = toy_data(n=96, test=64)
+        made = WritesAtOnce(WritesAtOnce.Params())
+        return *ready(made, resmlp(seed=3), data, seed=5, **RECIPE), data
+
+    with pytest.raises(Killed):
+        going(writes, tmp_path / "state", die_after=2)
+    method, _, _ = going(writes, tmp_path / "state")
+    assert (method.tools.updater.suspect, method.tools.updater.others) == (True, False)
+
+
 class ChangesAtOnce(type(rule("dfa"))):  # type: ignore[misc]
     """Changes the weights in its first step alone, by other means than the optimiser."""
 

@@ -240,8 +240,10 @@ def test_a_rule_whose_blocks_keep_their_weights_is_walked_back_whatever_its_floo
         assert own.judged.three == ("FAIL" if "walked" in verdict else "PASS")
     idle = seeds("lab/idle", [0.42, 0.43, 0.44], blocks_changed=(0, 4))
     text = leaderboard([*BACKPROP, *idle, *floor], width=None)
-    assert "no weight of its blocks has changed: they are the random ones of the start" in text
+    assert "no weight of its blocks has changed in training" in text
     assert "does not train its blocks: no weight of them changes" in text
+    old = [idle[0].model_copy(update={"blocks_changed": None}), *idle[1:]]  # states nothing
+    assert row([*BACKPROP, *old, *floor], "lab/idle").verdict == "walked back (blocks unchanged)"
     some = [idle[0], *(run.model_copy(update={"blocks_changed": (4, 4)}) for run in idle[1:])]
     assert row([*BACKPROP, *some, *floor], "lab/idle").verdict == "trustworthy"
     alone = row([*BACKPROP, idle[0], *floor], "lab/idle")

@@ -988,6 +988,9 @@ def test_results_of_every_earlier_schema_are_read_and_verified(tmp_path: Path, k
 
 
 def test_the_steps_in_a_batch_agree_where_an_older_run_does_not_say_them() -> None:
+    changed = [true(seed=1, blocks_changed=pair) for pair in ((4, 4), (0, 4), None)]
+    assert "blocks_changed" in compare(changed[0], changed[1]).said
+    assert "blocks_changed in one of them only" in compare(changed[2], changed[0]).said
     posted, again = true(seed=1), true(seed=1, steps_per_batch=(1, 1))
     assert compare(posted, again).agrees  # its schema had no such field
     silent = true(seed=1, steps_per_batch=None)

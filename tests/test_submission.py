@@ -457,8 +457,11 @@ def test_a_submission_is_judged_by_the_limits_of_the_installed_suite(
         lines = judged_otherwise(folder / "quickstart")
         assert len(lines) == bool(said)
         assert all(said in line for line in lines)
+    path.write_text(json.dumps({**stated, "name": "quickstart", **judging, "title": "Other"}))
+    renamed = Path(shutil.copytree(path.parent, tmp_path / "elsewhere"))  # tables show its own name
+    assert "title Other, not Five rules" in "".join(judged_otherwise(renamed))
     del stated["title"]
-    path.write_text(json.dumps(stated))
+    path.write_text(json.dumps({**stated, "name": "quickstart"}))
     assert "title null, not Five rules" in "".join(judged_otherwise(path.parent))
     path.write_text("{")
     assert "suite.json: it is no JSON" in "".join(judged_otherwise(path.parent))

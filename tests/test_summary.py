@@ -293,6 +293,7 @@ def test_seeds_that_began_with_one_network_are_named() -> None:
     assert f"seeds 42, 123, 456 {said}" in began(dict.fromkeys((42, 123, 456), 1.004016655875063))
     assert f"seeds 42, 456 {said}" in began({42: 1.25, 123: 1.5, 456: 1.25})
     assert said not in began({42: 1.25, 123: 1.5, 456: 1.2500000001})
+    assert said not in began(dict.fromkeys((42, 123, 456), 1.0), norm=0.0)  # a head of zeros
 
 
 def test_a_diagnostic_that_fires_decides_nothing_about_blocks_that_are_not_told_apart() -> None:

@@ -227,7 +227,8 @@ def clean(results: tuple[Path, ...], older: bool, methods: tuple[str, ...], yes:
 
     Options name others. Default: results.
 
-    No table counts runs of cells that other code has run since, and folders in quarantine.
+    No table counts runs of cells that other code has run since, and folders in quarantine. Seeds
+    that an edit of their rule, data set or network has left behind need --older.
     """
     from bench_core.analysis.prune import remove, spare
     from bench_core.report.text.escape import visible

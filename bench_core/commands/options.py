@@ -113,7 +113,7 @@ def option(
     return click.option(*names, *([name] if name else []), help=help, **more)
 
 
-ENDINGS = {"md": "markdown", "tex": "latex", "txt": "table"}  # of files in other formats: the name
+ENDINGS = {"markdown": "md", "latex": "tex", "table": "txt"}  # of formats with another name
 
 
 def format_option(names: click.Choice[str], default: str = "table") -> Callable[[Command], Command]:
@@ -122,23 +122,20 @@ def format_option(names: click.Choice[str], default: str = "table") -> Callable[
     return option("--format", text, "form", type=names)
 
 
-def must_end_in(output: Path | None, names: Iterable[str]) -> None:
-    """Raise UsageError for a file whose ending is none of these."""
-    endings = [f".{name}" for name in names]
-    if output is not None and output.suffix.lower() not in endings:
-        raise UsageError(f"-o {output}: must end in {', '.join(endings)}")
-
-
 def form_of(form: str | None, output: Path | None, names: Collection[str], default: str) -> str:
     """Return the format that is asked for, or that of the ending of the file, or the default.
 
-    Raises UsageError if the two differ; a file of plain text may hold any format.
+    Raises UsageError for an ending of no format, and if the two differ. A file without an ending,
+    or of plain text, may hold any format.
     """
-    ending = output.suffix.removeprefix(".").lower() if output else ""
-    stated = ENDINGS.get(ending, ending)
-    if form and stated in names and stated not in (form, "table"):
-        raise UsageError(f"-o {output}: ends in .{ending}, and --format is {form}")
-    return form or (stated if stated in names else default)
+    ending = output.suffix.lower() if output else ""
+    by_ending = {f".{ENDINGS.get(name, name)}": name for name in names}
+    if form is None and ending and ending not in by_ending:
+        raise UsageError(f"-o {output}: must end in {', '.join(by_ending)}, or --format be given")
+    stated = by_ending.get(ending)
+    if form and stated not in (None, form, "table"):
+        raise UsageError(f"-o {output}: ends in {ending}, and --format is {form}")
+    return form or stated or default
 
 
 json_option = option("--json", "Print JSON.", "as_json")

@@ -13,7 +13,6 @@ from bench_core.commands.options import (
     form_of,
     format_option,
     gathered,
-    must_end_in,
     option,
     refuse_empty,
     results_argument,
@@ -91,7 +90,6 @@ def figure(
         raise UsageError(
             f"{suite}: no such suite in these results; they have {', '.join(known) or 'none'}"
         )
-    must_end_in(output, get_args(Format))
     form = form_of(form, output, get_args(Format), "svg")
     target = output or Path(f"{name}.{form}")
     views = [view(item) for item in suites if suite in (None, item.name)]

@@ -20,7 +20,6 @@ from bench_core.commands.options import (
     format_option,
     gathered,
     json_option,
-    must_end_in,
     option,
     print_json,
     results_argument,
@@ -197,7 +196,8 @@ def claims(
     form = form_of(form, output, get_args(Format), "table")
     if every:
         if results or suite or strict or form == "json":
-            raise UsageError("--all: reads the reference, and takes -o FILE alone")
+            taken = "it takes -o FILE alone"
+            raise UsageError(f"--all: reads the reference, and writes Markdown; {taken}")
         text, troubles = all_claims()
         warn(troubles)
         deliver(text, output, coloured=False)
@@ -382,8 +382,6 @@ def export(results: Paths, form: str | None, table: str, output: Path | None) ->
     from bench_core.report.view import view
     from bench_core.results.files import replace_file
 
-    if form is None:
-        must_end_in(output, EXPORTED)
     form = form_of(form, output, EXPORTED, "csv")
     suites, _ = gathered(results)
     lines = list(TABLES[table]([view(suite) for suite in suites]))

@@ -39,15 +39,16 @@ def judged_otherwise(folder: Path) -> list[str]:
 
     Claims are left out: those of the installed suite are held against its results.
     """
-    path, name = folder / suite_folder.SUITE, folder.resolve().name
+    path = folder / suite_folder.SUITE
     if not os.path.lexists(path):
         return [f"{path}: is missing, so nothing says by which limits its runs are judged"]
-    if name not in installed_suites():
-        return []
     try:
         stated = suite_folder.content(folder)
     except store.Unreadable as error:
         return [f"{path}: it {error}"]
+    name = stated.get("name", folder.resolve().name)  # by which tables show it
+    if name not in installed_suites():
+        return []
     wanted = jsonable(load_suite(name).judging())
     keys = [key for key in ("title", *LIMITS) if stated.get(key) != wanted[key]]
     texts = (f"{key} {plain_text(stated.get(key))}, not {plain_text(wanted[key])}" for key in keys)

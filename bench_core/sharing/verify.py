@@ -102,6 +102,8 @@ def _figures(record: RunRecord) -> Iterator[str]:
             yield f"done, but without {', '.join(sorted(missing))}"
     elif record.reason is None:
         yield f"{record.status}, but without a reason"
+    if (blocks := record.blocks_changed) and not 0 <= blocks[0] <= blocks[1]:
+        yield f"{blocks[0]} of {blocks[1]} blocks changed"
     if planned and record.epochs > planned:
         yield f"{record.epochs} epochs, more than its recipe's {planned}"
     for when, measured in (("initial", record.initial), ("measurements", record.measurements)):

@@ -148,7 +148,7 @@ class Training:
             tensors["global.cuda"] = torch.cuda.get_rng_state()
         plain = {key: v.detach().to("cpu", copy=True).contiguous() for key, v in tensors.items()}
         generators = {"python": random.getstate(), "numpy": own}
-        others = [updater.others for updater in self.updaters]
+        others = [[updater.others, updater.suspect] for updater in self.updaters]
         return plain, {"rates": rates, "others": others, "scalars": scalars, **generators}
 
     def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -174,8 +174,8 @@ class Training:
             groups = optimiser.state_dict()["param_groups"]
             groups = [{**group, "lr": lr} for group, lr in zip(groups, rates, strict=True)]
             optimiser.load_state_dict({"state": values, "param_groups": groups})
-        for updater, other in zip(self.updaters, state.get("others", ()), strict=False):
-            updater.others = other
+        for updater, seen in zip(self.updaters, state.get("others", ()), strict=False):
+            updater.others, updater.suspect = seen if isinstance(seen, list) else (seen, False)
         for name, stream in self.streams.items():
             stream.set_state(tensors[f"stream.{name}"])
         for name, generator in generators.items():

@@ -48,7 +48,9 @@ class Updater:
         self.given = self._settings()
         self.others = False  # whether parameters were seen to change by other means
         self.seen: list[Tensor] | None = None  # parameters after the last step of a watched one
-        self.written: list[int] | None = None  # how often each parameter was written at that point
+        # torch's count of the writes to each parameter at that point: it misses `.data` and fused
+        # optimisers
+        self.written: list[int] | None = None
         self.suspect = False  # whether one was written since by other means, perhaps undone
 
     def set_lr(self, lr: float) -> None:
@@ -111,6 +113,13 @@ class Updater:
             self._compare()
         finally:
             self.seen = None
+
+    def shares(self, other: Updater) -> bool:
+        """Decide whether the two train a parameter in common."""
+        own, theirs = (
+            {id(p) for group in updater.groups.values() for p in group} for updater in (self, other)
+        )
+        return not own.isdisjoint(theirs)
 
     def _copies(self) -> list[Tensor]:
         return [p.detach().clone() for own in self.groups.values() for p in own]

@@ -95,6 +95,7 @@ def _tools(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
                 "tools.auxiliary({'predictor': list(self.predictor.parameters())})"
             )
         updaters.append(Updater(groups, AUXILIARY_LR, 0.0, clip))
+        updaters[0].others |= updaters[0].shares(updaters[-1])
         return updaters[-1]
 
     draws = stream(seed, "auxiliary")

@@ -309,9 +309,10 @@ class _Recipe:
 
 
 def _still(runs: Iterable[RunRecord]) -> bool:
-    """Decide whether no block that may train has changed in any done run; older runs do not say."""
-    blocks = [run.blocks_changed for run in runs if run.status == "done"]
-    return bool(blocks) and all(pair is not None and pair[0] == 0 < pair[1] for pair in blocks)
+    """Decide whether no block that may train has changed in any done run that states it."""
+    done = (run.blocks_changed for run in runs if run.status == "done")
+    blocks = [pair for pair in done if pair is not None]
+    return bool(blocks) and all(changed == 0 < may for changed, may in blocks)
 
 
 def _clears(points: Estimate | None, limits: Iterable[tuple[float, str | None]]) -> bool:

@@ -192,7 +192,8 @@ def one_start(group: Group) -> list[str]:
     growth, norm = (agreed.get(name, {}) for name in ("scale_growth", "reference_floor"))
     seeds: dict[tuple[float | None, float | None], list[int]] = defaultdict(list)
     for seed in sorted(growth.keys() & norm.keys()):
-        seeds[growth[seed].measurement.value, norm[seed].measurement.value].append(seed)
+        if norm[seed].measurement.value:  # a head of zeros gives no gradient, whatever lies below
+            seeds[growth[seed].measurement.value, norm[seed].measurement.value].append(seed)
     return [
         f"seeds {listed(map(str, own))} began with the same network: untrained, its growth and its "
         "gradient norm are equal to the last digit; intervals are too narrow, as n is that of the "

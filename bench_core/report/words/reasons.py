@@ -54,7 +54,7 @@ def why(row: Row, settings: Settings) -> list[str]:
     if broken := len(done) - len(row.finished):
         lines.append(f"accuracy is not finite in {broken} of {len(row.runs)} runs")
     if row.judged.still:
-        lines.append("no weight of its blocks has changed: they are the random ones of the start")
+        lines.append("no weight of its blocks has changed in training")
     if row.judged.below_bp:
         points = with_interval(row.margin_bp).removeprefix("-")
         lines.append(f"{points} points below {BP_FLOOR}")
