@@ -130,6 +130,20 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
     assert "not part of the last `bench run`" in other[3]
 
 
+def test_a_run_that_no_table_counts_says_so(tmp_path: Path) -> None:
+    """The rule was edited, and another seed ran with the new code."""
+    codes = {"a": "old", "b": "new"}
+    for seed, (letter, text) in enumerate(codes.items(), 1):
+        code = {"mine.py": {"files": {"mine": text}}}
+        about = {"code": code, "finished": f"2026-11-0{seed}", "accuracy": 0.4}
+        write(tmp_path / "s", stored(letter, method="mine.py/mine", seed=seed, **about).record)
+    for letter, counts in (("a", False), ("b", True)):
+        found, runs = find_run(letter * 3, [tmp_path]), scan([tmp_path]).runs
+        lines = why.explain(found, runs)
+        assert any(line.startswith("no table counts it: other code") for line in lines) != counts
+        assert why.explained(found, runs)["counted"] == counts
+
+
 def test_of_several_suites_with_a_run_a_done_one_is_told_and_the_others_are_named(
     tmp_path: Path,
 ) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench_core.analysis.find_run import also_in
+from bench_core.analysis.gather import gather
 from bench_core.analysis.verdicts.judge import label
 from bench_core.results import suite_folder
 from bench_core.results.hashing import flat, plain_text
@@ -79,6 +80,7 @@ def explained(run: Stored, others: Sequence[Stored]) -> dict[str, Any]:
 
     decision   what the last `bench run` of its suite decided about it; None: it has no part in it
     nearest    the run with the fewest differences; changes lead from it to this run
+    counted    whether the tables of its folder count it
     """
     record, cell = run.record, run.record.cell
     rule = label(cell.method, (), record.defaults())
@@ -93,10 +95,16 @@ def explained(run: Stored, others: Sequence[Stored]) -> dict[str, Any]:
         "why": record.why,
         "finished": record.finished,
         "resumed": record.resumed,
+        "counted": _is_counted(run),
         "planned": bool(decisions),
         "decision": decisions.get(record.identity),
         "nearest": None if neighbour is None else _nearest(record, neighbour.record),
     }
+
+
+def _is_counted(run: Stored) -> bool:
+    suites, _ = gather([run.folder.parent])
+    return any(own.identity == run.record.identity for suite in suites for own in suite.records)
 
 
 def _nearest(record: RunRecord, other: RunRecord) -> dict[str, Any]:
@@ -115,6 +123,9 @@ def explain(run: Stored, others: Sequence[Stored]) -> list[str]:
     lines = [f"{about['identity']}  {about['name']}: {about['status']}{reason}"]
     if places := also_in(run.record, run.folder, ((r.record, r.folder) for r in others)):
         lines.append(f"also in {places}")
+    if not about["counted"]:
+        since = "other code has run since: its own, or that of its rule, network or data set"
+        lines.append(f"no table counts it: {since}")
     lines.append(f"finished {about['finished'] or 'at an unknown time'}")
     why = about["why"] or "not recorded"
     if not about["resumed"]:  # the plan expected it, and the worker could not use the saved state
