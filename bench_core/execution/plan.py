@@ -32,7 +32,7 @@ class PlannedCell:
     """A cell with its identity and the decision to run it, or to use a run that is there.
 
     stamp     of the run that the plan found in the folder; another runner's run has another stamp
-    numerics  of the training and of every component; shipped results are matched by them
+    numerics  of the training and of every component; the reference is matched by them, and by code
     defaults  of the rule's own parameters
     shipped   the run of the reference that stands for it
     ended     the status of the run that is reused
