@@ -830,8 +830,12 @@ def test_a_long_name_breaks_at_the_file_and_on_a_phone_between_words() -> None:
 def test_a_page_of_no_runs_is_not_written(here: Here) -> None:
     (here.cwd / "results").mkdir()
     done = here("report")
-    assert (done.returncode, done.stderr) == (0, "no runs yet: nothing is written\n")
+    said = "error: no runs yet, so nothing is written: `bench run SUITE` makes some\n"
+    assert (done.returncode, done.stderr) == (2, said)
     assert not (here.cwd / "report.html").exists()
+    done = here("export", "-o", "runs.csv")
+    assert (done.returncode, done.stderr) == (2, said)
+    assert not (here.cwd / "runs.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,7 @@ def option(
     return click.option(*names, *([name] if name else []), help=help, **more)
 
 
+NOTHING = "no runs yet, so nothing is written: `bench run SUITE` makes some"
 ENDINGS = {"markdown": "md", "latex": "tex", "table": "txt"}  # of formats with another name
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from bench_core.commands.options import (
+    NOTHING,
     Choice,
     form_of,
     format_option,
@@ -36,26 +37,30 @@ def report(results: tuple[Path, ...], output: Path) -> None:
     It has verdicts, figures, tables and provenance, and needs no network. RESULTS are results
     folders or suite folders  [default: results].
     """
-    write_page(results, output)
+    if not write_page(results, output):
+        raise UsageError(NOTHING)
 
 
-def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> None:
-    """Write the report of these results, unless it shows them already; print its path."""
+def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> bool:
+    """Write the report of these results, unless it shows them already; print its path.
+
+    Returns False, and writes nothing, if there is no run.
+    """
     from bench_core.report.pages import cache
 
     mark = cache.mark(shown_folders(results))
     if mark and mark == cache.marked(output):
         echo(f"{word}{output} (shows these results already)")
-        return
+        return True
     from bench_core.report.pages.page import page
     from bench_core.results.files import replace_file
 
     suites, troubles = gathered(results)
     if not troubles and not any(suite.records for suite in suites):
-        echo("no runs yet: nothing is written", err=True)
-        return
+        return False
     replace_file(output, page(suites, troubles, mark, _cards(suites)), output=True)
     echo(f"{word}{output}")
+    return True
 
 
 def _cards(suites: Iterable[SuiteResults]) -> dict[str, Card]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from bench_core.commands.options import (
+    NOTHING,
     PATH,
     Choice,
     Paths,
@@ -386,8 +387,7 @@ def export(results: Paths, form: str | None, table: str, output: Path | None) ->
     suites, _ = gathered(results)
     lines = list(TABLES[table]([view(suite) for suite in suites]))
     if not lines:
-        echo("no runs yet: nothing is written", err=True)
-        return
+        raise UsageError(NOTHING)
     if form == "parquet":
         output = output or Path(f"{table}.parquet")
         write_parquet(lines, output)
