@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import cache
 
 
-@cache
 def cores() -> int:
     """Return the number of cores that this process may use."""
     try:
@@ -18,6 +17,7 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
+@cache
 def visible() -> tuple[str, ...]:
     """Return the CUDA devices as CUDA_VISIBLE_DEVICES names them, without torch."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
