@@ -206,7 +206,7 @@ def list_cells(content: dict[str, Any], reference: Reference) -> None:
     file, before = content["file"], older.get("file")
     if before and file["digest"] == before["digest"] and file["cells"] is None:
         file = before  # another command has listed the cells of the suite's file
-    kept = {key: value for key, value in content.items() if key != "decisions"}
+    kept = {key: value for key, value in content.items() if key not in ("decisions", "used")}
     kept["diagnostics"] = {**content["diagnostics"], **older.get("diagnostics", {})}
     suite_folder.write(folder, {**kept, "cells": known, "file": file})
 

@@ -1090,6 +1090,17 @@ class SetsTheSeedOfABias(GoodNet):
         return made
 
 
+class DrawsBlocksOfOneSeed(GoodNet):
+    """Its blocks come from a generator with a constant seed."""
+
+    def block(self):
+        made = super().block()
+        own = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            made[1].weight.copy_(torch.randn(8, 8, generator=own))
+        return made
+
+
 class CountsPasses(GoodNet):
     def __init__(self, params, shape, classes):
         super().__init__(params, shape, classes)
@@ -1131,6 +1142,7 @@ ARCHS = [
     (DrawsByItself, "the_same_seed_draws_the_same_network", "readout.bias differs"),
     (SetsTheSeed, "the_same_seed_draws_the_same_network", "two seeds draw the same blocks.0."),
     (SetsTheSeedOfABias, "the_same_seed_draws_the_same_network", "the same blocks.0.1.bias"),
+    (DrawsBlocksOfOneSeed, "the_same_seed_draws_the_same_network", "same blocks.0.1.weight"),
     (CountsPasses, "a_pass_gives_the_same_bits_again", "changes passes"),
     (HasIdleWeights, "blocks_take_part", "idle has no part in the loss"),
     (ChangesTheEnvironment, "building_changes_no_global_state", "environment"),

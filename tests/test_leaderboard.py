@@ -996,8 +996,8 @@ def test_seeds_that_older_code_of_a_rule_trained_are_in_no_mean(tmp_path: Path) 
     home = folders.write(tmp_path / "undone", [*bp, *before[1:], after])
     stated = json.loads((home / "suite.json").read_text())
     taken = [run.record for run in scan([home]).runs if run.record.cell.seed != 42]
-    made = {record.identity: {"action": "reuse", "at": "2026-11-03"} for record in taken}
-    (home / "suite.json").write_text(json.dumps({**stated, "decisions": made}))
+    made = dict.fromkeys((record.identity for record in taken), "2026-11-03")
+    (home / "suite.json").write_text(json.dumps({**stated, "used": made}))
     (results,), (told,) = gather([tmp_path / "undone"])
     assert [r.cell.seed for r in results.records if "mine" in r.cell.method.name] == [123, 456]
     assert "1 run is not counted: the code of mine.py/mine has changed since" in told
@@ -1008,7 +1008,7 @@ def test_seeds_that_older_code_of_a_rule_trained_are_in_no_mean(tmp_path: Path) 
     assert [r.cell.seed for r in results.records if "mine" in r.cell.method.name] == [42]
     assert (results.superseded, len(results.settings.older)) == (2, 2)
     for odd in ([1], {"x": 1}, {"x": {"at": 5}}):
-        (home / "suite.json").write_text(json.dumps({**stated, "decisions": odd}))
+        (home / "suite.json").write_text(json.dumps({**stated, "used": odd}))
         (results,), _ = gather([tmp_path / "undone"])
         assert len(results.records) == 4
     # the newest code is that of the last run that came to its end

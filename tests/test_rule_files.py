@@ -449,6 +449,32 @@ def test_a_module_that_was_edited_after_the_plan_is_not_recorded_as_the_planned_
     assert record.reason == "edited_rule was edited after the run was planned: run it again"
 
 
+def test_after_an_undone_edit_todays_runs_stay_whatever_runs_next(
+    here: Here, path_as_it_was: None
+) -> None:
+    """Code A with two seeds, B with a third, A again, then a plan without the rule."""
+    (here.cwd / "tiny.yaml").write_text(SUITE)
+    edited = RULE.replace("class ", "OTHER = 1\n\n\nclass ", 1)
+
+    def ran(source: str, *options: object) -> list[int]:
+        (here.cwd / "fed.py").write_text(source)
+        done = here("run", "tiny.yaml", *options, env={"BENCH_REPORT": "0"})
+        assert done.returncode == 0, done.stderr
+        (suite,), _ = gather([here.cwd / "results"])
+        own = {r.cell.seed for r in suite.records if r.cell.method.name.startswith("fed.py/")}
+        return sorted(own)
+
+    rule = ("--method", "./fed.py")
+    assert ran(RULE, *rule, "--seed", 1, "--seed", 2) == [1, 2]
+    assert ran(edited, *rule, "--seed", 3) == [3]
+    assert ran(RULE, *rule, "--seed", 1) == [1, 2]
+    assert ran(RULE, "--method", "bp", "--seed", 1) == [1, 2]
+    spare = here("clean", "--older").stdout
+    assert spare.count("older code than other runs") == 1  # the third seed
+    (suite,), _ = gather([here.cwd / "results"])
+    assert not any(run.identity in spare for run in suite.records)
+
+
 def test_without_a_known_default_rows_stay_apart() -> None:
     records = [run("x-ebd/ebd"), run("x-ebd/ebd", params={"gain": 1.0})]
     (group,) = judge_all(records, Settings())

@@ -243,7 +243,7 @@ def test_rules_from_files_and_folders_without_own_runs_are_refused(
 def test_requirements_that_lack_a_package_of_the_runs_are_a_fault(tmp_path: Path) -> None:
     """The judge would train another version of the rule than the submitter."""
     record = recorded("lab/mine").model_copy(
-        update={"code": {"lab": {"version": "0.1.0", "digest": "x"}}}
+        update={"code": {"lab": {"version": "0.1.0", "digest": "x"}}, "suite": "s"}
     )
     root = tmp_path / "me"
     run = Stored(record, root / "s" / "x")
@@ -458,8 +458,9 @@ def test_a_submission_is_judged_by_the_limits_of_the_installed_suite(
         assert len(lines) == bool(said)
         assert all(said in line for line in lines)
     path.write_text(json.dumps({**stated, "name": "quickstart", **judging, "title": "Other"}))
-    renamed = Path(shutil.copytree(path.parent, tmp_path / "elsewhere"))  # tables show its own name
-    assert "title Other, not Five rules" in "".join(judged_otherwise(renamed))
+    for name in ("other", "Quickstart", "quickstart ", 7, None, ["quickstart"]):
+        path.write_text(json.dumps({**stated, **judging, "name": name, "thresholds": {"a": 1e9}}))
+        assert "is of another suite than its folder" in "".join(judged_otherwise(path.parent))
     del stated["title"]
     path.write_text(json.dumps({**stated, "name": "quickstart"}))
     assert "title null, not Five rules" in "".join(judged_otherwise(path.parent))

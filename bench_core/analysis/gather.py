@@ -40,6 +40,7 @@ class SuiteResults:
     claimed_for  `Suite.recipe` of the file that contains the claims
     diagnostics  full name → parameters
     file         None in older results
+    used         identity → when the last plan with this run was made
     """
 
     name: str
@@ -53,6 +54,7 @@ class SuiteResults:
     claimed_for: Mapping[str, Any] | None = None
     diagnostics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     file: SuiteFile | None = None
+    used: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def is_suite(self) -> bool:
@@ -233,6 +235,7 @@ def _suite(
         claimed_for=about.claimed_for,
         diagnostics=about.diagnostics,
         file=about.file,
+        used=about.used,
     )
 
 

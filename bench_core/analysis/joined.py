@@ -48,7 +48,8 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
     joined = []
     for same in by_name.values():
         records, late = _once(same)
-        old, own = left_behind(records, same[0].settings, {})
+        used = {name: when for part in same for name, when in part.used.items()}
+        old, own = left_behind(records, same[0].settings, used)
         lost = [record for record in records if record.identity in old | own]
         records = [record for record in records if record.identity not in old | own]
         standings: dict[str, Standing] = {}

@@ -58,8 +58,7 @@ def spare(
                 yield Spare(path, "saved by a training of other code", _size(path))
         done = {cell_key(record.cell) for record in counted if record.status == "done"}
         groups = by_recipe(counted) if with_older else []
-        made = suite_folder.saved_mapping(folder, "decisions").items()
-        used = {name: str(own.get("at", "")) for name, own in made if isinstance(own, dict)}
+        used = suite_folder.saved_times(folder)
         changed = {name: own for group in groups for name, own in older(group, used).items()}
         for run in sorted(runs, key=lambda run: run.folder):
             name, identity = run.record.cell.method.name, run.record.identity

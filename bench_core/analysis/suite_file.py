@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from bench_core.results import reference, store, suite_folder
 from bench_core.suite.claim import Expectation
@@ -72,13 +72,7 @@ class Described(BaseModel):
     claimed_for: Annotated[dict[str, Any], AfterValidator(_claimable)] | None = None
     diagnostics: dict[str, dict[str, Any]] = {}
     file: SuiteFile | None = None
-    decisions: Any = None
-
-    @property
-    def used(self) -> dict[str, str]:
-        """Map the identity of each run of the last plan to when it was made."""
-        made = self.decisions.items() if isinstance(self.decisions, dict) else ()
-        return {name: str(own.get("at", "")) for name, own in made if isinstance(own, dict)}
+    used: Annotated[dict[str, str], BeforeValidator(suite_folder.times)] = {}
 
 
 def described(folder: Path, troubles: list[str], shipped: reference.Reference | None) -> Described:

@@ -189,6 +189,7 @@ def described(plan: Plan) -> dict[str, Any]:
     cells      cell → identity
     defaults   `Plan.defaults`; entries of earlier plans stay in both tables
     decisions  identity → action, reason and time; of a cell to run also its name and its epochs
+    used       identity → when the last plan with this cell was made; entries of earlier plans stay
     file       the suite's file without options: its texts, and its cells if a plan has listed them
     """
     suite, at = plan.suite, now()
@@ -208,6 +209,7 @@ def described(plan: Plan) -> dict[str, Any]:
         "cells": suite_folder.saved_mapping(plan.folder, "cells") | beside | cells,
         "defaults": {**suite_folder.saved_mapping(plan.folder, "defaults"), **plan.defaults},
         "decisions": decisions,
+        "used": suite_folder.saved_times(plan.folder) | dict.fromkeys(decisions, at),
     }
 
 

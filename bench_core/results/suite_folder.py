@@ -22,7 +22,7 @@ from bench_core.results.store import RUN, Newer, Unreadable
 
 SUITE = "suite.json"
 SCHEMA = 1
-LISTS = {"cells", "decisions", "file"}  # fields of suite.json with an entry for each cell
+LISTS = {"cells", "decisions", "file", "used"}  # fields of suite.json with an entry for each cell
 LONGEST_OF_SUITE = 1 << 20  # characters of any other field
 
 
@@ -50,6 +50,17 @@ def obstacle(folder: Path) -> str:
         if place.exists() and not place.is_dir():
             return f"{place} is a {'file' if place.is_file() else 'device'}, not a folder"
     return ""
+
+
+def saved_times(folder: Path) -> dict[str, str]:
+    """Return identity → when the last plan with this run was made, as suite.json has it."""
+    return times(saved_mapping(folder, "used"))
+
+
+def times(used: Any) -> dict[str, str]:
+    """Return the field `used` of a suite.json; of another form it is empty."""
+    entries = used.items() if isinstance(used, dict) else ()
+    return {name: when for name, when in entries if isinstance(when, str)}
 
 
 @contextlib.contextmanager

@@ -215,6 +215,9 @@ def against_their_lists(roots: Sequence[Path], runs: Sequence[Stored]) -> Iterat
         yield from _against_needs(root / NEEDS, records)
         for folder in sorted({run.folder.parent for run in own}):
             yield from judged_otherwise(folder)
+            named = {run.record.suite for run in own if run.folder.parent == folder}
+            if others := sorted(named - {folder.resolve().name}):
+                yield f"{folder}: has runs of another suite: {few(others)}"
 
 
 def unlike_their_suites(roots: Sequence[Path], runs: Sequence[Stored]) -> list[str]:

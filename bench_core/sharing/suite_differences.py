@@ -46,7 +46,9 @@ def judged_otherwise(folder: Path) -> list[str]:
         stated = suite_folder.content(folder)
     except store.Unreadable as error:
         return [f"{path}: it {error}"]
-    name = stated.get("name", folder.resolve().name)  # by which tables show it
+    name = folder.resolve().name
+    if stated.get("name", name) != name:
+        return [f"{path}: is of another suite than its folder: {plain_text(stated['name'])}"]
     if name not in installed_suites():
         return []
     wanted = jsonable(load_suite(name).judging())

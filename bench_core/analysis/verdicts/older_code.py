@@ -94,10 +94,11 @@ def _behind(
     own  identity → module → digest
     """
 
-    def when(record: RunRecord) -> tuple[str, str]:
-        return max(record.finished, used.get(record.identity, "")), record.identity
+    def when(record: RunRecord) -> tuple[str, bool, str]:
+        taken = used.get(record.identity, "")
+        return max(record.finished, taken), taken >= record.finished, record.identity
 
-    newest: dict[str, tuple[str, tuple[str, str]]] = {}
+    newest: dict[str, tuple[str, tuple[str, bool, str]]] = {}
     for run in sorted(records, key=when):
         if run.status in ("done", "diverged"):
             newest |= {name: (digest, when(run)) for name, digest in own[run.identity].items()}

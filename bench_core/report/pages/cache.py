@@ -105,6 +105,6 @@ def _contents(root: Path) -> Iterator[list[Any]]:
     for path in sorted(root.rglob("*")):
         if path.name == suite_folder.SUITE:
             content = suite_folder.read(path.parent) or {}
-            yield [str(path), {k: v for k, v in content.items() if k != "decisions"}]
+            yield [str(path), {k: v for k, v in content.items() if k not in ("decisions", "used")}]
         elif path.suffix in (".json", ".jsonl"):
             yield _stamp(path)
