@@ -464,6 +464,13 @@ def test_a_curve_that_tells_another_story_is_said(
     assert any(said in line for line in verify.faults(Stored(store.read(folder), folder)))
 
 
+@pytest.mark.parametrize(("blocks", "fault"), [((5, 2), 1), ((-1, 4), 1), ((0, 4), 0), (None, 0)])
+def test_no_more_blocks_change_than_may(tmp_path: Path, blocks: Any, fault: int) -> None:
+    folder = put(tmp_path, true(seed=1, blocks_changed=blocks))
+    lines = verify.faults(Stored(store.read(folder), folder))
+    assert len([line for line in lines if "blocks changed" in line]) == fault
+
+
 def test_a_run_that_will_run_again_contradicts_none(tmp_path: Path) -> None:
     put(tmp_path / "a", true(seed=1))
     put(tmp_path / "b", true(seed=1, status="crashed", accuracy=None, reason="killed"))

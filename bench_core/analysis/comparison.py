@@ -76,6 +76,7 @@ class Placed(NamedTuple):
 
 
 def compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
+    """Compare two rows over their common seeds; `p_holm` is left to the adjustment of all."""
     ours, theirs = (accuracies(run.record for run in row.runs) for row in (a, b))
     seeds = sorted(ours.keys() & theirs.keys())
     differences = [theirs[seed] - ours[seed] for seed in seeds]
@@ -92,8 +93,8 @@ def compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
     effect = None
     if seeds:
         counts = not explained(run.record for run in (*a.runs, *b.runs))
-        compared = of_accuracies(differences, beside, differences=True, counts=counts)
-        effect = (estimate(differences) if same else compared).scaled(100.0)
+        rounded = of_accuracies(differences, beside, differences=True, counts=counts)
+        effect = (estimate(differences) if same else rounded).scaled(100.0)
 
     def side(row: Row, finished: Mapping[int, float]) -> Side:
         mean = fmean(finished[seed] for seed in seeds) if seeds else None

@@ -30,7 +30,7 @@ class Cost:
     bp_stored_bytes        the same of bp;  `bp_checkpointed_bytes`: of bp that computes blocks anew
     peak_memory_bytes      of the process
     seconds_per_epoch      of training, without measurements
-    seconds_spread         that of the slowest run over that in the fastest
+    seconds_spread         that of the slowest run over that of the fastest
     energy_joules          of the machine during the training, where its hardware counts them
     training_flops         operations of the whole training, each step as after the last epoch
     reached                the number of runs that reach the target
