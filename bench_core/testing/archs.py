@@ -186,8 +186,8 @@ def the_same_seed_draws_the_same_network(subject: Subject) -> None:
             own = differs({name: other[name]}, {name: moved[name]}) or scattered(one[name])
             if own and name in trained:
                 raise Failed(
-                    f"two seeds draw the same {name}: the network sets a seed itself; a tensor that "
-                    "is not drawn and not constant belongs into a buffer"
+                    f"two seeds draw the same {name}: the network sets a seed itself; keep a fixed "
+                    "pattern in a buffer"
                 )
         if len(alike) == len(one):
             raise Failed("two seeds draw the same network")
