@@ -20,10 +20,11 @@ from bench_core.training.method import Credits, Laws, Method, Passport, Task, To
 from bench_core.training.params import LATER, ParamsModel, PerN
 
 if TYPE_CHECKING:
-    from bench_core.training.audit import Audit, ProbeBatch
+    from bench_core.training.audit import Audit
     from bench_core.training.data import Data
     from bench_core.training.loss import CROSS_ENTROPY, SQUARED_ERROR
     from bench_core.training.net import Net, States
+    from bench_core.training.probe import ProbeBatch
     from bench_core.training.rng import draws_from, stream
 
 __all__ = [
@@ -57,7 +58,7 @@ __all__ = [
 
 _LOADS_TORCH = {
     "Audit": "audit",
-    "ProbeBatch": "audit",
+    "ProbeBatch": "probe",
     "Net": "net",
     "States": "net",
     "Data": "data",

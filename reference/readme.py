@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from bench_core.analysis.gather import gather
-from bench_core.analysis.verdicts.leaderboard import Group
+from bench_core.analysis.verdicts.rows import Group
 from bench_core.report.figures import Figure, drawn
 from bench_core.report.figures.paper import dark, paper, render
 from bench_core.report.tables.formats import Wanted, leaderboards

@@ -12,7 +12,8 @@ from nets import METHODS, LinearNet, arch, ready, resmlp, rule, toy_data
 from test_diagnostics import audited, diagnostic, naive_gradients
 from torch.nn import functional as F
 
-from bench_core.training.audit import Audit, credits_become
+from bench_core.training.audit import Audit
+from bench_core.training.diagnostic_tools import credits_become
 from bench_core.training.loop import train
 
 FINAL = [

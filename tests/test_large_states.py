@@ -16,9 +16,10 @@ from bench_core.execution.cell import attempt, measure
 from bench_core.execution.tensors import probe
 from bench_core.testing.diagnostics import RandomDirect, audited
 from bench_core.training import audit as module
-from bench_core.training import evaluation
-from bench_core.training.audit import Audit, ProbeBatch
+from bench_core.training import diagnostic_tools, evaluation
+from bench_core.training.audit import Audit
 from bench_core.training.method import Credits
+from bench_core.training.probe import ProbeBatch
 
 FEW = {"perturbation_correlation": {"draws": 2, "samples": 256}, "null_calibration": {"draws": 3}}
 
@@ -163,7 +164,7 @@ def test_a_test_set_is_evaluated_in_small_batches_where_states_are_large(
 
 
 def test_parts_of_a_batch_keep_their_order_and_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PART", 3 * 8 * 4)  # three rows of eight float32
+    monkeypatch.setattr(diagnostic_tools, "PART", 3 * 8 * 4)  # three rows of eight float32
     x, y = torch.arange(56.0).view(7, 8), torch.arange(7.0)
     sizes = []
 
@@ -171,5 +172,5 @@ def test_parts_of_a_batch_keep_their_order_and_their_size(monkeypatch: pytest.Mo
         sizes.append(len(x))
         return x * y[:, None]
 
-    assert torch.equal(module.by_parts(product, x, y), x * y[:, None])
+    assert torch.equal(diagnostic_tools.by_parts(product, x, y), x * y[:, None])
     assert sizes == [3, 3, 1]

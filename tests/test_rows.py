@@ -15,7 +15,8 @@ from records import SICK, frozen, measured, run, seeds
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate, welch_difference
 from bench_core.analysis.verdicts.judge import _EVERY_RULE, Floor, Settings
-from bench_core.analysis.verdicts.leaderboard import Group, Row, judge_all
+from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.verdict import AT_CHANCE, margin, reading
 from bench_core.report.tables import notes
 from bench_core.report.text.numbers import with_interval

@@ -8,7 +8,8 @@ import pytest
 from records import SICK, audit, frozen, measured, run, seeds
 
 from bench_core.analysis.utility import STRATEGIES, Decisions, headline, of_group, total, walks_back
-from bench_core.analysis.verdicts.leaderboard import Run, judge_all
+from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.rows import Run
 from bench_core.results.record import RunRecord
 
 

@@ -26,9 +26,10 @@ from bench_core.analysis.verdicts.judge import (
     judged,
     label,
 )
-from bench_core.analysis.verdicts.leaderboard import Group, Row, judge_all
+from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.ranks import rank
 from bench_core.analysis.verdicts.recipes import recipe
+from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.untrained import Witnessed, at_start, untrained
 from bench_core.analysis.verdicts.verdict import Reading, margin, verdict
 from bench_core.report.words import summary

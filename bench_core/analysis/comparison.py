@@ -19,8 +19,8 @@ from bench_core.analysis.accuracies import of_accuracies
 from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
 from bench_core.analysis.verdicts.floors import accuracies, explained
 from bench_core.analysis.verdicts.judge import Defaults, method_key
-from bench_core.analysis.verdicts.leaderboard import Row
 from bench_core.analysis.verdicts.recipes import recipe
+from bench_core.analysis.verdicts.rows import Row
 from bench_core.errors import UsageError, did_you_mean
 from bench_core.results.reference import place
 from bench_core.suite.cells import same_name

@@ -11,7 +11,7 @@ from statistics import fmean, median
 from typing import Any
 
 from bench_core.analysis.verdicts.judge import is_ceiling
-from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.results.epochs import Epoch, ReadCurve
 from bench_core.results.record import RunRecord
 

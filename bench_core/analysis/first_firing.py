@@ -27,7 +27,7 @@ from bench_core.analysis.verdicts.judge import (
     letter_order,
     threshold_of,
 )
-from bench_core.analysis.verdicts.leaderboard import Row
+from bench_core.analysis.verdicts.rows import Row
 from bench_core.results.epochs import Epoch, ReadCurve
 from bench_core.results.record import fires
 

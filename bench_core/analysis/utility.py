@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench_core.analysis.verdicts.leaderboard import Group, Run
+from bench_core.analysis.verdicts.rows import Group, Run
 from bench_core.suite.protocol import STANDARD
 
 LETTERS = {item.strategy: letter for letter, item in STANDARD.items()}

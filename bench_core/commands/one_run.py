@@ -24,7 +24,7 @@ from bench_core.errors import UsageError
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
-    from bench_core.analysis.verdicts.leaderboard import Row, Run
+    from bench_core.analysis.verdicts.rows import Row, Run
     from bench_core.report.view import View
     from bench_core.results.scan import Stored
 

@@ -13,9 +13,10 @@ from bench_core.training.checkpoint import storable
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench_core.training.audit import Audit, ProbeBatch
+    from bench_core.training.audit import Audit
     from bench_core.training.method import Method
     from bench_core.training.net import Net
+    from bench_core.training.probe import ProbeBatch
 
 PROBE_BYTES = 64 * MIB
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bench_core.analysis.cost import SHARE, Cost, costs, target_of
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.verdicts.leaderboard import Group
+from bench_core.analysis.verdicts.rows import Group
 from bench_core.errors import UsageError
 from bench_core.report.tables.columns import OPERATIONS
 from bench_core.report.tables.data import csv_text, document

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench_core.analysis.verdicts.leaderboard import Row, Run
 from bench_core.analysis.verdicts.recipes import recipe_key
+from bench_core.analysis.verdicts.rows import Row, Run
 from bench_core.errors import UsageError
 from bench_core.report.tables.data import csv_text
 from bench_core.report.view import View, curve, gamma_deep, state_norm, value

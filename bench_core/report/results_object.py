@@ -22,7 +22,7 @@ from bench_core.analysis.claims.board import of_reference
 from bench_core.analysis.claims.outcomes import claims_of
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.joined import beside_reference
-from bench_core.analysis.verdicts.leaderboard import Group
+from bench_core.analysis.verdicts.rows import Group
 from bench_core.errors import UsageError
 from bench_core.report import comparison, costs, export
 from bench_core.report.claims_table import claim_text, expected_text

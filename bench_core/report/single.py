@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.analysis.verdicts import judge
-from bench_core.analysis.verdicts.leaderboard import Row, Run
+from bench_core.analysis.verdicts.rows import Row, Run
 from bench_core.registry.distributions import FILE, titled
 from bench_core.report.text.escape import visible
 from bench_core.report.text.layout import joined, paragraph, tabulated

@@ -11,7 +11,8 @@ from typing import Literal, get_args
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.sensitivity import Sensitivity, sensitivities
 from bench_core.analysis.verdicts.judge import Settings, alignment, is_floor, method_key
-from bench_core.analysis.verdicts.leaderboard import Group, Row, Run, judge_all
+from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import finite, fraction, optional, plural
 from bench_core.report.words import doubts

@@ -6,15 +6,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import is_
+from pkgutil import iter_modules, resolve_name
 
 import torch
 from torch import nn
 
+from bench_core import training
 from bench_core.execution.global_state import ARITHMETIC, GENERATORS, Access, read
-from bench_core.training import audit, credit, local_update, loop, loss, net, optimizer
+from bench_core.training import optimizer
 
 SHARED = (torch, torch.Tensor, nn.functional, nn.Module, torch.autograd, optimizer.AdamW)
-CORE = (audit, credit, local_update, loop, loss, net, optimizer)
+CORE = tuple(
+    resolve_name(f"{training.__name__}.{each.name}") for each in iter_modules(training.__path__)
+)
 optimizer.Updater({}, 0.0, 0.0, None)  # torch replaces AdamW.step when the first is made
 
 

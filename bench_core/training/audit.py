@@ -1,13 +1,8 @@
 """Compute the inputs of all diagnostics of one network: probe, states, gradients and credits.
 
-The probe is the first 1,280 test samples in file order, as 10 batches of 128, with the model in
-eval mode; a smaller test set gives fewer. The batches are computed once and kept. Batches that are
+The batches of the probe (`bench_core.training.probe`) are computed once and kept. Batches that are
 large together are computed anew whenever they are read, with the same draws; small figures of each
 batch (`Diagnostic.per_batch`) are kept, and one pass computes those of several diagnostics.
-
-The reference gradients g_l are per sample (sum-reduced CE). A ‖g‖ under the batch-mean CE, as
-publications print it, is this divided by N. Credits that carry 1/N (`reduction: mean`) are
-multiplied by N for the comparison.
 """
 
 from __future__ import annotations
@@ -15,10 +10,9 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, islice
-from typing import Any, Literal, overload
+from itertools import islice
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -26,85 +20,15 @@ from torch import Tensor
 from bench_core.errors import ChangedByDiagnostic, CreditError
 from bench_core.training.credit import as_credits
 from bench_core.training.data import Data
-from bench_core.training.diagnostic import Diagnostic, Measured
+from bench_core.training.diagnostic import Diagnostic
+from bench_core.training.diagnostic_tools import median
 from bench_core.training.method import Credits, Method
-from bench_core.training.net import Net, States, copied, exact_gradients, in_eval
-from bench_core.training.rng import generators, set_to, stream
+from bench_core.training.net import Net, copied, exact_gradients, in_eval
+from bench_core.training.probe import BATCH, PROBE, ProbeBatch, Summary, copied_credits
+from bench_core.training.rng import generators, set_to
 
-PROBE = 1280
-BATCH = 128
 LARGE = 128 * 2**20  # bytes of all probe batches; above it they are not kept
-PART = 4 * 2**20  # bytes of the inputs of one part of `by_parts`
 FLOOR = 1e-7  # ‖g_L‖ under a batch mean at N = 128; smaller is rounding (diagnostic b)
-
-
-@dataclass(frozen=True)
-class ProbeBatch:
-    """A probe batch of N samples (128; the last one may be smaller). All tensors are detached.
-
-    y        labels, (N,)
-    states   states.h[l], (N, *shape of h_l), for l = 0 … L; states.f, the outputs of the blocks;
-             states.logits and states.output_error, (N, classes)
-    g        g[l] = ∂CE/∂h_l per sample, of the shape of states.h[l], for l = 0 … L
-    credits  the method's `Credits` as it gave them; None without a method
-    audited  credits a_l at the sites, audited[k] of the shape of states.h[net.sites[k]]
-    """
-
-    y: Tensor
-    states: States
-    g: tuple[Tensor, ...]
-    credits: Credits | None
-
-    @property
-    def audited(self) -> list[Tensor]:
-        """The credits a_l at the sites, in the units of g; empty where the method has no credit."""
-        return [] if self.credits is None else [self.per_sample(a) for a in self.credits.audited]
-
-    def per_sample(self, credit: Tensor) -> Tensor:
-        """Convert a credit into the units of g."""
-        mean = self.credits is not None and self.credits.reduction == "mean"
-        return credit * len(self.y) if mean else credit
-
-    def marks(self) -> dict[str, tuple[int, int, bool]]:
-        """Map each tensor to its identity, the number of writes into it that torch counted, and
-        whether it has a gradient."""
-        states, credits = self.states, self.credits
-        named = {"x": states.x, "y": self.y, "the logits": states.logits}
-        named |= {} if states.error is None else {"the output error": states.error}
-        lists: dict[str, Sequence[Tensor]] = {"h": states.h, "f": states.f, "g": self.g}
-        if credits is not None:
-            lists |= {"a": credits.audited, "the credit of block": credits.blocks or ()}
-            lists |= {f"the read-out {name}": own for name, own in credits.readouts.items()}
-        for word, tensors in lists.items():
-            named |= {f"{word}_{number}": tensor for number, tensor in enumerate(tensors)}
-        return {
-            name: (id(each), 0 if each.is_inference() else each._version, each.requires_grad)
-            for name, each in named.items()
-        }
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of all tensors, each counted once."""
-        tensors = [*self.states.h, *self.states.f, *self.g]
-        if self.credits is not None:
-            credits = self.credits
-            further = [credits.blocks or (), *credits.readouts.values()]
-            tensors += [*credits.audited, *chain.from_iterable(further)]
-        return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Small figures of a probe batch: labels, logits, ‖g_L‖ per sample, and about its credits.
-
-    has_credit, in_use  whether there are audited credits, and whether they train the blocks
-    """
-
-    y: Tensor
-    logits: Tensor
-    top: Tensor
-    has_credit: bool
-    in_use: bool
 
 
 class Replayed(Sequence[ProbeBatch]):
@@ -135,24 +59,6 @@ class Replayed(Sequence[ProbeBatch]):
 
     def __iter__(self) -> Iterator[ProbeBatch]:
         return (self[place] for place in range(len(self)))  # an IndexError of a rule passes
-
-
-def _copied(credits: Credits) -> Credits:
-    """Copy the credits, each tensor once: a rule may write its next ones into the same memory."""
-    copies: dict[tuple[Any, ...], Tensor] = {}
-
-    def copy(tensor: Tensor) -> Tensor:
-        place = tensor.data_ptr(), tensor.shape, tensor.stride()
-        if place not in copies:
-            copies[place] = tensor.detach().clone()
-        return copies[place]
-
-    return replace(
-        credits,
-        audited=[copy(each) for each in credits.audited],
-        blocks=None if credits.blocks is None else [copy(each) for each in credits.blocks],
-        readouts={name: [copy(each) for each in own] for name, own in credits.readouts.items()},
-    )
 
 
 def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -287,7 +193,7 @@ class Audit:
                 credits = as_credits(credits, self.net, states.h, trains=False)
             except (TypeError, ValueError) as error:  # it would be measured broadcast
                 raise CreditError(str(error)) from None
-            credits = _copied(credits)
+            credits = copied_credits(credits)
             if self.edit_credits is not None:
                 credits = self.edit_credits(credits, g)
         return ProbeBatch(y, states, g, credits)
@@ -333,16 +239,6 @@ class Audit:
         return self.net.loss.score(logits, torch.cat([each.y for each in self.summaries]))
 
 
-def by_parts(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Apply a function of single samples to a few samples at a time, and join the results.
-
-    A float64 convolution unfolds its whole input, nine times the memory for a 3×3 kernel.
-    """
-    rows = max(1, PART * len(inputs[0]) // max(each.nbytes for each in inputs))
-    parts = zip(*(torch.split(each, rows) for each in inputs), strict=True)
-    return torch.cat([function(*part) for part in parts])
-
-
 def release_freed_memory() -> None:
     """Give freed memory back to the system, where the C library can.
 
@@ -350,73 +246,3 @@ def release_freed_memory() -> None:
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
-
-
-def read_part(net: Net, h: Tensor) -> Tensor:
-    """Mark the part of a state that per-sample figures read by 1, the rest by 0; shape (1, …).
-
-    `Net.flat` reads all of a state, or the CLS token of a token stream.
-    """
-    one = torch.ones_like(h[:1], requires_grad=True)
-    with torch.enable_grad():
-        (read,) = torch.autograd.grad(net.flat(one).sum(), one)
-    return (read != 0).to(h)
-
-
-def credits_become(what: Literal["exact", "opposite", "noise", "zero"]) -> Callable[[Audit], None]:
-    """Make a control whose credits are the reference gradients, their opposites, noise or zeros."""
-
-    def change(audit: Audit) -> None:
-        draws = stream(0, "controls")
-
-        def edited(credits: Credits, g: tuple[Tensor, ...]) -> Credits:
-            exact = [g[site] for site in audit.net.sites]
-            new = {
-                "exact": exact,
-                "opposite": [-a for a in exact],
-                "noise": [torch.randn(a.shape, generator=draws).to(a) for a in exact],
-                "zero": [torch.zeros_like(a) for a in exact],
-            }
-            return replace(credits, audited=new[what], reduction="sum")
-
-        audit.edit_credits = edited
-
-    return change
-
-
-def deep_mean(sites: Sequence[int], values: Sequence[float], depth: int) -> float | None:
-    """Average over the deep layers, the sites 1 ≤ l ≤ L−1; None if there are none."""
-    deep = [value for site, value in zip(sites, values, strict=True) if 1 <= site <= depth - 1]
-    return sum(deep) / len(deep) if deep else None
-
-
-def layered(
-    audit: Audit, values: Sequence[float], reasons: Mapping[int, str], **details: Any
-) -> Measured:
-    """Pack a figure per site; its value is the deep mean, or without deep layers the mean.
-
-    reasons  site → why its figure means nothing; then a mean that contains it means nothing
-    """
-    sites, depth = audit.net.sites, audit.net.depth
-    deep, mean = deep_mean(sites, values, depth), sum(values) / len(values)
-    counted = [site for site in sites if deep is None or 1 <= site <= depth - 1]
-    why = because({site: reasons[site] for site in counted if site in reasons})
-    details |= {"sites": list(sites), "layers": list(values), "mean": mean, "deep": deep}
-    details["not_diagnostic"] = {str(site): reason for site, reason in reasons.items()}
-    return Measured(mean if deep is None else deep, details, why)
-
-
-def because(reasons: Mapping[int, str]) -> str | None:
-    """Join the distinct reasons, each with its layers; None if there are none."""
-    layers: dict[str, list[str]] = {}
-    for site, reason in reasons.items():
-        layers.setdefault(reason, []).append(str(site))
-    texts = [f"{reason} (l = {', '.join(sites)})" for reason, sites in layers.items()]
-    return "; ".join(texts) or None
-
-
-def median(values: Tensor) -> float:
-    """Compute the median, for an even count the mean of the middle two; NaN if any value is NaN."""
-    if bool(values.isnan().any()):
-        return float("nan")
-    return float(values.double().quantile(0.5))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from bench_core.training.params import ParamsModel
 
 if TYPE_CHECKING:
-    from bench_core.training.audit import Audit, ProbeBatch
+    from bench_core.training.audit import Audit
+    from bench_core.training.probe import ProbeBatch
 
 
 @dataclass

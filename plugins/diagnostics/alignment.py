@@ -10,16 +10,10 @@ from torch import Tensor
 
 from bench_core.analysis.verdicts.judge import AT_FLOOR
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.training.audit import (
-    BATCH,
-    Audit,
-    ProbeBatch,
-    because,
-    credits_become,
-    deep_mean,
-    median,
-)
+from bench_core.training.audit import Audit
+from bench_core.training.diagnostic_tools import because, credits_become, deep_mean, median
 from bench_core.training.method import Credits
+from bench_core.training.probe import BATCH, ProbeBatch
 
 CLAMP = 1e-8  # of F.cosine_similarity
 

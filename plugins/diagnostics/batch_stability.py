@@ -10,7 +10,8 @@ from bench_plugins.diagnostics.expect import value_is
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.training.audit import BATCH, PROBE, Audit, ProbeBatch
+from bench_core.training.audit import Audit
+from bench_core.training.probe import BATCH, PROBE, ProbeBatch
 
 
 class BatchStability(Diagnostic):

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.training.audit import Audit, ProbeBatch
+from bench_core.training.audit import Audit
 from bench_core.training.net import in_eval
+from bench_core.training.probe import ProbeBatch
 
 
 class BlockUtility(Diagnostic):

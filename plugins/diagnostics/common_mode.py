@@ -9,7 +9,9 @@ from bench_plugins.diagnostics.expect import value_is
 from torch import Tensor
 
 from bench_core.api import Control, Credits, Diagnostic, Measured
-from bench_core.training.audit import Audit, ProbeBatch, credits_become, deep_mean
+from bench_core.training.audit import Audit
+from bench_core.training.diagnostic_tools import credits_become, deep_mean
+from bench_core.training.probe import ProbeBatch
 
 
 def share(rows: Tensor) -> float:

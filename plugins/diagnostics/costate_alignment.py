@@ -12,8 +12,10 @@ from bench_plugins.diagnostics.expect import not_diagnostic, unchanged, value_is
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.training.audit import Audit, ProbeBatch, credits_become, layered, median
+from bench_core.training.audit import Audit
+from bench_core.training.diagnostic_tools import credits_become, layered, median
 from bench_core.training.net import exact_gradients
+from bench_core.training.probe import ProbeBatch
 
 
 class CostateAlignment(Diagnostic):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from bench_core.api import Credits, Method, Net, Tools
-from bench_core.training.audit import Audit, ProbeBatch
+from bench_core.training.audit import Audit
 from bench_core.training.net import copied
+from bench_core.training.probe import ProbeBatch
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
-from bench_core.training.audit import BATCH, Audit, ProbeBatch
+from bench_core.training.audit import Audit
+from bench_core.training.probe import BATCH, ProbeBatch
 
 
 class GradientSupport(Diagnostic):

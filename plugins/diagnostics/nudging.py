@@ -8,8 +8,10 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
-from bench_core.training.audit import Audit, ProbeBatch, credits_become, layered, read_part
+from bench_core.training.audit import Audit
 from bench_core.training.credit import rms
+from bench_core.training.diagnostic_tools import credits_become, layered, read_part
+from bench_core.training.probe import ProbeBatch
 
 
 class Nudging(Diagnostic):

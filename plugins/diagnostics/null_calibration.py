@@ -15,7 +15,9 @@ from torch import Tensor
 
 from bench_core.analysis.verdicts.judge import AT_FLOOR
 from bench_core.api import Control, Diagnostic, Measured, Method, ParamsModel
-from bench_core.training.audit import LARGE, Audit, ProbeBatch, credits_become, deep_mean
+from bench_core.training.audit import LARGE, Audit
+from bench_core.training.diagnostic_tools import credits_become, deep_mean
+from bench_core.training.probe import ProbeBatch
 from bench_core.training.rng import stream
 
 ROUNDING = 1e-6  # of a cosine's mean over the probe, in float32

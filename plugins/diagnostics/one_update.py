@@ -11,9 +11,10 @@ from bench_plugins.methods.bp import Backprop
 from torch import Tensor
 
 from bench_core.api import Method, Net
-from bench_core.training.audit import Audit, ProbeBatch
+from bench_core.training.audit import Audit
 from bench_core.training.copies import copies
 from bench_core.training.optimizer import AdamW
+from bench_core.training.probe import ProbeBatch
 
 BATCHES = 4  # probe batches on which a step is taken
 

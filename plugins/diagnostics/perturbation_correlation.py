@@ -8,7 +8,9 @@ from pydantic import Field
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
-from bench_core.training.audit import BATCH, Audit, by_parts, credits_become, layered, read_part
+from bench_core.training.audit import Audit
+from bench_core.training.diagnostic_tools import by_parts, credits_become, layered, read_part
+from bench_core.training.probe import BATCH
 from bench_core.training.rng import stream
 
 ULPS = 10

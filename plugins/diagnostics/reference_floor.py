@@ -7,7 +7,9 @@ from bench_plugins.diagnostics.expect import unchanged, value_is
 from torch import Tensor, nn
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.training.audit import BATCH, FLOOR, Audit, ProbeBatch, median
+from bench_core.training.audit import FLOOR, Audit
+from bench_core.training.diagnostic_tools import median
+from bench_core.training.probe import BATCH, ProbeBatch
 
 
 class Amplified(nn.Module):

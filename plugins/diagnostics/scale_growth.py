@@ -10,7 +10,9 @@ from bench_plugins.diagnostics.expect import unchanged, value_is
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured
-from bench_core.training.audit import Audit, ProbeBatch, median
+from bench_core.training.audit import Audit
+from bench_core.training.diagnostic_tools import median
+from bench_core.training.probe import ProbeBatch
 
 
 class ScaleGrowth(Diagnostic):

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from bench_core.api import Control, Credits, Diagnostic, Measured, Method
-from bench_core.training.audit import Audit, ProbeBatch, deep_mean, median
+from bench_core.training.audit import Audit
+from bench_core.training.diagnostic_tools import deep_mean, median
+from bench_core.training.probe import ProbeBatch
 
 BATCHES = 4  # an inference takes long
 

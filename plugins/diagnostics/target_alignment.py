@@ -12,8 +12,10 @@ from bench_plugins.diagnostics.one_update import BATCHES, one_update, steps_beco
 from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, Net
-from bench_core.training.audit import Audit, ProbeBatch, by_parts
+from bench_core.training.audit import Audit
 from bench_core.training.copies import CannotCopy
+from bench_core.training.diagnostic_tools import by_parts
+from bench_core.training.probe import ProbeBatch
 from bench_core.training.rng import stream
 
 SMALL = 1e-6  # step length, in units of ‖θ‖

@@ -41,7 +41,7 @@ from bench_core.analysis.verdicts.kinds import (
     WALKED_BACK,
     ClaimStatus,
 )
-from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
+from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.results.epochs import ReadCurve
 from bench_core.results.migrate import described
 from bench_core.results.reference import source

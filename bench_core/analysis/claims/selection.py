@@ -16,7 +16,7 @@ from bench_core.analysis.claims.recipe import (
 )
 from bench_core.analysis.claims.values import NotRun
 from bench_core.analysis.verdicts.judge import Defaults, Settings, judged
-from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.results.hashing import plain_text
 from bench_core.results.record import RunRecord
 from bench_core.suite.cells import same_name

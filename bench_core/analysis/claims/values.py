@@ -20,7 +20,7 @@ from bench_core.analysis.verdicts.judge import (
     unsettled,
 )
 from bench_core.analysis.verdicts.kinds import FLOOR
-from bench_core.analysis.verdicts.leaderboard import Run
+from bench_core.analysis.verdicts.rows import Run
 from bench_core.results.epochs import ReadCurve
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, fires

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from bench_core.analysis.verdicts.leaderboard import Row
+    from bench_core.analysis.verdicts.rows import Row
     from bench_core.report.view import View
 
 Spec = dict[str, Any]

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from bench_core.analysis.verdicts.leaderboard import Group
+from bench_core.analysis.verdicts.rows import Group
 from bench_core.report.figures import Figure
 from bench_core.report.figures import drawing as draw
 from bench_core.report.layers import Layers, layers

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from bench_core.analysis.verdicts.kinds import FLAGGED, INCOMPLETE, NO_FLAG
-from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.report.figures import Figure, Panel
 from bench_core.report.figures import drawing as draw
 from bench_core.report.text.numbers import compact, finite, plural, rounded

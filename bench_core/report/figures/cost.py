@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 
 from bench_core.analysis.cost import costs
-from bench_core.analysis.verdicts.leaderboard import Group
+from bench_core.analysis.verdicts.rows import Group
 from bench_core.report.figures import Figure, Key
 from bench_core.report.figures import drawing as draw
 from bench_core.report.text.numbers import rounded

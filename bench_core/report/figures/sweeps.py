@@ -12,7 +12,7 @@ import altair as alt
 
 from bench_core.analysis.verdicts.judge import option
 from bench_core.analysis.verdicts.kinds import WALKED_BACK
-from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.report.figures import Figure, Key, with_settings
 from bench_core.report.figures import drawing as draw
 from bench_core.report.text.escape import visible

@@ -12,7 +12,7 @@ import altair as alt
 from bench_core.analysis.first_firing import firings
 from bench_core.analysis.verdicts.judge import letter_order
 from bench_core.analysis.verdicts.kinds import TRUSTWORTHY
-from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
+from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.report.figures import Figure, Key, Panel
 from bench_core.report.figures import drawing as draw
 from bench_core.report.text.layout import joined

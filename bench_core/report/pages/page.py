@@ -31,7 +31,7 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.sensitivity import CIRCULAR
 from bench_core.analysis.utility import HEADLINE, STRATEGIES, WORDS
 from bench_core.analysis.verdicts.kinds import FLOOR, KINDS, NO_FLAG
-from bench_core.analysis.verdicts.leaderboard import Row, Run
+from bench_core.analysis.verdicts.rows import Row, Run
 from bench_core.registry.card import Card
 from bench_core.report import claims_table
 from bench_core.report.figures import Drawn, drawn

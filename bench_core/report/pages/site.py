@@ -19,7 +19,7 @@ from typing import Any
 from bench_core.analysis.claims.board import SuiteClaims
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.joined import together
-from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
+from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card
 from bench_core.report.all_claims import COSTS, COUNTS, counts, failures, priced

@@ -17,7 +17,7 @@ from bench_core.analysis.cost import middle
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.judge import BP
 from bench_core.analysis.verdicts.kinds import brief
-from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.report.tables.fields import (
     ESTIMATE,
     GAMMA,

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any, get_args
 
 from bench_core.analysis.verdicts.judge import Role
-from bench_core.analysis.verdicts.leaderboard import Row
+from bench_core.analysis.verdicts.rows import Row
 from bench_core.report.tables.json_schema import Schema, nullable, object_schema
 from bench_core.report.words.rows import Gamma
 from bench_core.results.hashing import line_text

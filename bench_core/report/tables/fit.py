@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bench_core.analysis.verdicts.leaderboard import Row
+from bench_core.analysis.verdicts.rows import Row
 from bench_core.report.tables.columns import Column
 from bench_core.report.text.escape import visible
 from bench_core.report.text.layout import NARROWEST, natural, table_width

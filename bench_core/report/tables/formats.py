@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.verdicts.judge import Settings
-from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.errors import UsageError
 from bench_core.report.tables import columns as known
 from bench_core.report.tables import legend, notes

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from itertools import count, islice
 
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, WALKED_BACK
-from bench_core.analysis.verdicts.leaderboard import Group
+from bench_core.analysis.verdicts.rows import Group
 from bench_core.registry.distributions import FILE, OURS
 from bench_core.report.text.numbers import plural
 from bench_core.results.record import RunRecord

@@ -13,8 +13,8 @@ from enum import IntEnum
 
 from bench_core.analysis.verdicts.judge import NOT_IN_USE, Settings
 from bench_core.analysis.verdicts.kinds import TRUSTWORTHY
-from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.ranks import resolved
+from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.verdict import (
     AT_CHANCE,
     BEATS,

@@ -15,7 +15,7 @@ from functools import partial
 from bench_core.analysis.sensitivity import Sensitivity
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.judge import letter_order, threshold_of
-from bench_core.analysis.verdicts.leaderboard import Row, Run
+from bench_core.analysis.verdicts.rows import Row, Run
 from bench_core.analysis.verdicts.verdict import worse
 from bench_core.report.text.numbers import apart, compact, decimals, optional, signed, with_interval
 from bench_core.results.record import Measurement

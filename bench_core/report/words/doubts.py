@@ -17,8 +17,8 @@ from typing import Any
 from bench_core.analysis.accuracies import SAME
 from bench_core.analysis.verdicts.ceilings import above_ceiling, local_ceiling, over
 from bench_core.analysis.verdicts.judge import Settings, option
-from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
 from bench_core.analysis.verdicts.recipes import unlike_steps
+from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.untrained import agree, untrained
 from bench_core.printable import few
 from bench_core.report.text.layout import listed

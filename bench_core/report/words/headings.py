@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.verdicts.leaderboard import Group
+from bench_core.analysis.verdicts.rows import Group
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import part, plural
 from bench_core.results.hashing import canonical, plain_text

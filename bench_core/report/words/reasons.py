@@ -8,7 +8,7 @@ from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.floors import is_finished
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
-from bench_core.analysis.verdicts.leaderboard import Row
+from bench_core.analysis.verdicts.rows import Row
 from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import apart, decimals, finite, signed, with_interval

@@ -16,7 +16,7 @@ from statistics import median
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.verdicts import judge
 from bench_core.analysis.verdicts.judge import Alignment, Settings, matched_floor, method_key
-from bench_core.analysis.verdicts.leaderboard import Group, Row, Run
+from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import fraction
 from bench_core.report.words.criteria import Criterion

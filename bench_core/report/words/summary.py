@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from bench_core.analysis.verdicts.ceilings import above_ceiling
 from bench_core.analysis.verdicts.judge import is_control
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
-from bench_core.analysis.verdicts.leaderboard import Group, Row
 from bench_core.analysis.verdicts.recipes import unlike_steps
+from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.verdict import (
     BEATS,
     CANNOT_JUDGE,

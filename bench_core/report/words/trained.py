@@ -17,7 +17,7 @@ from bench_core.analysis.verdicts.kinds import (
     TRUSTWORTHY,
     WALKED_BACK,
 )
-from bench_core.analysis.verdicts.leaderboard import Group, Row
+from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.verdict import BEATS, beats, ends, reading
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import plural, share, with_interval

@@ -1,0 +1,144 @@
+"""The rows of a leaderboard: a run, a method over its seeds, and the rows of one recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from bench_core.analysis.stats import Estimate
+from bench_core.analysis.verdicts.floors import is_finished
+from bench_core.analysis.verdicts.judge import Floor, Judgement, Role, judged
+from bench_core.analysis.verdicts.older_code import older
+from bench_core.analysis.verdicts.ranks import Ranking
+from bench_core.analysis.verdicts.recipes import shared
+from bench_core.analysis.verdicts.standing import Standing
+from bench_core.analysis.verdicts.verdict import Margin, Verdict, points_of
+from bench_core.results.ledger import Tuned
+from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord
+
+
+@dataclass(frozen=True)
+class Run:
+    """A record, its judgement, and what is known of it beside the record."""
+
+    record: RunRecord
+    judgement: Judgement
+    standing: Standing
+
+    @cached_property
+    def judged(self) -> dict[str, tuple[str, Measurement]]:
+        """Map each letter to the name and the measurement of its diagnostic (`judge.judged`)."""
+        return judged(self.record.measurements)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method over its seeds.
+
+    accuracy  over finished runs
+    margin    over the floor that the suite chose; the other two are always given
+    replaced  that floor lies at chance, so d is judged by the margin over bp's (`read`)
+    rank      lowest and highest rank of the simultaneous 95 % interval; None: not ranked
+    tuned     the search that chose its recipe and options
+    """
+
+    label: str
+    role: Role
+    runs: tuple[Run, ...]
+    accuracy: Estimate | None
+    over_floor: Margin | None
+    over_matched: Margin | None
+    over_bp: Margin | None
+    floor: Floor
+    judged: Verdict
+    replaced: bool = False
+    rank: tuple[int, int] | None = None
+    tuned: Tuned | None = None
+
+    @property
+    def trials(self) -> int | None:
+        """The different trainings of its search; None for a floor and without a search."""
+        return None if self.tuned is None or self.role == "floor" else self.tuned.tried
+
+    @property
+    def method(self) -> ComponentRef:
+        return self.runs[0].record.cell.method
+
+    @property
+    def finished(self) -> tuple[Run, ...]:
+        return tuple(run for run in self.runs if is_finished(run.record))
+
+    @property
+    def complete(self) -> bool:
+        return len(self.finished) == len(self.runs)
+
+    @property
+    def verdict(self) -> str:
+        return self.judged.text
+
+    @property
+    def margin(self) -> Estimate | None:
+        return points_of(self.over_floor)
+
+    @property
+    def margin_matched(self) -> Estimate | None:
+        return points_of(self.over_matched)
+
+    @property
+    def margin_bp(self) -> Estimate | None:
+        return points_of(self.over_bp)
+
+    @property
+    def read(self) -> Estimate | None:
+        """The margin by which d judges the row."""
+        return self.margin_bp if self.replaced else self.margin
+
+
+@dataclass(frozen=True)
+class Blind:
+    """The margin of bp over a floor, in points, that leaves a recipe unable to judge d."""
+
+    margin: Estimate
+    floor: Floor
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one recipe, best mean accuracy first, rows without a finished run last.
+
+    ranking      of the rows that are ranked, in the order of `rows`
+    blind        the margin of bp, if it is so small that the recipe cannot judge d
+    contradicted cells of which a record with another status or accuracy was set aside
+    moved        rules that have runs of this recipe, whose values a search chose: they stand in the
+                 recipe of the tuned rules
+    """
+
+    rows: tuple[Row, ...]
+    set_aside: int
+    ranking: Ranking
+    blind: Blind | None = None
+    contradicted: tuple[tuple[RunRecord, RunRecord], ...] = ()
+    moved: tuple[str, ...] = ()
+
+    @property
+    def cell(self) -> Cell:
+        """A cell with the settings that all rows share; those tuned by rule are "tuned"."""
+        return shared(self.records[0], self.rows[0].tuned)
+
+    @property
+    def competing(self) -> tuple[Row, ...]:
+        """The rows of methods and of the ceiling, without floors."""
+        return tuple(row for row in self.rows if row.role != "floor")
+
+    @cached_property
+    def older(self) -> dict[str, list[str]]:
+        """Map the identity of each run by older code than others to the modules that differ."""
+        return older(self.records)
+
+    @property
+    def records(self) -> tuple[RunRecord, ...]:
+        return tuple(run.record for row in self.rows for run in row.runs)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(sorted({record.cell.seed for record in self.records}))
