@@ -42,7 +42,7 @@ from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from torch import nn
 from torch.nn import functional as F
 
-from bench_core.execution.cell import measure
+from bench_core.execution.worker.cell import measure
 from bench_core.training import processor
 from bench_core.training.audit import Audit
 from bench_core.training.data import Data

@@ -25,8 +25,8 @@ from bench_reference import readme
 from bench_core import training
 from bench_core.analysis.gather import gather
 from bench_core.errors import BenchError, UsageError
-from bench_core.execution.fingerprint import code_files
-from bench_core.execution.plan import Plan, make_plan
+from bench_core.execution.planning.fingerprint import code_files
+from bench_core.execution.planning.plan import Plan, make_plan
 from bench_core.execution.runner import default_data_dir, described
 from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve

@@ -240,7 +240,7 @@ def wait_until(
 @pytest.fixture
 def asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Validate components in this process, over the same JSON, instead of in a child process."""
-    from bench_core.execution import validate
+    from bench_core.execution.planning import validate
     from bench_core.registry import plugins
 
     def ask(request: dict[str, Any], timeout: float = 0) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bench_core.execution.executors import Options, local
-from bench_core.execution.job import make_job
-from bench_core.execution.plan import PlannedCell
+from bench_core.execution.planning.job import make_job
+from bench_core.execution.planning.plan import PlannedCell
 from bench_core.results import store, suite_folder
 from bench_core.results.record import Cell, ComponentRef
 

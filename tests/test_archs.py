@@ -216,7 +216,7 @@ def test_a_state_that_is_not_a_number_is_measured_without_a_crash(name):
 
     from bench_plugins.diagnostics import bench_diagnostics
 
-    from bench_core.execution.cell import measure
+    from bench_core.execution.worker.cell import measure
     from bench_core.results.record import fires
 
     made, net, _, _ = setting(name)
@@ -247,7 +247,7 @@ def test_the_probe_file_holds_what_norms_see_of_the_first_samples_that_fit(
     folder stays small."""
     from safetensors.torch import load_file
 
-    from bench_core.execution import tensors
+    from bench_core.execution.worker import tensors
 
     made, net, _, _ = setting(name, "fa")
     audit = Audit(net, made, data_for(name), 0, 0)
@@ -270,7 +270,7 @@ def test_a_late_audit_knows_the_credits_of_its_run(tmp_path, method):
     streams draw is not compared."""
     from bench_core.errors import BenchError
     from bench_core.execution import remeasure
-    from bench_core.execution.tensors import save_tensors
+    from bench_core.execution.worker.tensors import save_tensors
 
     made, net, x, y = setting("relu_mlp", method)
     for _ in range(2):

@@ -281,7 +281,7 @@ def test_a_forked_child_ends_with_its_server_and_says_so(scripted: Path, run: Ru
 
 def test_the_server_of_workers_has_one_thread(scripted: Path) -> None:
     """Another thread would be missing in a fork, with the locks that it held."""
-    worker = "bench_core.execution.worker"
+    worker = "bench_core.execution.worker.process"
     process = child.start(worker, env=child.environment(), fork=True, stderr=subprocess.PIPE)
     assert isinstance(process, forking.Forked)
     assert len(os.listdir(f"/proc/{process.parent}/task")) == 1

@@ -17,7 +17,7 @@ from test_archs import TINY, setting
 from torch.nn import functional as F
 
 from bench_core.api import Method
-from bench_core.execution import validate
+from bench_core.execution.planning import validate
 from bench_core.training.audit import Audit
 from bench_core.training.credit import rms
 from bench_core.training.loop import train

@@ -14,7 +14,7 @@ from nets import METHODS, ready, resmlp, rule, toy_data
 from torch.nn import functional as F
 
 from bench_core.errors import ChangedByDiagnostic
-from bench_core.execution.cell import measure
+from bench_core.execution.worker.cell import measure
 from bench_core.results.migrate import OLDER, described
 from bench_core.results.record import Measurement, fires
 from bench_core.training.audit import Audit

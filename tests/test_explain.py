@@ -21,8 +21,8 @@ from pydantic_core._pydantic_core import list_all_errors  # every kind of fault 
 
 from bench_core.api import Dataset, LocalMethod, ParamsModel, PerN
 from bench_core.errors import SuiteError
-from bench_core.execution import validate
-from bench_core.execution.plan import make_plan
+from bench_core.execution.planning import validate
+from bench_core.execution.planning.plan import make_plan
 from bench_core.registry import plugins
 from bench_core.suite.load import load_suite
 from bench_core.suite.messages import Fault, explain

@@ -22,7 +22,7 @@ from torch import nn
 
 from bench_core.analysis.distance import distances
 from bench_core.analysis.gather import gather
-from bench_core.execution.cell import attempt
+from bench_core.execution.worker.cell import attempt
 from bench_core.report.tables.formats import FORMATS
 from bench_core.results import details, store
 from bench_core.training.diagnostic import Diagnostic, Measured

@@ -12,7 +12,7 @@ import bench_plugins
 import pytest
 
 import bench_core
-from bench_core.execution.fingerprint import (
+from bench_core.execution.planning.fingerprint import (
     TRAINING,
     cell_identity,
     code_files,
@@ -20,7 +20,7 @@ from bench_core.execution.fingerprint import (
     source,
     training_modules,
 )
-from bench_core.execution.syntax import syntax_digest
+from bench_core.execution.planning.syntax import syntax_digest
 from bench_core.results.hashing import digest
 
 NUMBERS = count()
@@ -138,7 +138,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             None,
         )
 
-    monkeypatch.setattr("bench_core.execution.fingerprint.source", found)
+    monkeypatch.setattr("bench_core.execution.planning.fingerprint.source", found)
     return tmp_path
 
 
@@ -165,7 +165,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("bench_core/api.py", False),
         ("bench_core/cli.py", False),
         ("bench_core/execution/runner.py", False),
-        ("bench_core/execution/worker.py", False),
+        ("bench_core/execution/worker/process.py", False),
         ("bench_core/report/tables/formats.py", False),
         ("bench_core/results/store.py", False),
     ],

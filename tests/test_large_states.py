@@ -12,8 +12,8 @@ import torch
 from bench_plugins.diagnostics import bench_diagnostics
 
 from bench_core.api import Diagnostic, Measured
-from bench_core.execution.cell import attempt, measure
-from bench_core.execution.tensors import probe
+from bench_core.execution.worker.cell import attempt, measure
+from bench_core.execution.worker.tensors import probe
 from bench_core.testing.diagnostics import RandomDirect, audited
 from bench_core.training import audit as module
 from bench_core.training import diagnostic_tools, evaluation

@@ -292,7 +292,8 @@ def test_runs_that_cannot_be_measured_for_one_reason_are_one_line(asked_here, tm
 
 def test_a_late_audit_and_a_validation_have_a_limit_of_memory(copy, monkeypatch):
     """A cell of other people may ask for a network of any size: its child is ended."""
-    from bench_core.execution import limits, validate
+    from bench_core.execution import limits
+    from bench_core.execution.planning import validate
 
     _, run = copy
     monkeypatch.setattr(limits, "MEMORY_MB", 1)

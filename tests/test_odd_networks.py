@@ -14,7 +14,7 @@ from test_diagnostics import diagnostic
 from torch import nn
 
 from bench_core.errors import BenchError
-from bench_core.execution import validate
+from bench_core.execution.planning import validate
 from bench_core.testing import checks
 from bench_core.testing.kit import run
 from bench_core.training.audit import Audit

@@ -16,7 +16,8 @@ from conftest import COMMAND, HANG, TINY, Finished, Here, environment, runs
 
 from bench_core.commands import options, progress, run
 from bench_core.errors import DataError
-from bench_core.execution import job, runner
+from bench_core.execution import runner
+from bench_core.execution.planning import job
 from bench_core.report.pages import page, site
 from bench_core.report.tables import formats
 from bench_core.suite.load import load_suite

@@ -19,7 +19,7 @@ import pytest
 from conftest import TINY, Here, plugin
 
 from bench_core.errors import PluginError, UsageError
-from bench_core.execution.fingerprint import code_files
+from bench_core.execution.planning.fingerprint import code_files
 from bench_core.registry import plugins
 from bench_core.registry.registry import resolve
 

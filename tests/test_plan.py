@@ -20,13 +20,13 @@ from torch import nn
 
 from bench_core.analysis.gather import gather
 from bench_core.errors import SuiteError, UsageError
-from bench_core.execution import validate
-from bench_core.execution.cell import attempt, diagnostics, make
-from bench_core.execution.fingerprint import ALGORITHM
-from bench_core.execution.job import make_record
-from bench_core.execution.plan import Plan, make_plan, names_of
-from bench_core.execution.remarks import _measured
+from bench_core.execution.planning import validate
+from bench_core.execution.planning.fingerprint import ALGORITHM
+from bench_core.execution.planning.job import make_record
+from bench_core.execution.planning.plan import Plan, make_plan, names_of
+from bench_core.execution.planning.remarks import _measured
 from bench_core.execution.runner import described
+from bench_core.execution.worker.cell import attempt, diagnostics, make
 from bench_core.registry import plugins
 from bench_core.results import locks, store, suite_folder
 from bench_core.results.record import cell_key
@@ -652,7 +652,7 @@ def test_a_plan_says_which_cells_continue(planned, monkeypatch: pytest.MonkeyPat
     def saved(folder: Path) -> dict[str, Any] | None:
         return {"epoch": 7} if folder.name == begun else None
 
-    monkeypatch.setattr("bench_core.execution.reuse.saved_state", saved)
+    monkeypatch.setattr("bench_core.execution.planning.reuse.saved_state", saved)
     again = planned()
     assert again.counts.endswith(f"{len(first.cells)} to run (1 continues)")
     assert again.cells[1].why == "no run of it here yet; continues after epoch 7"
@@ -723,7 +723,7 @@ def test_an_option_added_later_keeps_the_identity_at_its_default(
     planned, site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first version of a plugin has no option, the second adds `gain` with a default."""
-    from bench_core.execution import fingerprint
+    from bench_core.execution.planning import fingerprint
 
     imports = "from typing import Annotated\nfrom bench_core.api import LATER"
     name = site("pass", imports=imports)

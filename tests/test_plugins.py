@@ -639,7 +639,7 @@ def test_the_interface_loads_without_torch() -> None:
 def test_the_first_optimiser_imports_no_compiler() -> None:
     """torch's own wrappers import it: 1.2 s of CPU in every process that trains."""
     code = (
-        "import sys, torch, bench_core.execution.worker\n"
+        "import sys, torch, bench_core.execution.worker.process\n"
         "from bench_core.training.optimizer import Updater\n"
         "weight = torch.ones(2, requires_grad=True)\n"
         "updater = Updater({'a': [weight]}, 0.1, 0.0, None)\n"

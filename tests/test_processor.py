@@ -12,7 +12,7 @@ import torch
 from bench_plugins.archs.resmlp import ResMLP
 from nets import TRAINING, rule_class, toy_data
 
-from bench_core.execution import memory
+from bench_core.execution.worker import memory
 from bench_core.training import processor
 from bench_core.training.build import build
 

@@ -31,8 +31,8 @@ from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.ranks import PUBLISHED, resolution
 from bench_core.commands.plan import precision
 from bench_core.errors import UsageError
-from bench_core.execution.reuse import StoredRuns
-from bench_core.execution.shipped import Shipped
+from bench_core.execution.planning.reuse import StoredRuns
+from bench_core.execution.planning.shipped import Shipped
 from bench_core.registry import plugins
 from bench_core.registry.registry import base_class, resolve
 from bench_core.report import figures

@@ -26,13 +26,14 @@ import pytest
 from conftest import TINY, alive, leftovers, lines, wait_until
 
 from bench_core.errors import StoreError, UsageError
-from bench_core.execution import executors, runner, validate
-from bench_core.execution.components import code_of
+from bench_core.execution import executors, runner
 from bench_core.execution.executors import Options, local, remote, slurm, supervise
 from bench_core.execution.executors import ray as ray_executor
-from bench_core.execution.job import make_record
 from bench_core.execution.machine import check_machine
-from bench_core.execution.plan import make_plan
+from bench_core.execution.planning import validate
+from bench_core.execution.planning.components import code_of
+from bench_core.execution.planning.job import make_record
+from bench_core.execution.planning.plan import make_plan
 from bench_core.execution.runner import executor_named, run_plan
 from bench_core.registry import plugins
 from bench_core.results import locks, store, suite_folder

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from bench_core.api import Method, Net
 from bench_core.errors import StoreError
-from bench_core.execution.continuity import answers, lost
 from bench_core.execution.resumption import CannotResume, Keeper, saved_state
+from bench_core.execution.worker.continuity import answers, lost
 from bench_core.results import store
 from bench_core.training import checkpoint
 from bench_core.training.data import Data

@@ -19,10 +19,10 @@ from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.older_code import older
 from bench_core.errors import SuiteError, UsageError
-from bench_core.execution import worker
-from bench_core.execution.fingerprint import code_files
 from bench_core.execution.machine import check_modules
-from bench_core.execution.untouched import PROBE_DRAWS
+from bench_core.execution.planning.fingerprint import code_files
+from bench_core.execution.worker import process as worker
+from bench_core.execution.worker.untouched import PROBE_DRAWS
 from bench_core.registry import plugins, rule_files
 from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import EntryPoint, hooks_of, of_file

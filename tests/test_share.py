@@ -19,7 +19,7 @@ from bench_core.analysis.gather import gather
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.cli import bench
 from bench_core.errors import StoreError, UsageError
-from bench_core.execution.fingerprint import ALGORITHM, cell_identity
+from bench_core.execution.planning.fingerprint import ALGORITHM, cell_identity
 from bench_core.report.pages.page import page
 from bench_core.report.tables.formats import leaderboards
 from bench_core.report.tables.next_steps import next_steps

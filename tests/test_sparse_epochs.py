@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bench_core.analysis.first_firing import firings
 from bench_core.execution.resumption import CannotResume
-from bench_core.execution.worker import CellRun
+from bench_core.execution.worker.process import CellRun
 from bench_core.results import store
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import RunRecord, environment_key

@@ -20,7 +20,7 @@ from records import measured
 from records import run as recorded
 
 from bench_core.errors import UsageError
-from bench_core.execution.fingerprint import cell_identity
+from bench_core.execution.planning.fingerprint import cell_identity
 from bench_core.results import epochs, reference, store, suite_folder
 from bench_core.results.hashing import file_text, jsonable
 from bench_core.results.record import ComponentRef, Measurement, RunRecord

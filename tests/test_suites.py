@@ -15,10 +15,10 @@ from bench_core.analysis.distance import NAME as DISTANCE
 from bench_core.analysis.distance import filled
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
-from bench_core.execution.cell import measure
-from bench_core.execution.fingerprint import code_files
-from bench_core.execution.plan import Plan, make_plan
+from bench_core.execution.planning.fingerprint import code_files
+from bench_core.execution.planning.plan import Plan, make_plan
 from bench_core.execution.runner import described
+from bench_core.execution.worker.cell import measure
 from bench_core.registry import plugins
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord
@@ -39,9 +39,9 @@ def _answers_here(asked_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
             DIGESTS[key] = code_files(modules, distribution)
         return DIGESTS[key]
 
-    monkeypatch.setattr("bench_core.execution.fingerprint.code_files", digest)
+    monkeypatch.setattr("bench_core.execution.planning.fingerprint.code_files", digest)
     monkeypatch.setattr(Cifar10, "prepare", lambda self, folder: "0")
-    monkeypatch.setattr("bench_core.execution.validate._selected", lambda *arguments: {})
+    monkeypatch.setattr("bench_core.execution.planning.validate._selected", lambda *arguments: {})
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from bench_core.analysis.joined import together
 from bench_core.analysis.verdicts.judge import D_DEFAULT
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.errors import StoreError
-from bench_core.execution.job import make_record
+from bench_core.execution.planning.job import make_record
 from bench_core.registry import plugins
 from bench_core.report.pages.page import page
 from bench_core.report.pages.site import pages

@@ -21,7 +21,7 @@ from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.recipes import tuned_of
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.errors import SuiteError, UsageError
-from bench_core.execution.tuning import Tuning
+from bench_core.execution.tuning.trials import Tuning
 from bench_core.registry import plugins
 from bench_core.report.tables.formats import leaderboards
 from bench_core.report.tables.next_steps import next_steps
@@ -519,7 +519,7 @@ def test_a_fault_of_the_file_names_line_and_column(tmp_path: Path, asked_here: N
 def test_without_optuna_one_line_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench_core.execution.contenders.find_spec", lambda name: None)
+    monkeypatch.setattr("bench_core.execution.tuning.contenders.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'bench-core\[tune\]'"):
         Tuning(load_suite(_file(tmp_path)), plugins.load(), tmp_path)
 

@@ -31,8 +31,8 @@ from torch.nn import functional as F
 
 from bench_core.api import Method, Net
 from bench_core.errors import BenchError
-from bench_core.execution.cell import attempt
-from bench_core.execution.untouched import Untouched, check_credit
+from bench_core.execution.worker.cell import attempt
+from bench_core.execution.worker.untouched import Untouched, check_credit
 from bench_core.results.record import Measurement
 from bench_core.training.audit import Audit
 from bench_core.training.checkpoint import Training

@@ -165,7 +165,7 @@ def replicate(
     """
     from bench_core.commands.progress import choose
     from bench_core.execution.executors import Options
-    from bench_core.execution.plan import names_of
+    from bench_core.execution.planning.plan import names_of
     from bench_core.execution.runner import executor_named
     from bench_core.registry import plugins, rule_files
     from bench_core.report.text.numbers import plural
@@ -367,7 +367,7 @@ def _cell(item: Measurement | None) -> str:
 
 def _validated(registry: Registry, texts: Iterable[str]) -> list[dict[str, Any]]:
     """Return the full name and the validated parameters of each diagnostic, or raise UsageError."""
-    from bench_core.execution import validate
+    from bench_core.execution.planning import validate
 
     asked = []
     for text in texts:

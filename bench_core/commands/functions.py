@@ -15,7 +15,7 @@ from typing import Any
 
 from bench_core.errors import UsageError
 from bench_core.execution.executors import Options
-from bench_core.execution.plan import make_plan
+from bench_core.execution.planning.plan import make_plan
 from bench_core.execution.runner import default_data_dir, run_plan
 from bench_core.printable import plain
 from bench_core.registry import rule_files

@@ -101,7 +101,7 @@ def _about(item: Mapping[str, Any]) -> str:
 def _print_card(text: str, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from bench_core.execution import declarations
+    from bench_core.execution.planning import declarations
     from bench_core.registry import rule_files
     from bench_core.registry.card import card
     from bench_core.testing.kit import find

@@ -18,7 +18,7 @@ from bench_core.report.text.layout import paragraph, tabulated
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
-    from bench_core.execution.plan import Plan, PlannedCell
+    from bench_core.execution.planning.plan import Plan, PlannedCell
     from bench_core.results.duration import Duration
     from bench_core.results.record import RunRecord
     from bench_core.results.scan import Stored
@@ -135,7 +135,7 @@ def _as_text(plan: Plan, costs: Costs) -> str:
 
 def _reasons(plan: Plan, costs: Costs) -> Iterator[str]:
     """Yield a table for each reason: a line per rule, with its seeds and their identities."""
-    from bench_core.execution.plan import names_of
+    from bench_core.execution.planning.plan import names_of
     from bench_core.results.duration import spoken
 
     every = sorted((*plan.cells, *plan.beside), key=lambda cell: cell.action != "run")

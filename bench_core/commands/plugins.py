@@ -168,7 +168,7 @@ def check(
 
 def _chosen(name: str, registry: Registry) -> Iterator[tuple[Installed, Mapping[str, Any]]]:
     """Yield the component of that name with its options, or every component of a distribution."""
-    from bench_core.execution import validate
+    from bench_core.execution.planning import validate
     from bench_core.registry.distributions import normalised
     from bench_core.testing.kit import find
 

@@ -25,7 +25,7 @@ from bench_core.errors import Exit, UsageError
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
-    from bench_core.execution.plan import Plan, PlannedCell
+    from bench_core.execution.planning.plan import Plan, PlannedCell
     from bench_core.registry.registry import Registry
     from bench_core.results.record import RunRecord
     from bench_core.suite.model import Suite
@@ -92,7 +92,7 @@ def broken(registry: Registry) -> list[str]:
 
 def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
     """Load the suite and the plugins, make the plan, and print its warnings."""
-    from bench_core.execution.plan import make_plan
+    from bench_core.execution.planning.plan import make_plan
     from bench_core.results import reference
 
     content, registry = loaded(suite, options)

@@ -26,8 +26,8 @@ from bench_core.errors import Exit
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
-    from bench_core.execution.plan import Plan, PlannedCell
-    from bench_core.execution.tuning import Tuning
+    from bench_core.execution.planning.plan import Plan, PlannedCell
+    from bench_core.execution.tuning.trials import Tuning
     from bench_core.results.record import RunRecord
 
 
@@ -72,7 +72,7 @@ def tune(
     the suite folder has every trial. The same command continues a search that was stopped.
     """
     from bench_core.commands.progress import choose
-    from bench_core.execution.tuning import Tuning
+    from bench_core.execution.tuning.trials import Tuning
 
     how = how_of(options)
     given = {"trials": trials, "seed": seed}

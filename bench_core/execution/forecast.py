@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench_core.execution.plan import PlannedCell
+    from bench_core.execution.planning.plan import PlannedCell
     from bench_core.results.record import Cell
 
 

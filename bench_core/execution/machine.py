@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench_core.errors import BenchError, UsageError
-from bench_core.execution import validate
-from bench_core.execution.components import changed_modules, code_of
-from bench_core.execution.fingerprint import CORE
-from bench_core.execution.syntax import syntax_digest
+from bench_core.execution.planning import validate
+from bench_core.execution.planning.components import changed_modules, code_of
+from bench_core.execution.planning.fingerprint import CORE
+from bench_core.execution.planning.syntax import syntax_digest
 from bench_core.registry.modules import place
 from bench_core.registry.registry import Registry
 from bench_core.suite.cells import PARTS

@@ -15,9 +15,9 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import BenchError, UsageError
-from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
 from bench_core.execution.limits import allowance
-from bench_core.execution.tensors import probe
+from bench_core.execution.worker.cell import attempt, build_cell, diagnostics, environment
+from bench_core.execution.worker.tensors import probe
 from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.results import epochs, files, remeasured, store
@@ -129,7 +129,7 @@ def measured(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Raises BenchError if the run cannot be rebuilt, and if a diagnostic changes what the next one
     would measure.
     """
-    from bench_core.execution.untouched import Untouched
+    from bench_core.execution.worker.untouched import Untouched
     from bench_core.training.audit import Audit
 
     try:

@@ -13,9 +13,9 @@ from typing import Any
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution.executors import Execute, Options
-from bench_core.execution.job import checkout
 from bench_core.execution.listeners import Listener
-from bench_core.execution.plan import Plan, PlannedCell, names_of
+from bench_core.execution.planning.job import checkout
+from bench_core.execution.planning.plan import Plan, PlannedCell, names_of
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results import reference as references
 from bench_core.results import store, suite_folder

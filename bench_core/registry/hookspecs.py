@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from bench_core.execution.plan import Plan
+    from bench_core.execution.planning.plan import Plan
     from bench_core.results.record import Cell, RunRecord
 
 API_VERSION = (1, 1)

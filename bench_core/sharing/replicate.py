@@ -24,13 +24,13 @@ from typing import Any
 from bench_core.analysis import suite_file
 from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError, UsageError, by_reason
-from bench_core.execution import validate
-from bench_core.execution.components import code_of, numerics_of
 from bench_core.execution.executors import Execute, Job, Options
-from bench_core.execution.fingerprint import cell_identity
-from bench_core.execution.job import make_job
 from bench_core.execution.limits import allowance
-from bench_core.execution.plan import PlannedCell
+from bench_core.execution.planning import validate
+from bench_core.execution.planning.components import code_of, numerics_of
+from bench_core.execution.planning.fingerprint import cell_identity
+from bench_core.execution.planning.job import make_job
+from bench_core.execution.planning.plan import PlannedCell
 from bench_core.registry.distributions import OURS
 from bench_core.registry.registry import Registry
 from bench_core.results import marks, store, suite_folder

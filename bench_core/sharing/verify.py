@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench_core.execution.fingerprint import cell_identity
+from bench_core.execution.planning.fingerprint import cell_identity
 from bench_core.results import epochs, files, ledger, locks, store
 from bench_core.results.agreement import differing
 from bench_core.results.details import COSINES, SCHEMAS

@@ -1,7 +1,8 @@
 """Define the models of a suite file and list the cells of a suite.
 
-Nothing is imported or executed: `bench_core.execution.plan` checks later whether a method exists
-and has a parameter, and finds positions by `Suite.problem`. Cells share plain dicts: read only.
+Nothing is imported or executed: `bench_core.execution.planning.plan` checks later whether a method
+exists and has a parameter, and finds positions by `Suite.problem`. Cells share plain dicts: read
+only.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from bench_core.execution.global_state import TORCH_DRAWS
+from bench_core.execution.worker.global_state import TORCH_DRAWS
 from bench_core.testing.comparing import copies, differs, distance, must_equal, must_preserve
 from bench_core.testing.global_state import preserved
 from bench_core.testing.kit import Failed, Skipped, check

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bench_core.execution.global_state import TORCH_DRAWS
+from bench_core.execution.worker.global_state import TORCH_DRAWS
 from bench_core.printable import few
 from bench_core.testing.global_state import Changes
 from bench_core.testing.kit import Failed

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench_core.execution.cell import measure, stored
-from bench_core.execution.untouched import PROBE_DRAWS
+from bench_core.execution.worker.cell import measure, stored
+from bench_core.execution.worker.untouched import PROBE_DRAWS
 from bench_core.registry import plugins
 from bench_core.registry.distributions import OURS
 from bench_core.results.record import Measurement, fires

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bench_core import training
-from bench_core.execution.global_state import ARITHMETIC, GENERATORS, Access, read
+from bench_core.execution.worker.global_state import ARITHMETIC, GENERATORS, Access, read
 from bench_core.training import optimizer
 
 SHARED = (torch, torch.Tensor, nn.functional, nn.Module, torch.autograd, optimizer.AdamW)

@@ -49,7 +49,7 @@ import torch
 from torch import Tensor
 
 from bench_core.api import Component, Dataset, Diagnostic, ParamsModel
-from bench_core.execution.cell import build_cell, diagnostics, make, measure
+from bench_core.execution.worker.cell import build_cell, diagnostics, make, measure
 from bench_core.registry import plugins
 from bench_core.registry.registry import Installed, Kind, Registry
 from bench_core.results.hashing import jsonable

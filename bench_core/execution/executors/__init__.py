@@ -62,7 +62,7 @@ from typing import TYPE_CHECKING, Any
 from bench_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from bench_core.execution.plan import PlannedCell
+    from bench_core.execution.planning.plan import PlannedCell
 
 Job = Mapping[str, Any]
 JobOf = Callable[["PlannedCell"], Job]

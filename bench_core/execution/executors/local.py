@@ -17,7 +17,7 @@ from typing import Any
 
 from bench_core.execution.devices import Leases, cores, environment, visible
 from bench_core.execution.executors import Event, JobOf, Options, supervise
-from bench_core.execution.plan import PlannedCell
+from bench_core.execution.planning.plan import PlannedCell
 from bench_core.results import locks
 
 POLL = 0.2  # seconds between looks at the workers

@@ -18,7 +18,7 @@ from typing import Any
 
 from bench_core.errors import UsageError
 from bench_core.execution.executors import Event, JobOf, Options, remote
-from bench_core.execution.plan import PlannedCell
+from bench_core.execution.planning.plan import PlannedCell
 
 KNOWN = ("address", "retries", "cpus")
 

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from bench_core.errors import StoreError
 from bench_core.execution.executors import Event, Job, JobOf, Options, supervise
-from bench_core.execution.plan import PlannedCell
+from bench_core.execution.planning.plan import PlannedCell
 from bench_core.processes.forking import import_path
 from bench_core.results import files as disk
 from bench_core.results import locks, store

@@ -25,7 +25,7 @@ from typing import Any
 
 from bench_core.errors import UsageError
 from bench_core.execution.executors import Event, Job, JobOf, Options, remote
-from bench_core.execution.plan import PlannedCell
+from bench_core.execution.planning.plan import PlannedCell
 from bench_core.results import files
 from bench_core.results.files import writing
 

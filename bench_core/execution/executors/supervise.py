@@ -23,9 +23,9 @@ from typing import Any
 
 from bench_core.errors import BenchError, StoreError
 from bench_core.execution.executors import Job
-from bench_core.execution.job import make_record
+from bench_core.execution.planning.job import make_record
+from bench_core.execution.planning.reuse import sparser
 from bench_core.execution.resumption import saved_state
-from bench_core.execution.reuse import sparser
 from bench_core.printable import last_line
 from bench_core.processes import child, groups
 from bench_core.processes.clock import Clock
@@ -36,7 +36,7 @@ from bench_core.results.record import RunRecord
 from bench_core.results.status import Status, is_reused
 from bench_core.suite.budget import MIB
 
-WORKER = "bench_core.execution.worker"
+WORKER = "bench_core.execution.worker.process"
 EX_IOERR = 74  # a worker's exit code if the results folder cannot be written
 # faults of the disk, which every other cell would meet too
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)

@@ -9,12 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_core.execution.fingerprint import ALGORITHM
+import bench_core
+from bench_core.execution.planning.fingerprint import ALGORITHM
 from bench_core.printable import brief, last_line
 from bench_core.results.record import RunRecord, now
 
 if TYPE_CHECKING:
-    from bench_core.execution.plan import PlannedCell
+    from bench_core.execution.planning.plan import PlannedCell
 
 
 def make_job(
@@ -63,7 +64,7 @@ def checkout() -> tuple[dict[str, Any], str]:
 
     Outside a git checkout there is neither.
     """
-    root = Path(__file__).resolve().parents[2]
+    root = Path(bench_core.__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return {}, ""
 

@@ -67,7 +67,8 @@ def answer(
     request: dict[str, Any], registry: Registry, say: Callable[[str], None] = lambda phase: None
 ) -> dict[str, Any]:
     """Validate every component in this process, then check every method against every network."""
-    from bench_core.execution import devices, fingerprint
+    from bench_core.execution import devices
+    from bench_core.execution.planning import fingerprint
 
     data_dir = Path(request["data_dir"]) if request.get("data_dir") else None
     files_of = cache(lambda module, brought_by: fingerprint.code_files([module], brought_by))

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bench_core.execution.components import Components, Trio
+from bench_core.execution.planning.components import Components, Trio
 from bench_core.results.record import Cell, ComponentRef
 from bench_core.suite.cells import FLOOR_OPTIONS, PARTS
 

@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import SuiteError, UsageError
-from bench_core.execution.plan import Plan, PlannedCell
+from bench_core.execution.planning.plan import Plan, PlannedCell
 from bench_core.results.hashing import canonical, line_text
 from bench_core.results.ledger import RECIPE, Values
 from bench_core.suite.cells import FLOOR_OPTIONS, same_name

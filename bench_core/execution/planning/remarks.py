@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import did_you_mean
-from bench_core.execution.components import Components
+from bench_core.execution.planning.components import Components
 from bench_core.results import store, suite_folder
 from bench_core.results.hashing import canonical, jsonable
 from bench_core.results.record import Cell
@@ -25,7 +25,7 @@ from bench_core.suite.names import CEILING, LOCAL_CEILING, OURS
 from bench_core.suite.protocol import STANDARD
 
 if TYPE_CHECKING:
-    from bench_core.execution.plan import PlannedCell
+    from bench_core.execution.planning.plan import PlannedCell
 
 
 def remarks(components: Components, planned: Sequence[PlannedCell], folder: Path) -> Iterator[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from bench_core.errors import UsageError
-from bench_core.execution.components import changed_modules
-from bench_core.execution.fingerprint import ALGORITHM
+from bench_core.execution.planning.components import changed_modules
+from bench_core.execution.planning.fingerprint import ALGORITHM
 from bench_core.execution.resumption import saved_state
 from bench_core.printable import few
 from bench_core.results import store, suite_folder

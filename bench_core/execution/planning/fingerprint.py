@@ -6,8 +6,8 @@
 The code of a cell is all of `bench_core.training`, and the modules of its method, architecture and
 data set with all modules that these import: from their own distribution, from the built-in plugins,
 from editable installations, archives and folders on the import path. Their syntax trees are
-digested (`bench_core.execution.syntax`), so an edited docstring changes no identity. The packages
-around a plugin's module are imported before it, so they are digested too. Of every other
+digested (`bench_core.execution.planning.syntax`), so an edited docstring changes no identity. The
+packages around a plugin's module are imported before it, so they are digested too. Of every other
 distribution that they import the version and the Python files count, and what these files import
 from the distributions that it requires, from editable installations and from folders.
 
@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.errors import UsageError
-from bench_core.execution.imports import imported, of_library
-from bench_core.execution.syntax import syntax_digest
+from bench_core.execution.planning.imports import imported, of_library
+from bench_core.execution.planning.syntax import syntax_digest
 from bench_core.registry.distributions import our_packages
 from bench_core.registry.modules import contents, unreadable
 from bench_core.registry.modules import place as source

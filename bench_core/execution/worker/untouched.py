@@ -19,8 +19,8 @@ import torch
 from torch import Generator, Tensor
 
 from bench_core.errors import BenchError, ChangedByDiagnostic
-from bench_core.execution.continuity import named_credits
-from bench_core.execution.global_state import ARITHMETIC, GENERATORS, read, unlike
+from bench_core.execution.worker.continuity import named_credits
+from bench_core.execution.worker.global_state import ARITHMETIC, GENERATORS, read, unlike
 from bench_core.training.audit import Audit
 from bench_core.training.checkpoint import Training
 

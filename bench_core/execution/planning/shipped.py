@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from bench_core.execution.reuse import sparser
+from bench_core.execution.planning.reuse import sparser
 from bench_core.printable import few
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.record import Cell, RunRecord, cell_key

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from bench_core.execution.syntax import Stripped
+from bench_core.execution.planning.syntax import Stripped
 from bench_core.registry.modules import contents, find, place
 from bench_core.registry.ownership import Installation, installer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.errors import Problem, SuiteError, UsageError, did_you_mean
-from bench_core.execution import validate
+from bench_core.execution.planning import validate
 from bench_core.registry.registry import Kind, Registry
 from bench_core.results.hashing import digest
 from bench_core.results.record import default_key

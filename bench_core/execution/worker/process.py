@@ -30,18 +30,18 @@ import torch
 from torch import Tensor
 
 from bench_core.errors import BenchError, ChangedByDiagnostic, NoDevice, StoreError
-from bench_core.execution.cell import attempt, build_cell, diagnostics, environment
-from bench_core.execution.continuity import SAMPLES, answers, lost
 from bench_core.execution.devices import absent
 from bench_core.execution.energy import Meter
 from bench_core.execution.executors.supervise import EX_IOERR
-from bench_core.execution.global_state import ARITHMETIC, of_recipe, read, unlike
-from bench_core.execution.job import make_record
 from bench_core.execution.machine import CodeChanged, check_machine, check_modules
-from bench_core.execution.memory import spare_memory
+from bench_core.execution.planning.job import make_record
 from bench_core.execution.resumption import CannotResume, Keeper
-from bench_core.execution.tensors import save_tensors
-from bench_core.execution.untouched import Untouched, check_credit
+from bench_core.execution.worker.cell import attempt, build_cell, diagnostics, environment
+from bench_core.execution.worker.continuity import SAMPLES, answers, lost
+from bench_core.execution.worker.global_state import ARITHMETIC, of_recipe, read, unlike
+from bench_core.execution.worker.memory import spare_memory
+from bench_core.execution.worker.tensors import save_tensors
+from bench_core.execution.worker.untouched import Untouched, check_credit
 from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.registry.faults import located

@@ -30,8 +30,15 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import UsageError
-from bench_core.execution.contenders import Contender, Entry, cells_of, contender, derived, prepared
-from bench_core.execution.plan import Plan, PlannedCell, make_plan
+from bench_core.execution.planning.plan import Plan, PlannedCell, make_plan
+from bench_core.execution.tuning.contenders import (
+    Contender,
+    Entry,
+    cells_of,
+    contender,
+    derived,
+    prepared,
+)
 from bench_core.registry.registry import Registry
 from bench_core.results import ledger, store, suite_folder
 from bench_core.results.ledger import Spread, Trial, Tuned, Values

@@ -9,13 +9,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench_core.execution.components import Components, Trio, code_of, numerics_of, own_files
-from bench_core.execution.fingerprint import cell_identity
-from bench_core.execution.floors import resolved_cells
-from bench_core.execution.job import make_job
-from bench_core.execution.remarks import remarks
-from bench_core.execution.reuse import Action, StoredRuns
-from bench_core.execution.shipped import Shipped, trained
+from bench_core.execution.planning.components import (
+    Components,
+    Trio,
+    code_of,
+    numerics_of,
+    own_files,
+)
+from bench_core.execution.planning.fingerprint import cell_identity
+from bench_core.execution.planning.floors import resolved_cells
+from bench_core.execution.planning.job import make_job
+from bench_core.execution.planning.remarks import remarks
+from bench_core.execution.planning.reuse import Action, StoredRuns
+from bench_core.execution.planning.shipped import Shipped, trained
 from bench_core.registry.registry import Registry
 from bench_core.results import store, suite_folder
 from bench_core.results.hashing import plain_text

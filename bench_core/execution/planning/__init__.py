@@ -1,0 +1,1 @@
+"""The plan of a suite: its cells, their identities, floors, and the runs that can be reused."""

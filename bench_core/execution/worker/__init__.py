@@ -1,0 +1,1 @@
+"""The process that trains and measures one cell."""
