@@ -2,8 +2,8 @@
 
 A plugin is an installed distribution with an entry point in the group `bench_core.plugins`. Its
 module implements hooks of `bench_core.registry.hookspecs`; the hooks return lists of `Component`,
-descriptors made of strings. Only the worker processes of cells that use a component import its
-target. So this module loads no torch: `Net`, `States`, `Data`, `Audit`, `ProbeBatch` and the
+descriptors made of strings. Only processes that train, measure, examine or check a component import
+its target. So this module loads no torch: `Net`, `States`, `Data`, `Audit`, `ProbeBatch` and the
 losses, which need it, load on first use.
 """
 

@@ -24,6 +24,7 @@ from bench_core.execution.forecast import Forecast, Progress, rule_of, seconds_l
 from bench_core.execution.planning.plan import names_of
 from bench_core.results import locks, store, suite_folder
 from bench_core.results.hashing import jsonable
+from bench_core.results.scan import scan
 
 A, B = "a" * 32, "b" * 32
 
@@ -231,6 +232,29 @@ def test_ended_cells_have_the_status_of_their_runs(finished: Finished, tmp_path:
     assert invoke("status", tmp_path / "old") == "tiny: 1 done\n"
     (tmp_path / "results").mkdir()
     assert "no runs yet" in invoke("status", tmp_path / "results")
+
+
+def test_a_status_takes_the_time_of_the_cells_of_a_rule_as_the_run_does(
+    finished: Finished, tmp_path: Path
+) -> None:
+    """With its options or without; a penalty does not make an epoch longer."""
+    again = tmp_path / "again"
+    shutil.copytree(finished.folder, again)
+    content = suite_folder.read(again) or {}
+    known = {item.record.identity: item.record.cell for item in scan([finished.folder]).runs}
+    decisions = content["decisions"]
+    assert {name: decisions[name]["rule"] for name in known} == {
+        name: rule_of(cell) for name, cell in known.items()
+    }
+    dfa = next(name for name in known if decisions[name]["cell"].startswith("dfa ·"))
+    waits = {**decisions[dfa], "cell": "dfa[penalty=0.01] · seed 1", "epochs": 3}
+    suite_folder.write(again, {**content, "decisions": {**decisions, A: waits}})
+    (state,) = sweeps.sweeps([again])
+    (waiting,) = (cell for cell in state.cells if cell.identity == A)
+    (ended,) = (cell for cell in state.cells if cell.identity == dfa)
+    assert waiting.progress.rule == ended.progress.rule
+    every = [waiting.progress, *(cell.progress for cell in state.cells if cell != waiting)]
+    assert seconds_left(every) == pytest.approx(3 * ended.progress.seconds)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,37 @@ def test_a_training_ends_when_a_diagnostic_fires(here: Here):
     assert "loss_decrease" not in rows[1]["measurements"] or len(rows) == 2
 
 
+DRIFTS = """
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
+
+
+class Drifts(DirectFeedbackAlignment):
+    \"\"\"Credits that grow with every call, once the training has begun.\"\"\"
+
+    calls = -1.0
+
+    def learn(self, states, y, epoch):
+        self.calls = max(self.calls, 0.0)
+
+    def credit(self, states, y, epoch):
+        own = super().credit(states, y, epoch)
+        self.calls += self.calls >= 0
+        own.audited[0] = own.audited[0] * (1 + max(self.calls, 0.0))
+        return own
+"""
+
+
+def test_the_credit_of_a_training_that_ends_early_is_checked_as_at_a_planned_end(here: Here):
+    (here.cwd / "drifts.py").write_text(DRIFTS)
+    suite = here.cwd / "tiny.yaml"
+    suite.write_text(STOP + "stop_when: [scale_growth]\n")
+    done = here("run", suite, "--method", "./drifts.py")
+    assert done.returncode != 0
+    failed = [record for record in records(here.cwd / "results").values() if record.reason]
+    assert len(failed) == 1
+    assert "credit() of Drifts returns another credit when it is asked for" in failed[0].reason
+
+
 def test_what_fires_before_training_ends_nothing(here: Here):
     """It is not diagnostic in this suite."""
     suite = here.cwd / "tiny.yaml"

@@ -23,7 +23,7 @@ PHASES = ("forward", "credit", "update")
 class Cost:
     """The cost of a row; None: not known.
 
-    counted                finished runs whose operations were counted: their medians are of these
+    counted                finished runs whose operations were counted; their medians are of these
     flops_over_bp          operations of a step in multiples of bp's
     flops_per_step         operations of a step;  `forward`, `credit`, `update` are its parts
     stored_bytes           activations that are kept for backward passes

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution.executors import Execute, Options
+from bench_core.execution.forecast import rule_of
 from bench_core.execution.listeners import Listener
 from bench_core.execution.planning.job import checkout
 from bench_core.execution.planning.plan import Plan, PlannedCell, names_of
@@ -188,7 +189,8 @@ def described(plan: Plan) -> dict[str, Any]:
 
     cells      cell → identity
     defaults   `Plan.defaults`; entries of earlier plans stay in both tables
-    decisions  identity → action, reason and time; of a cell to run also its name and its epochs
+    decisions  identity → action, reason and time; of a cell to run also its name,
+               the rule whose cells take as long, and its epochs
     used       identity → when the last plan with this cell was made; entries of earlier plans stay
     file       the suite's file without options: its texts, and its cells if a plan has listed them
     """
@@ -198,7 +200,8 @@ def described(plan: Plan) -> dict[str, Any]:
     decisions: dict[str, dict[str, Any]]
     decisions = {c.identity: {"action": c.action, "why": c.why, "at": at} for c in plan.cells}
     for cell, name in zip(plan.to_run, names_of(plan.to_run), strict=True):
-        decisions[cell.identity] |= {"cell": name, "epochs": cell.cell.last_epoch}
+        own = {"cell": name, "rule": rule_of(cell.cell), "epochs": cell.cell.last_epoch}
+        decisions[cell.identity] |= own
     return {
         "schema": suite_folder.SCHEMA,
         "name": suite.name,

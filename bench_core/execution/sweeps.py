@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench_core.execution.forecast import Progress, seconds_left
+from bench_core.execution.forecast import Progress, rule_of, seconds_left
 from bench_core.results import epochs, ledger, locks, store, suite_folder
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import is_run_folder, must_be_folder
@@ -105,7 +105,7 @@ def _suite_folders(root: Path) -> Iterator[Path]:
 def _sweep(folder: Path, holders: Mapping[int, int]) -> SweepState:
     decisions = suite_folder.saved_mapping(folder, "decisions")
     planned = {str(key): value for key, value in decisions.items() if isinstance(value, dict)}
-    begun = [path.name.removeprefix(".tmp-") for path in sorted(folder.glob(".tmp-*"))]
+    begun = store.begun(folder)
     ended = [] if planned else sorted(path.name for path in folder.iterdir())
     places = {identity: folder / identity for identity in (*planned, *begun, *ended)}
     cells = [
@@ -123,9 +123,9 @@ def _state(final: Path, decision: Mapping[str, Any], holders: Mapping[int, int])
     name = str(decision.get("cell") or final.name[:12])
     last = decision.get("epochs")
     last = last if isinstance(last, int) else 0
-    rule = name.partition(" · ")[0]
+    rule = str(decision.get("rule") or "")
     if store.temporary(final).is_dir():
-        return _begun(final, name, last, holders)
+        return _begun(final, name, rule, last, holders)
     with contextlib.suppress(store.Unreadable):
         record = store.read(final)
         if decision.get("action") != "run" or record.finished >= str(decision.get("at")):
@@ -136,15 +136,15 @@ def _state(final: Path, decision: Mapping[str, Any], holders: Mapping[int, int])
 def _ended(record: RunRecord, name: str) -> CellState:
     seconds = record.seconds / record.epochs if record.epochs else None
     name = name if " · " in name else f"{record.cell.method.short} · seed {record.cell.seed}"
-    progress = Progress(name.partition(" · ")[0], 0, seconds)
+    progress = Progress(rule_of(record.cell), 0, seconds)
     last = record.cell.last_epoch
     own = (record.epochs, last, record.accuracy, record.seconds)
     return CellState(record.identity, name, record.status, *own, progress=progress)
 
 
-def _begun(final: Path, name: str, last: int, holders: Mapping[int, int]) -> CellState:
+def _begun(final: Path, name: str, rule: str, last: int, holders: Mapping[int, int]) -> CellState:
     """Return the state of a cell with a temporary folder."""
-    folder, lock = store.temporary(final), final.parent / f".lock-{final.name}"
+    folder, lock = store.temporary(final), locks.beside(final, "lock")
     row: Mapping[str, Any] = {}
     first = 0
     with contextlib.suppress(OSError, ValueError):  # its last line may be half written
@@ -163,11 +163,10 @@ def _begun(final: Path, name: str, last: int, holders: Mapping[int, int]) -> Cel
         if pid is None and locks.is_left(lock):
             state = STOPPED
         alive = state != STOPPED
-        progress = Progress(name.partition(" · ")[0], max(last - epoch, 0), seconds, alive)
+        progress = Progress(rule, max(last - epoch, 0), seconds, alive)
         until = now if alive else latest
         own = (epoch, last, row.get("accuracy"), until - started, now - latest, pid)
         return CellState(final.name, name, state, *own, progress)
-    rule = name.partition(" · ")[0]
     return CellState(final.name, name, WAITING, epochs=last, progress=Progress(rule, last))
 
 

@@ -99,7 +99,7 @@ def bench_executors() -> list[Component]:  # type: ignore[empty-body]
 # cell      method, architecture, data set, training and seed
 # row       the line of the cell's epochs.jsonl: epoch, losses, accuracy, measurements
 # record    the cell's run.json
-# records   the run.json of each cell that has a run folder
+# records   the record of each cell, as in its run.json; a run that was not kept has no run.json
 
 
 @hookspec

@@ -27,7 +27,7 @@ HEADS = [
 UNCERTAIN = 1.5  # times that the seconds of one rule may differ between its seeds
 LEAST = ("RSS MB", "bp keeps", "kJ", "credit", "s/ep", "kept MB")  # left out first
 LEGEND = {  # heading → what it says
-    "n": "n: finished runs, and of how many where some failed. All figures are of these.",
+    "n": "n: finished runs (`2 of 3` if some failed); all figures are over finished runs.",
     "FLOPs / bp": f"FLOPs / bp: {OPERATIONS}.",
     "credit": "credit: the share of these operations that is neither forward pass nor update.",
     "kept MB": "kept MB: activations that are kept for backward passes.",

@@ -123,7 +123,7 @@ class View:
 
     @cached_property
     def sensitivities(self) -> list[Sensitivity]:
-        """Compute how much the verdicts depend on each threshold."""
+        """Compute how much the flags of the runs depend on each threshold."""
         return sensitivities(self.groups, self.settings)
 
     @cached_property

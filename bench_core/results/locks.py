@@ -19,6 +19,11 @@ def beside(final: Path, kind: str) -> Path:
     return final.parent / f".{kind}-{final.name}"
 
 
+def having(folder: Path, kind: str) -> list[str]:
+    """Return the names of the runs of a folder that have a hidden path of this kind."""
+    return sorted(path.name.removeprefix(f".{kind}-") for path in folder.glob(f".{kind}-*"))
+
+
 def lock(final: Path) -> int | None:
     """Lock a run folder and return a descriptor; None if another process holds the lock."""
     path = beside(final, "lock")

@@ -4,7 +4,7 @@
            defaults; so is `stop_when` of a recipe, empty until then
     2 → 3  `algorithm`, the rule that computed the identity (1 until then), and `numerics` are new.
            A measurement has the title, heading, sentence, axis, batch and needs_reference of its
-           diagnostic; `described` gives measurements those of the built-in diagnostics
+           diagnostic; `described` copies these fields from the built-in diagnostics
     3 → 4  `evaluate_every` and `diagnose_every` are new, 1 until then; so are `validation_accuracy`
            and `energy_joules`, null until then. A recipe's `precision` takes the place of
            `autocast`: "float32" for "off"; no recipe now equals "autocast". A passport has

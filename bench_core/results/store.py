@@ -67,6 +67,11 @@ def temporary(final: Path) -> Path:
     return locks.beside(final, "tmp")
 
 
+def begun(folder: Path) -> list[str]:
+    """Return the identities of the runs that have a temporary folder."""
+    return locks.having(folder, "tmp")
+
+
 def output_file(final: Path) -> Path:
     """Name the file to which the worker of a run prints, beside its temporary folder."""
     return locks.beside(final, "log")

@@ -40,7 +40,7 @@ class LocalMethod(Method):
         """Copy updates into the feedback; called after the network's update."""
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
-        """Train on a batch and return the CE of its forward pass, unread.
+        """Train on a batch and return the task's loss of its forward pass, unread.
 
         Order: forward; auxiliary networks learn on this batch; credits from the updated networks;
         one backward; clip; AdamW.

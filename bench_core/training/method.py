@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 class Passport:
     """The information that a learning rule uses beyond the activity local to a block.
 
-    All False is the most local rule. `bench check` probes every line and fails a rule that uses
-    information that it does not declare. The probes catch accidents, not malice: a rule can detect
-    a probe and deceive it.
+    All False is the most local rule. `bench check` probes every line but `local_heads`, and fails a
+    rule that uses information that it does not declare. The probes catch accidents, not malice: a
+    rule can detect a probe and deceive it.
 
     exact_hidden_gradients  back-propagated gradients inside the blocks' stream
     weight_transport        transposed forward weights of later blocks

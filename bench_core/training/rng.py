@@ -5,6 +5,7 @@
                          further passes of their training
     order, augmentation  the order of the training images; crops and flips
     random_targets       the control with random labels
+    watched              the steps at which the loop looks for writes beside the optimiser
     probe, nulls         draws of diagnostics; controls: the draws of their controls
     data                 a generated data set (`Dataset.generator`), whose seed is not the run's
     validation           the samples held out of a training set, always with seed 0: the same for

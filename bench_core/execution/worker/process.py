@@ -215,6 +215,8 @@ class CellRun:
             measured = self.measure("epochs", self.audit)
         line["measurements"] = _plain(measured)
         stopped_by = self.stopped_by(measured) if row.epoch else None
+        if stopped_by and row.epoch != last:
+            check_credit(self.audit, self.keeper.training)
         if row.epoch in (0, last) or stopped_by:
             measured |= self.measure("final", self.audit)
             line["measurements"] = _plain(measured)
