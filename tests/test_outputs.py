@@ -43,6 +43,34 @@ def test_an_output_that_is_no_file_is_one_line(
     assert list(here.cwd.iterdir()) == []
 
 
+def test_a_file_of_the_user_is_not_replaced_by_a_page_or_a_suite(
+    here: Here, finished: Finished
+) -> None:
+    """A page replaces pages alone, and a suite file nothing."""
+    mine = {name: here.cwd / name for name in ("k.py", "s.yaml", "s.txt", "report.html")}
+    for path in mine.values():
+        path.write_text("mine\n")
+    done = here("report", finished.results, "-o", "k.py")
+    assert (done.returncode, done.stderr) == (2, "error: -o k.py: must end in .html\n")
+    foreign = "is there already and no page of bench; name another file"
+    done = here("report", finished.results)  # to report.html
+    assert (done.returncode, done.stderr) == (2, f"error: -o report.html: {foreign}\n")
+    identity = next(finished.folder.glob("*/run.json")).parent.name
+    show = ("show", identity, finished.results, "--suite", "-o")
+    assert "s.yaml is there already; remove it, or choose" in here(*show, "s.yaml").stderr
+    assert here(*show, "s.txt").stderr == "error: s.txt: must end in .yaml or .yml\n"
+    assert {path.read_text() for path in mine.values()} == {"mine\n"}
+    assert sorted(path.name for path in here.cwd.iterdir()) == sorted(mine)
+    for _ in range(2):  # the second replaces the first, with the mark of its results or without
+        (here.cwd / "new.html").write_text(
+            (here.cwd / "new.html").read_text().replace('name="bench-results"', 'name="x"')
+            if (here.cwd / "new.html").exists()
+            else ""
+        )
+        assert here("report", finished.results, "-o", "new.html").returncode == 0
+        assert "<!DOCTYPE html>" in (here.cwd / "new.html").read_text()
+
+
 def test_a_pipe_is_not_replaced(here: Here) -> None:
     os.mkfifo(here.cwd / "pipe")
     assert (

@@ -21,7 +21,7 @@ from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import together
 from bench_core.analysis.verdicts.judge import D_DEFAULT
 from bench_core.analysis.verdicts.leaderboard import judge_all
-from bench_core.errors import StoreError
+from bench_core.errors import StoreError, UsageError
 from bench_core.execution.planning.job import make_record
 from bench_core.registry import plugins
 from bench_core.report.pages.page import page
@@ -185,6 +185,25 @@ def test_a_replica_is_trained_here_whatever_lies_in_its_folder(here: Here, forge
     assert "(the run that you trained at 20" in again.stdout
     table = here("leaderboard", forged).stdout
     assert "1 disputed (dfa 1)" in table
+
+
+def test_replicas_run_where_the_cells_of_a_suite_run(
+    here: Here, forged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the settings of their executor, such as the partition of a cluster."""
+    refused = here("replicate", forged, "--sample", "1", "--executor-set", "partition=gpu")
+    assert refused.returncode == 2
+    assert "partition: the local executor has no settings" in refused.stderr
+    wrong = here("replicate", forged, "--executor", "slurm", "--executor-set", "gpu")
+    assert (wrong.returncode, "gpu: must be KEY=VALUE" in wrong.stderr) == (2, True)
+
+    def execute(cells: Any, job: Any, watch: Any, options: Any) -> None:
+        raise UsageError(f"{options.settings} {options.slots} {options.per_gpu}")
+
+    monkeypatch.setattr("bench_core.execution.runner.executor_named", lambda *_: execute)
+    settings = ("--executor-set", "partition=gpu", "--executor-set", "time=1:00")
+    asked = here("replicate", forged, "--executor", "mine", *settings, "--workers", 3)
+    assert "{'partition': 'gpu', 'time': '1:00'} 3 1" in asked.stderr
 
 
 def test_a_replica_that_fails_here_disputes_nothing(

@@ -333,12 +333,20 @@ SCHEMA_FILE = "suite.schema.json"
 
 
 def write_suite_file(path: Path, text: str) -> tuple[Path, Path]:
-    """Write a suite file, and beside it the schema that its first line names for editors."""
+    """Write a suite file, and beside it the schema that its first line names for editors.
+
+    Raises UsageError, and writes nothing, for a file that is there or with another ending.
+    """
     import json
+    import os
 
     from bench_core.results.files import replace_file
     from bench_core.suite.model import suite_schema
 
+    if path.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"{path}: must end in .yaml or .yml")
+    if os.path.lexists(path):
+        raise UsageError(f"{path} is there already; remove it, or choose another name")
     schema = path.with_name(SCHEMA_FILE)
     replace_file(schema, json.dumps(suite_schema(), indent=2) + "\n", output=True)
     replace_file(path, f"# yaml-language-server: $schema={SCHEMA_FILE}\n{text}", output=True)

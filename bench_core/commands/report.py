@@ -37,6 +37,12 @@ def report(results: tuple[Path, ...], output: Path) -> None:
     It has verdicts, figures, tables and provenance, and needs no network. RESULTS are results
     folders or suite folders  [default: results].
     """
+    from bench_core.report.pages import cache
+
+    if output.suffix.lower() not in ("", ".html", ".htm"):
+        raise UsageError(f"-o {output}: must end in .html")
+    if cache.is_foreign(output):
+        raise UsageError(f"-o {output}: is there already and no page of bench; name another file")
     if not write_page(results, output):
         raise UsageError(NOTHING)
 

@@ -25,6 +25,7 @@ from bench_core.errors import Exit, UsageError
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
+    from bench_core.execution.executors import Options
     from bench_core.execution.planning.plan import Plan, PlannedCell
     from bench_core.registry.registry import Registry
     from bench_core.results.record import RunRecord
@@ -111,7 +112,7 @@ def planned(suite: str, options: dict[str, Any]) -> tuple[Plan, Registry]:
     return plan, registry
 
 
-EXECUTOR_OPTIONS = (
+PLACE_OPTIONS = (
     option(
         "--workers N", "Run N cells at once.  [default: one per core or GPU slot]", type=WORKERS
     ),
@@ -129,6 +130,9 @@ EXECUTOR_OPTIONS = (
         "settings",
         multiple=True,
     ),
+)  # where cells run, and how many at once
+EXECUTOR_OPTIONS = (
+    *PLACE_OPTIONS,
     option(
         "--report/--no-report",
         "Write the page of the suite at the end, or not.",
@@ -151,26 +155,32 @@ class How:
 
     def check(self, registry: Registry) -> None:
         """Raise an error for a wrong setting or an unknown executor, before anything is written."""
-        from bench_core.execution.runner import executor_named
+        from bench_core.execution.runner import check_settings, executor_named
 
         if wrong := [text for text in self.settings if "=" not in text]:
             raise click.UsageError(f"--executor-set {wrong[0]}: must be KEY=VALUE")
         executor_named(self.executor, registry)
+        check_settings(self.executor, self.options.settings)
+
+    @property
+    def options(self) -> Options:
+        """The options of the executor."""
+        from bench_core.execution.executors import Options
+
+        settings = dict(text.split("=", 1) for text in self.settings)
+        return Options(self.workers, self.per_gpu, settings=settings)
 
     def run(
         self, plan: Plan, registry: Registry, display: Callable[[Sequence[PlannedCell]], Any]
     ) -> list[RunRecord]:
         """Run a plan; return the records of its cells. An interrupt ends the command."""
-        from bench_core.execution.executors import Options
         from bench_core.execution.runner import run_plan
 
-        settings = dict(text.split("=", 1) for text in self.settings)
-        options = Options(self.workers, self.per_gpu, settings=settings)
         with spared("progress"):
             echo(f"{plan.suite.name}: {plan.counts} · {plan.folder}")
         with interruptible("finished cells are kept; the same command runs the rest"):
             return run_plan(
-                plan, registry, self.executor, options, display, lambda line: warn([line])
+                plan, registry, self.executor, self.options, display, lambda line: warn([line])
             )
 
 

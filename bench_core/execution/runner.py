@@ -56,8 +56,9 @@ def run_plan(
     The observers and the display are called in threads of their own.
     """
     execute, options = executor_named(executor, registry), options or Options()
+    check_settings(executor, options.settings)
     if executor == "local":
-        _check_local(plan, options)
+        _check_devices(plan)
     options = replace(options, sweep_seconds=plan.suite.budget.sweep_seconds)
     store.tidy(suite_folder.create(plan.folder.parent, plan.folder.name))
     plan = _absolute(plan)
@@ -173,11 +174,15 @@ def _carry_out(
     return unkept
 
 
-def _check_local(plan: Plan, options: Options) -> None:
-    """Raise UsageError if the local executor got settings, or lacks the device of a cell."""
-    if options.settings:
+def check_settings(executor: str, settings: Mapping[str, str]) -> None:
+    """Raise UsageError if the local executor got settings."""
+    if executor == "local" and settings:
         hint = "the local executor has no settings; add --executor slurm or ray"
-        raise UsageError(f"--executor-set {next(iter(options.settings))}: {hint}")
+        raise UsageError(f"--executor-set {next(iter(settings))}: {hint}")
+
+
+def _check_devices(plan: Plan) -> None:
+    """Raise UsageError if this machine lacks the device of a cell."""
     for cell in plan.to_run:
         if cell.device in plan.absent:
             hint = "--device cpu runs here, --executor ray or slurm elsewhere"

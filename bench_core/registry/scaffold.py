@@ -103,8 +103,6 @@ def suite(name: str, home: Path) -> tuple[Path, str]:
     if name in installed_suites():
         raise UsageError(f"a suite {name!r} is installed already; choose another name")
     path = home / f"{name}.yaml"
-    if os.path.lexists(path):
-        raise UsageError(f"{path} is there already; remove it, or choose another name")
     if not home.is_dir():
         raise UsageError(f"{home} is no folder; make it first")
     return path, SUITE.format(name=name)

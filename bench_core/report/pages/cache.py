@@ -22,6 +22,7 @@ from bench_core.results.hashing import canonical
 
 _MARK = re.compile(rb'<meta name="bench-results" content="([0-9a-f]{32})">')
 CODE = (".py", ".j2", ".js", ".css", ".bib")
+_OURS = re.compile(rb'<meta name="(generator" content="bench|bench-results" content=)')
 _HEAD = 1 << 12  # bytes of a page that may hold the mark
 
 
@@ -64,10 +65,22 @@ def mark(results: Iterable[Path]) -> str:
 
 def marked(page: Path) -> str:
     """Return the mark of a page; "" without one."""
-    with suppress(OSError), page.open("rb") as file:
-        match = _MARK.search(file.read(_HEAD))
-        return match[1].decode() if match else ""
-    return ""
+    match = _MARK.search(_head(page))
+    return match[1].decode() if match else ""
+
+
+def is_foreign(file: Path) -> bool:
+    """Decide whether a file has other content than a page of bench."""
+    head = _head(file)
+    return bool(head) and not _OURS.search(head)
+
+
+def _head(file: Path) -> bytes:
+    with suppress(OSError):
+        if file.is_file():
+            with file.open("rb") as opened:
+                return opened.read(_HEAD)
+    return b""
 
 
 def _plugins() -> Iterator[str]:

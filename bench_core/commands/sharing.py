@@ -1,4 +1,4 @@
-"""Work on results folders: `bench merge`, `verify`, `replicate`, `clean`, `audit`."""
+"""Results of several people: `bench merge`, `verify`, `replicate`, `submit`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ import click
 from bench_core.commands.options import (
     PATH,
     THREADS,
-    WORKERS,
-    component,
     data_dir_option,
     interruptible,
     json_option,
     option,
-    option_faults,
     own_folders,
     print_json,
     refuse_empty,
@@ -27,14 +24,12 @@ from bench_core.commands.options import (
     shown_folders,
     warn,
 )
-from bench_core.commands.suggestions import Seed
-from bench_core.errors import Exit, StoreError, UsageError, by_reason
-from bench_core.printable import cut, few
+from bench_core.commands.run import PLACE_OPTIONS, decorated, how_of
+from bench_core.errors import Exit, StoreError, UsageError
+from bench_core.printable import cut
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
-    from bench_core.registry.registry import Registry
-    from bench_core.results.record import Measurement
     from bench_core.results.scan import Stored
 
 
@@ -142,8 +137,7 @@ def _mark_checked(runs: Iterable[Stored], faults: Mapping[Path, Sequence[str]]) 
 @data_dir_option
 @option("--device TEXT", "cpu, cuda, cuda:1, …", default="cpu")
 @option("--threads N", "Train with N threads [those of each run].", type=THREADS)
-@option("--workers N", "Cells at once.", type=WORKERS)
-@option("--executor NAME", "local, ray, slurm, or a plugin's.", default="local")
+@decorated(PLACE_OPTIONS)
 def replicate(
     results: Path,
     sample: str,
@@ -153,8 +147,7 @@ def replicate(
     data_dir: Path | None,
     device: str,
     threads: int | None,
-    workers: int | None,
-    executor: str,
+    **place: Any,
 ) -> None:
     """Run a sample of runs again and record whether they agree.
 
@@ -164,7 +157,6 @@ def replicate(
     unless you trained it before.
     """
     from bench_core.commands.progress import choose
-    from bench_core.execution.executors import Options
     from bench_core.execution.planning.plan import names_of
     from bench_core.execution.runner import executor_named
     from bench_core.registry import plugins, rule_files
@@ -177,7 +169,9 @@ def replicate(
     size, runs = again.share(sample), again.counted(results)
     files = rule_files.importable(run.record.cell.method.name for run in runs)
     registry = plugins.load(files=files)
-    execute = executor_named(executor, registry)
+    how = how_of(place)
+    how.check(registry)
+    execute = executor_named(how.executor, registry)
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     if into is None:
         into = results.with_name(f"{results.resolve().name}-replicas")
@@ -195,7 +189,7 @@ def replicate(
 
     same = f"the same command with --seed {seed}"
     with interruptible(f"finished runs are kept; {same} runs the rest"):
-        replicas, problems = again.carry_out(planned, execute, data_dir, Options(workers), choose)
+        replicas, problems = again.carry_out(planned, execute, data_dir, how.options, choose)
     for posted, replica in replicas:
         name = f"{posted.record.identity[:12]}  {names[posted.folder]}"
         when = reused[posted.folder]
@@ -206,183 +200,26 @@ def replicate(
     agreed, missing = sum(replica.agrees for _, replica in replicas), len(drawn) - len(replicas)
     equal = sum(replica.agrees and replica.how == "bits" for _, replica in replicas)
     counts = [(equal, "bit by bit"), (agreed - equal, "within the tolerance")]
-    how = ", ".join(f"{count} {word}" for count, word in counts if count)
+    ways = ", ".join(f"{count} {word}" for count, word in counts if count)
     more = f", {missing} could not be run" if missing else ""
-    echo(f"{agreed} of {len(drawn)} agree{f' ({how})' if how else ''}{more}")
+    echo(f"{agreed} of {len(drawn)} agree{f' ({ways})' if ways else ''}{more}")
     sys.exit(Exit.DONE if agreed == len(drawn) and not problems else Exit.SOME_FAILED)
 
 
 @click.command()
-@results_argument
-@option("--older", "Also runs whose code is older than that of other runs of their recipe.")
-@option(
-    "--method NAME",
-    "Only runs of this method or ./my_rule.py: all, or with --older the older ones; repeatable.",
-    "methods",
-    multiple=True,
-)
-@option("--yes", "Remove the items; without it they are only listed.")
-def clean(results: tuple[Path, ...], older: bool, methods: tuple[str, ...], yes: bool) -> None:
-    """List or remove runs that no table counts.
+@click.argument("results", type=PATH)
+@option("-o --output FOLDER", "Write to this new folder.", default="submission")
+def submit(results: Path, output: Path) -> None:
+    """Make a submission of your own runs.
 
-    Options name others. Default: results.
-
-    No table counts runs of cells that other code has run since, and folders in quarantine. Seeds
-    that an edit of their rule, data set or network has left behind need --older.
+    It has the runs in compact form, the requirements of your plugins, their passports and the
+    environments. Paths and your name are taken out of its texts as far as they can be told: read it
+    before you publish it. Others judge it with `bench verify` and `bench replicate`. RESULTS is a
+    results folder, a suite folder or a suite.
     """
-    from bench_core.analysis.prune import remove, spare
-    from bench_core.report.text.escape import visible
+    from bench_core.sharing.submission import submit as write
 
-    folders = own_folders(results, "name a results folder of yours")
-    items = list(spare(folders, older, methods))
-    kept = 0
-    for item in items:
-        removed = yes and remove(item)
-        kept += yes and not removed
-        word = "removed" if removed else "in use" if yes else "spare"
-        echo(f"{word}  {visible(str(item.path))}  {item.size / 1e6:.1f} MB  ({item.why})")
-    total = sum(item.size for item in items) / 1e6
-    hint = "; --yes removes them" if items and not yes else ""
-    more = f"; {kept} in use and left" if kept else hint
-    count = f"{len(items)} spare, {total:.1f} MB" if items else "nothing to remove"
-    echo(f"{count}{more}")
-    sys.exit(Exit.SOME_FAILED if kept else Exit.DONE)
-
-
-@click.command()
-@click.argument("runs", nargs=-1, required=True, type=PATH)
-@option(
-    "--diagnostic NAME",
-    "Measure this diagnostic, NAME or NAME[option=value]; repeatable.",
-    "names",
-    multiple=True,
-    required=True,
-)
-@option(
-    "--method NAME", "Audit only this method or ./my_rule.py; repeatable.", "methods", multiple=True
-)
-@option("--seed N", "Audit only this seed; repeatable.", "seeds", multiple=True, type=Seed())
-@option("--no-floors", "Leave out runs with frozen blocks.")
-@data_dir_option
-@option("--device NAME", "Measure on cpu, cuda, …  [default: the device of each run's training]")
-@option("--workers N", "Audit N runs at once.  [default: one per core]", type=WORKERS)
-def audit(
-    runs: tuple[Path, ...],
-    names: tuple[str, ...],
-    methods: tuple[str, ...],
-    seeds: tuple[int, ...],
-    no_floors: bool,
-    data_dir: Path | None,
-    device: str | None,
-    workers: int | None,
-) -> None:
-    """Measure diagnostics on the checkpoints of finished runs.
-
-    Nothing is trained. RUNS are run folders, suite folders, results folders or suites. The
-    measurements are kept beside each run, and every table shows them from then on.
-    """
-    from tabulate import tabulate
-
-    from bench_core.analysis.verdicts.judge import label
-    from bench_core.execution.devices import cores
-    from bench_core.execution.remeasure import audit_runs
-    from bench_core.registry import rule_files
-    from bench_core.report.text.escape import visible
-
-    registry, rules = rule_files.load(methods)
-    diagnostics = _validated(registry, names)
-    chosen = _chosen(shown_folders(runs), rules, seeds, no_floors)
-    rule_files.add(registry, (run.record.cell.method.name for run in chosen))
-    peers = [run.record.cell.method for run in chosen]
-    heads = [diagnostic["name"].rpartition("/")[2] for diagnostic in diagnostics]
-    rows: list[list[str]] = []
-    faults: list[tuple[Path, str]] = []
-    workers = workers or cores()
-    with interruptible("finished measurements are kept; the same command makes all of them again"):
-        outcomes = list(audit_runs(chosen, diagnostics, data_dir, device, workers))
-    for outcome in outcomes:
-        measured, cell = outcome.measurements, outcome.record.cell
-        if outcome.problem is None:
-            name = visible(label(cell.method, peers, outcome.record.defaults()))
-            values = [_cell(measured.get(head)) for head in heads]
-            rows.append([outcome.folder.name[:12], name, str(cell.seed), *values])
-            raised = [item.raised for item in measured.values() if item.raised]
-        else:
-            raised = [f"not audited: {outcome.problem}"]
-        faults += [(outcome.folder, visible(str(line))) for line in raised]
-    for line in by_reason(faults):
-        echo(line, err=True)
-    if rows:
-        echo(tabulate(rows, headers=["run", "method", "seed", *heads], disable_numparse=True))
-    sys.exit(Exit.SOME_FAILED if faults else Exit.DONE)
-
-
-def _chosen(
-    roots: Sequence[Path], methods: Sequence[str], seeds: Sequence[int], no_floors: bool
-) -> list[Stored]:
-    """Return the finished runs of these methods and seeds (empty: of all).
-
-    Compact runs, such as rows of the reference, have no weights to measure.
-    """
-    from bench_core.analysis.verdicts.judge import is_floor
-    from bench_core.report.text.numbers import plural
-    from bench_core.results.scan import scan
-    from bench_core.suite.cells import same_name
-
-    stored = scan(roots)
-    warn(stored.troubles)
-    if compact := sum(bool(run.record.original) for run in stored.runs):
-        warn([f"{plural(compact, 'compact run')} left out: such a run has no weights to measure"])
-    chosen = [
-        run
-        for run in sorted(stored.runs, key=lambda run: str(run.folder))
-        if (not seeds or run.record.cell.seed in seeds)
-        and not run.record.original
-        and not (no_floors and is_floor(run.record))
-        and (not methods or any(same_name(run.record.cell.method.name, name) for name in methods))
-    ]
-    if not chosen:
-        own = [run.record for run in stored.runs if not run.record.original]
-        done = [record for record in own if record.status == "done"]
-        there = sorted({record.cell.method.short for record in done})
-        numbers = sorted({record.cell.seed for record in done})
-        asked = f" of {', '.join(methods)}" if methods else ""
-        asked += f" with seed {', '.join(map(str, seeds))}" if seeds else ""
-        with_seeds = f", with the seeds {few([*map(str, numbers)])}" if seeds and numbers else ""
-        raise UsageError(
-            f"{', '.join(map(str, roots))}: no finished run{asked} to audit; there are runs of "
-            f"{', '.join(there) or 'no method'}{with_seeds}"
-        )
-    return chosen
-
-
-def _cell(item: Measurement | None) -> str:
-    """Return a measurement for the table; the reason in place of a value that means nothing."""
-    if item is None or item.raised:
-        return "failed"
-    if item.not_diagnostic is not None:
-        return f"not diagnostic: {item.not_diagnostic}"
-    return "–" if item.value is None else f"{item.value:.4g}"
-
-
-def _validated(registry: Registry, texts: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the full name and the validated parameters of each diagnostic, or raise UsageError."""
-    from bench_core.execution.planning import validate
-
-    asked = []
-    for text in texts:
-        name, options = component("--diagnostic", text)
-        asked.append(("diagnostic", registry.find("diagnostic", name).full_name, options))
-    diagnostics = []
-    answers = validate.ask({"components": asked, "trios": []})["components"]
-    for (_, name, _), answer in zip(asked, answers, strict=True):
-        if "error" in answer:
-            raise UsageError(answer["error"])
-        for line in option_faults(answer):
-            raise UsageError(f"--diagnostic {name}: {line}")
-        if answer["across"]:
-            raise UsageError(
-                f"{name} compares runs: `bench leaderboard` computes it from stored results"
-            )
-        diagnostics.append({"name": name, "params": answer["params"]})
-    return diagnostics
+    submission = write(shown_folders((results,))[0], output)
+    warn(submission.troubles)
+    needs = ", ".join(submission.requirements) or "bench-core alone"
+    echo(f"{output}: {len(submission.runs)} runs; needs {needs}")
