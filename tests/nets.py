@@ -5,6 +5,7 @@ Built as the worker builds them, on the CPU, in seconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -109,3 +110,32 @@ def gradients(
     updater.clip_norm, updater.optimiser.step = None, lambda: None  # type: ignore[method-assign]
     method.step(x, y, epoch)
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+
+class Written(Net):
+    """A residual network whose blocks compute `form(layer a, layer b, z)`, z the normed state.
+
+    readout  a function of the head's input; default: the head is linear
+    """
+
+    class Params(ResMLP.Params):
+        """None of its own."""
+
+    def __init__(
+        self, form: Callable[..., torch.Tensor], readout: nn.Module | None = None, depth: int = 3
+    ) -> None:
+        super().__init__(self.Params(), (12,), 5)
+        torch.default_generator.manual_seed(0)
+        self.embed = nn.Linear(12, 16)
+        self.blocks = nn.ModuleList(_Written(form) for _ in range(depth))
+        self.readout = nn.Sequential(*([readout] if readout else []), nn.Linear(16, 5))
+
+
+class _Written(nn.Module):
+    def __init__(self, form: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.norm, self.a, self.b = nn.LayerNorm(16), nn.Linear(16, 16), nn.Linear(16, 16)
+        self.form = form
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return self.form(self.a, self.b, self.norm(h))

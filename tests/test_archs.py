@@ -490,15 +490,17 @@ def test_fa_is_dense_between_fully_connected_states():
     assert made.kept["B_2"].shape == (256, 128)
 
 
-def test_feedback_kernels_keep_the_size_of_a_credit():
+@pytest.mark.parametrize("groups", [1, 4, 32])
+def test_feedback_kernels_keep_the_size_of_a_credit(groups):
     """Variance 1/(out·k·k): without pooling, a credit of unit mean square goes down as one of
     about unit mean square."""
     from bench_plugins.methods.fa import redrawn
 
-    kind = redrawn(nn.Conv2d(64, 96, 3, padding=1, bias=False), torch.Generator().manual_seed(0))
+    made = nn.Conv2d(64, 96, 3, padding=1, bias=False, groups=groups)
+    kind = redrawn(made, torch.Generator().manual_seed(0))
     credit = torch.randn(4, 96, 16, 16)
-    below = nn.functional.conv_transpose2d(credit, kind.weight, padding=1)[..., 1:-1, 1:-1]
-    assert float(below.square().mean()) == pytest.approx(1.0, rel=0.1)
+    below = nn.functional.conv_transpose2d(credit, kind.weight, padding=1, groups=groups)
+    assert float(below[..., 1:-1, 1:-1].square().mean()) == pytest.approx(1.0, rel=0.1)
 
 
 @pytest.mark.parametrize("name", UNEQUAL)

@@ -8,7 +8,7 @@ import torch
 from bench_plugins.methods.dendritic_learning import growth
 from bench_plugins.methods.product_feedback import oja
 from bench_plugins.methods.substitute import matrices
-from nets import TRAINING, LinearNet, arch, gradients, ready, resmlp, rule, toy_data
+from nets import TRAINING, LinearNet, Written, arch, gradients, ready, resmlp, rule, toy_data
 from torch.nn import functional as F
 
 from bench_core.training.net import exact_gradients
@@ -225,6 +225,21 @@ def test_error_decorrelation_descends_the_correlation_with_the_score(memory):
         torch.testing.assert_close(a, len(x) / (1 - memory) * slope, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("memory", [0.99, 0.9999, 0.999999])
+def test_error_decorrelation_forgets_at_its_rate(memory):
+    """n batches with the same mean hᵀs move R to it by the share 1 − λⁿ, in float32 too."""
+    data, n = toy_data(), 2000
+    x, y = data.train_x[:32], data.train_y[:32]
+    method, net = ready(rule("error_decorrelation", memory=memory), resmlp(), data)
+    states = seen(net, x, y)
+    before = method.kept["R_1"].double()
+    for _ in range(n):
+        method.learn(states, y, 0)
+    way = (states.h[1].T @ states.error / len(x)).double() - before
+    share = float(((method.kept["R_1"].double() - before) * way).sum() / way.square().sum())
+    assert share == pytest.approx(1 - memory**n, rel=2e-3)
+
+
 def test_error_decorrelation_that_forgets_nothing_is_dfa():
     """λ = 1 leaves R_l as drawn: dfa with B_l = R_lᵀ, one state further up."""
     data = toy_data()
@@ -306,6 +321,110 @@ def test_p_learns_from_the_errors_at_its_layer():
         torch.testing.assert_close(method.kept[name], P)
 
 
+# ------------------------------------------------------- blocks that call their layers otherwise
+
+SUBSTITUTES = {
+    "sign_symmetry": {}, "kolen_pollack": {}, "weight_mirror": {"first": 0},
+    "dendritic_learning": {}, "product_feedback": {"first": "oja", "size": 4},
+}  # fmt: skip
+BYPASSED = {
+    "blocks.0.a.weight": lambda a, b, z: b(F.linear(z, a.weight, a.bias).tanh()),
+    "blocks.0.b.weight": lambda a, b, z: a(z).tanh() @ b.weight.T,
+    "blocks.0.a.weight (tied)": lambda a, b, z: a(z).tanh() @ a.weight,
+}
+CALLED = {
+    "once": lambda a, b, z: b(a(z).tanh()),
+    "twice": lambda a, b, z: b(a(a(z).tanh()).tanh()),
+    "never": lambda a, b, z: b(z.tanh()),
+}
+
+
+@pytest.mark.parametrize("place", BYPASSED)
+@pytest.mark.parametrize("name", SUBSTITUTES)
+def test_a_block_that_uses_a_weight_without_its_layer_is_refused(name, place):
+    """No feedback would be in the place of that weight: the credit would be the exact one."""
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            net = Written(BYPASSED[place])
+        refused = rule(name, **SUBSTITUTES[name]).unsupported(net)
+        assert refused.startswith(f"a block uses {place.split()[0]} without calling its layer")
+
+
+@pytest.mark.parametrize("form", CALLED)
+@pytest.mark.parametrize("name", SUBSTITUTES)
+def test_a_block_may_call_a_layer_never_or_more_than_once(name, form):
+    data, options = toy_data(), SUBSTITUTES[name]
+    torch.manual_seed(0)
+    net = Written(CALLED[form])
+    assert rule(name, **options).unsupported(net) is None
+    method, net = ready(rule(name, **options), net, data)
+    x, y = data.train_x[:32], data.train_y[:32]
+    for _ in range(2):
+        method.step(x, y, 0)
+    g = exact_gradients(net, seen(net, x, y).h[0], y)
+    credits = method.credit(seen(net, x, y), y, 0)
+    through = (credits.for_embed - credits.for_blocks[0]).flatten()  # without the skip path
+    assert abs(cosine(through, (g[0] - g[1]).flatten())) < 0.98 or name == "sign_symmetry"
+
+
+@pytest.mark.parametrize("rate", [0.1, 1.0])
+def test_dendritic_feedback_of_a_layer_grows_by_each_of_its_calls(rate):
+    """The growth of a layer that is called twice is that of both calls, by an own computation."""
+    data = toy_data()
+    method, net = ready(
+        rule("dendritic_learning", rate=rate), Written(CALLED["twice"], depth=1), data
+    )
+    x, y = data.train_x[:32], data.train_y[:32]
+    states = seen(net, x, y)
+    block = net.blocks[0]
+    A, B = (method.kept[name].detach().clone() for name in ("B_0_0", "B_0_1"))
+    z1 = block.a(block.norm(states.h[0]))
+    z2 = block.a(z1.tanh())
+    d = exact_gradients(net, states.h[1], y, layer=1)[0]
+    d2 = (d @ B) * (1 - z2.tanh() ** 2)  # at the output of the second call
+    d1 = (d2 @ A) * (1 - z1.tanh() ** 2)
+    slopes = {}
+    method.optimiser.descend = lambda thetas, own: [
+        slopes.update({id(t): slopes.get(id(t), 0) - s}) for t, s in zip(thetas, own, strict=True)
+    ]
+    method.step(x, y, 0)
+    expected = (d2.T @ (d2 @ A) + d1.T @ (d1 @ A)) / len(x)
+    torch.testing.assert_close(slopes[id(method.kept["B_0_0"])], expected.detach())
+
+
+def test_oja_learns_from_every_call_of_a_layer():
+    data = toy_data()
+    options = {"first": "oja", "size": 4}
+    method, net = ready(
+        rule("product_feedback", **options), Written(CALLED["twice"], depth=1), data
+    )
+    x, y = data.train_x[:32], data.train_y[:32]
+    P = method.kept["P_0_0"].clone()
+    method.credit(seen(net, x, y), y, 0)
+    two = [error for error, _ in method.errors["0_0"]]
+    assert [tuple(error.shape) for error in two] == [(32, 16)] * 2
+    assert not torch.equal(*two)
+    method.step(x, y, 0)
+    torch.testing.assert_close(method.kept["P_0_0"], oja(P, torch.cat(two), 0.1))
+
+
+@pytest.mark.parametrize("size", [3, None])
+def test_a_restored_population_computes_the_same_bits(size):
+    """Its memory layout too: a product of other strides rounds otherwise."""
+    data, options = toy_data(), {"first": "oja", "size": size}
+    x, y = data.train_x[:32], data.train_y[:32]
+    straight, net = ready(rule("product_feedback", **options), resmlp(w2_std=0.3), data)
+    restored, other = ready(rule("product_feedback", **options), resmlp(w2_std=0.3), data)
+    state = {key: value.clone(memory_format=torch.contiguous_format)
+             for key, value in straight.state_dict().items()}  # fmt: skip
+    restored.load_state_dict(state)
+    for _ in range(3):
+        straight.step(x, y, 0)
+        restored.step(x, y, 0)
+    for one, two in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
 # ------------------------------------------------------------------------------ dual_propagation
 
 
@@ -379,6 +498,60 @@ def test_near_pairs_tend_to_backpropagation_with_a_power_of_their_distance(alpha
         g = exact_gradients(net, states.h[0], y)
         misses.append(float((method.credit(states, y, 0).for_embed - g[0]).norm() / g[0].norm()))
     assert misses[1] == pytest.approx(misses[0] / 10**order, rel=0.1)
+
+
+@pytest.mark.parametrize("readout", [torch.nn.Tanh(), torch.nn.ReLU()])
+@pytest.mark.parametrize("n", [4, 64])
+def test_the_pairs_begin_below_the_readout(readout, n):
+    """The credit that trains is the audited one for any batch size, and the readout learns by its
+    own gradient, also where it has a non-linearity."""
+    data = toy_data()
+    net = Written(CALLED["once"], readout)
+    method, net = ready(rule("dual_propagation", beta=1.0), net, data)
+    x, y = data.train_x[:n], data.train_y[:n]
+    states = seen(net, x, y)
+    audited = method.credit(states, y, 0)
+    exact = exact_gradients(net, states.h[-1], y, layer=net.depth)[0]
+    torch.testing.assert_close(audited.for_blocks[-1], exact)
+    h = states.h[-1].detach()
+    expected = torch.autograd.grad(net.loss(net.readout(h), y), list(net.readout.parameters()))
+    last = net.advance(states.h[-2].detach(), net.depth - 1)[1]
+    through_b = torch.autograd.grad(last, net.blocks[-1].b.weight, exact / n)[0]
+    found = gradients(method, net, x, y)
+    for parameter, gradient in zip(net.readout.named_parameters("readout"), expected, strict=True):
+        torch.testing.assert_close(found[parameter[0]], gradient)
+    torch.testing.assert_close(found[f"blocks.{net.depth - 1}.b.weight"], through_b)
+
+
+NON_LINEARITIES = {
+    "hardswish": F.hardswish, "softsign": F.softsign, "log_sigmoid": F.logsigmoid,
+    "sin": torch.sin, "clamp": lambda z: z.clamp(min=-0.1), "tanhshrink": F.tanhshrink,
+    "softshrink": F.softshrink, "hardshrink": F.hardshrink, "hardsigmoid": F.hardsigmoid,
+    "selu": F.selu, "celu": F.celu, "mish": F.mish, "relu6": F.relu6, "gelu": F.gelu,
+    "softplus": F.softplus, "elu": F.elu, "leaky_relu": F.leaky_relu, "hardtanh": F.hardtanh,
+}  # fmt: skip
+IN_PLACE = {
+    "relu_": lambda z: z.relu_(), "F.relu(inplace)": lambda z: F.relu(z, inplace=True),
+    "used after": lambda z: (z.relu_(), z)[1], "leaky_relu_": lambda z: F.leaky_relu_(z),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*NON_LINEARITIES, *IN_PLACE])
+def test_pairs_pass_every_elementwise_non_linearity(name):
+    phi = {**NON_LINEARITIES, **IN_PLACE}[name]
+    data, beta = toy_data(), 3.0
+    net = Written(lambda a, b, z: b(phi(a(z) + 0)), depth=1)
+    method, net = ready(rule("dual_propagation", beta=beta), net, data)
+    x, y = data.train_x[:16], data.train_y[:16]
+    states, block = seen(net, x, y), net.blocks[0]
+    credits = method.credit(states, y, 0)
+    z = block.a(block.norm(states.h[0])).detach()
+    d = credits.for_blocks[0] @ block.b.weight
+    sent = (phi(z + beta * d) - phi(z - beta * d)) / (2 * beta)
+    h = states.h[0].detach().requires_grad_()
+    (expected,) = torch.autograd.grad(block.a(block.norm(h)), h, sent.detach())
+    below = credits.for_embed - credits.for_blocks[0]
+    torch.testing.assert_close(below, expected, rtol=1e-4, atol=1e-6)
 
 
 # ---------------------------------------------------------------------------- dendritic_learning

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from bench_plugins.diagnostics.projected_step import ProjectedStep, read
 from bench_plugins.diagnostics.settledness import Settledness
 from bench_plugins.diagnostics.step_cost import StepCost
 from bench_plugins.diagnostics.target_alignment import TargetAlignment
+from bench_plugins.methods.blend import Blend
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from nets import METHODS, TRAINING, ready, resmlp, rule, toy_data
 from test_diagnostics import diagnostic
@@ -51,9 +53,20 @@ def trained(name: str, steps: int = 2, **params: object) -> tuple[Method, Net, A
     return method, net, Audit(net, method, data, 5, 3, initial=initial)
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_diagnostics_of_an_update_leave_the_training_as_it_was(name: str) -> None:
-    method, net, audit = trained(name)
+BRANCHES = get_args(Blend.Params.model_fields["branch"].annotation)
+OPTIONS = [
+    *((name, {}) for name in RULES),
+    *(("blend", {"branch": branch, "start": 0, "prefit": 1}) for branch in BRANCHES),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), OPTIONS, ids=[f"{name} {o.get('branch', '')}" for name, o in OPTIONS]
+)
+def test_diagnostics_of_an_update_leave_the_training_as_it_was(
+    name: str, options: dict[str, object]
+) -> None:
+    method, net, audit = trained(name, **options)
     before = {key: value.clone() for key, value in state(method, net).items()}
     values = {}
     for kind in (
@@ -81,6 +94,43 @@ def test_diagnostics_of_an_update_leave_the_training_as_it_was(name: str) -> Non
     assert abs(target.details["null"]) < 0.6
     # every rule trains its readout by the exact gradient of the loss
     assert step.details["raw_cosine"]["readout"] == pytest.approx(1, abs=1e-3)
+
+
+def test_the_cost_of_a_step_has_no_part_of_the_passes_before_it() -> None:
+    """The copy on which a step is tried leaves out what only teaches, before it began and after."""
+    for steps in (0, 2):
+        costs = {
+            prefit: StepCost(StepCost.Params()).measure(
+                trained("blend", steps, branch="prefit_frozen", start=0, prefit=prefit)[2]
+            )
+            for prefit in (1, 3)
+        }
+        assert costs[1].value is not None
+        assert costs[1].value == costs[3].value
+
+
+class HoldsItsStream(DirectFeedbackAlignment):
+    def setup(self, net, task, tools):  # type: ignore[no-untyped-def]
+        super().setup(net, task, tools)
+        self.noisy = lambda a: a + 1e-9 * torch.randn(a.shape, generator=tools.aux_generator)
+
+    def learn(self, states, y, epoch):  # type: ignore[no-untyped-def]
+        self.last = self.noisy(states.h[0])
+
+
+def test_a_rule_whose_copy_draws_from_its_own_stream_is_not_diagnostic() -> None:
+    """And its training goes on with the same draws."""
+    data = toy_data(n=64, test=64)
+    rule_of_it = HoldsItsStream(HoldsItsStream.Params())
+    method, net = ready(rule_of_it, resmlp(seed=3), data, seed=5, **TRAINING)
+    before = method.tools.aux_generator.get_state()
+    for kind in (ProjectedStep, StepCost):
+        found = kind(kind.Params()).measure(Audit(net, method, data, 5, 0))
+        assert found.value is None
+        assert "a step of a copy of the rule draws from a stream of the rule itself" in (
+            found.not_diagnostic or ""
+        )
+        assert torch.equal(before, method.tools.aux_generator.get_state())
 
 
 def test_bp_takes_the_gradient_itself() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from bench_core.training.method import Method
 from bench_core.training.net import Net
 from bench_core.training.optimizer import Updater
+from bench_core.training.rng import generators
 
 
 class CannotCopy(Exception):  # noqa: N818
@@ -20,6 +22,8 @@ class CannotCopy(Exception):  # noqa: N818
 
 class Idle(Updater):
     """An updater that keeps the gradients of its parameters and takes no step."""
+
+    trial = True
 
     def descend(
         self, tensors: Tensor | Sequence[Tensor], gradients: Sequence[Tensor | None] | None = None
@@ -31,11 +35,30 @@ class Idle(Updater):
             torch.autograd.backward(tensors, gradients)
 
 
-def copies(method: Method) -> tuple[Method, Net]:
+@contextmanager
+def copies(method: Method) -> Iterator[tuple[Method, Net]]:
     """Copy a rule with its network, in train mode, and its streams; its updaters take no step.
 
-    Raises CannotCopy.
+    Raises CannotCopy, also at the end if the copy has drawn from a stream of the rule itself, as a
+    function does that was made in `setup` and holds it. The streams are put back.
     """
+    own = _copy(method)
+    streams = generators(method, method.tools)
+    before = [each.get_state() for each in streams]
+    try:
+        yield own, own.net
+    finally:
+        after = [each.get_state() for each in streams]
+        for each, state in zip(streams, before, strict=True):
+            each.set_state(state)
+    if not all(map(torch.equal, before, after)):
+        raise CannotCopy(
+            "a step of a copy of the rule draws from a stream of the rule itself: a function that "
+            "setup() made holds it; pass the stream as an argument, or use a method of the rule"
+        )
+
+
+def _copy(method: Method) -> Method:
     tools = method.tools
     streams = {id(g): _copied(g) for g in (tools.generator, tools.aux_generator)}
     lent = {id(updater): Idle({}, 0.0, 0.0, None) for updater in tools.updaters}
@@ -58,7 +81,7 @@ def copies(method: Method) -> tuple[Method, Net]:
             for name, parameters in updater.groups.items()
         }
     own.net.train()
-    return own, own.net
+    return own
 
 
 def _same(parameter: Tensor, memo: Mapping[int, object]) -> torch.nn.Parameter:

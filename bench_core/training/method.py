@@ -151,7 +151,7 @@ class Tools:
     generator      the method's own stream for feedback matrices, seeded from the run's seed
     aux_generator  the stream for auxiliary networks: their initial weights and the noise of their
                    training
-    batches        a further pass over the training data for networks that are fitted outside the
+    batches()      a further pass over the training data for networks that are fitted outside the
                    training steps; all its draws come from `aux_generator`
     updaters       all that were lent so far; a resumed training restores their optimisers
     """
@@ -160,8 +160,11 @@ class Tools:
     auxiliary: Callable[[Mapping[str, Sequence[torch.nn.Parameter]]], Updater]
     generator: torch.Generator
     aux_generator: torch.Generator
-    batches: Callable[[], Iterator[tuple[Tensor, Tensor]]]
+    batches_by: Callable[[torch.Generator], Iterator[tuple[Tensor, Tensor]]]
     updaters: list[Updater] = field(default_factory=list)
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.batches_by(self.aux_generator)
 
 
 class Method(ABC):

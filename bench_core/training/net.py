@@ -70,11 +70,13 @@ class Net(nn.Module):
     residual  whether h_{l+1} = h_l + f_l(h_l)
     tokens    whether states are (N, tokens, features): credits are then normalised per token
     loss      the loss of the data set; set by the core
+    input_shape  of one input, without the batch dimension
     """
 
     embed: nn.Module
     blocks: nn.ModuleList
     readout: nn.Module
+    input_shape: tuple[int, ...]
     numerics: ClassVar[int] = 1
     residual: bool = True
     tokens: bool = False
@@ -91,6 +93,7 @@ class Net(nn.Module):
     def __init__(self, params: ParamsModel, shape: tuple[int, ...], classes: int) -> None:
         """shape: of one input, without the batch dimension."""
         super().__init__()
+        self.__dict__["input_shape"] = tuple(shape)  # a subclass may have a property of this name
 
     @property
     def depth(self) -> int:

@@ -29,7 +29,11 @@ class Updater:
 
     groups      every block, the embedding, the readout; or one auxiliary network
     clip_norm   largest L2 norm of a group's gradient; None: no clipping
+    trial       whether a step is only tried, on a copy of the rule: nothing learns, so a rule can
+                leave out passes over the data that only teach (`bench_core.training.copies`)
     """
+
+    trial = False
 
     def __init__(
         self,

@@ -98,14 +98,14 @@ def _tools(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
         updaters[0].others |= updaters[0].shares(updaters[-1])
         return updaters[-1]
 
-    draws = stream(seed, "auxiliary")
+    auxiliary_draws = stream(seed, "auxiliary")
 
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(draws: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in data.epoch(training["batch_size"], draws, draws):
             yield x, random_classes(data, y, draws) if method.params.random_targets else y
 
     feedback = stream(seed, "feedback")
-    return Tools(updaters[0], auxiliary, feedback, draws, batches, updaters)
+    return Tools(updaters[0], auxiliary, feedback, auxiliary_draws, batches, updaters)
 
 
 def trained_blocks(method: Method, net: Net) -> int:

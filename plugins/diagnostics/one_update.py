@@ -45,8 +45,7 @@ def one_update(audit: Audit, batch: ProbeBatch) -> Update:
     """
     method = audit.method
     assert method is not None
-    own, net = copies(method)
-    with torch.random.fork_rng(), torch.enable_grad():
+    with copies(method) as (own, net), torch.random.fork_rng(), torch.enable_grad():
         own.step(batch.states.x, batch.y, audit.epoch)
     with torch.random.fork_rng(), torch.enable_grad():
         raw = {name: -_grad(p) for name, p in net.named_parameters() if p.requires_grad}

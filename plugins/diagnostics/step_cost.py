@@ -125,7 +125,8 @@ class StepCost(Diagnostic):
                 own, kept = step(audit.method, x, y, audit.epoch)
                 reference, bp_kept = step(backprop(audit.method), x, y, audit.epoch)
                 states = [h[:n].clone() for h in batch.states.h]
-                checkpoints = checkpointed(copies(audit.method)[1], x, states)
+                with copies(audit.method) as (_, net):
+                    checkpoints = checkpointed(net, x, states)
         except CannotCopy as error:
             return Measured(None, not_diagnostic=str(error))
         details = {
@@ -177,24 +178,24 @@ def backprop(method: Method, kind: type[Backprop] = Backprop) -> Method:
 
 def step(method: Method, x: Tensor, y: Tensor, epoch: int) -> tuple[Counter[str], int]:
     """Take a step on copies; return the operations by phase, and the most bytes kept."""
-    own, net = copies(method)
-    flops, states, descend = Flops(), net.states, own.tools.updater.descend
-    passes = iter(["forward"])
+    with copies(method) as (own, net):
+        flops, states, descend = Flops(), net.states, own.tools.updater.descend
+        passes = iter(["forward"])
 
-    def counted_states(*arguments: Any, **options: Any) -> Any:
-        with flops.during(next(passes, "credit")):
-            return states(*arguments, **options)
+        def counted_states(*arguments: Any, **options: Any) -> Any:
+            with flops.during(next(passes, "credit")):
+                return states(*arguments, **options)
 
-    def counted_descend(*arguments: Any, **options: Any) -> None:
-        with flops.during("update"):
-            descend(*arguments, **options)
+        def counted_descend(*arguments: Any, **options: Any) -> None:
+            with flops.during("update"):
+                descend(*arguments, **options)
 
-    net.states = counted_states  # type: ignore[method-assign]
-    own.tools.updater.descend = counted_descend  # type: ignore[method-assign]
-    stored = Stored(iter([x, *net.parameters(), *net.buffers()]))
-    with torch.random.fork_rng(), torch.enable_grad(), stored.hooks(), flops:
-        own.step(x, y, epoch)
-    return flops.count, stored.peak
+        net.states = counted_states  # type: ignore[method-assign]
+        own.tools.updater.descend = counted_descend  # type: ignore[method-assign]
+        stored = Stored(iter([x, *net.parameters(), *net.buffers()]))
+        with torch.random.fork_rng(), torch.enable_grad(), stored.hooks(), flops:
+            own.step(x, y, epoch)
+        return flops.count, stored.peak
 
 
 def checkpointed(net: Net, x: Tensor, h: Sequence[Tensor]) -> int:

@@ -101,7 +101,7 @@ class Blend(FittedMethod):
             return
         if self.params.branch == "gaussian_noise":
             self.noise.next()
-        if self.params.branch in PREFIT and not self.fit.begun:
+        if self.params.branch in PREFIT and not self.fit.begun and not self.fit.optimiser.trial:
             self.prefit()
         ends = 0 if self.params.branch in ("prefit_frozen", *UNFITTED) else self.params.freeze_after
         if ends is None or since < ends:

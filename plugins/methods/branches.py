@@ -7,9 +7,21 @@ from typing import Any
 import torch
 from bench_plugins.methods.loss_change import LossChangeFit
 from bench_plugins.methods.perlayer_vector import LayerVectors
-from torch import Tensor
+from torch import Generator, Tensor
 
 from bench_core.api import Net, Task, Tools
+
+
+def shuffled(changes: Tensor, draws: Generator) -> Tensor:
+    """Permute the changes of each state over the batch."""
+    orders = [torch.randperm(row.numel(), generator=draws) for row in changes]
+    return changes.gather(1, torch.stack(orders).to(changes.device))
+
+
+def fresh(changes: Tensor, draws: Generator) -> Tensor:
+    """Draw Gaussian noise with the rms of the changes of each state."""
+    noise = torch.randn(changes.shape, generator=draws).to(changes)
+    return noise * changes.square().mean(1, keepdim=True).sqrt()
 
 
 def branch_fit(branch: str, net: Net, task: Task, tools: Tools, params: Any) -> LossChangeFit:
@@ -23,14 +35,6 @@ def branch_fit(branch: str, net: Net, task: Task, tools: Tools, params: Any) -> 
         (lambda width: LayerVectors(net.depth, width)) if vectors else None,
     )
     zero = torch.zeros_like
-
-    def shuffled(changes: Tensor) -> Tensor:
-        orders = [torch.randperm(row.numel(), generator=fit.draws) for row in changes]
-        return changes.gather(1, torch.stack(orders).to(changes.device))
-
-    def fresh(changes: Tensor) -> Tensor:
-        noise = torch.randn(changes.shape, generator=fit.draws).to(changes)
-        return noise * changes.square().mean(1, keepdim=True).sqrt()
 
     match branch:
         case "time_only":

@@ -64,10 +64,11 @@ class DendriticLearning(LearnedFeedback):
             updater.optimiser.param_groups[0] for updater in (self.optimiser, self.tools.updater)
         )
         own["lr"] = self.params.rate * network["lr"]
-        rows = [
-            (self.layers[name], self.kept[f"B_{name}"], *self.errors[name]) for name in self.layers
-        ]
-        self.optimiser.descend([row[1] for row in rows], [-growth(*row) for row in rows])
+        calls = [(name, *call) for name, own in self.errors.items() for call in own]
+        self.optimiser.descend(
+            [self.kept[f"B_{name}"] for name, *_ in calls],
+            [-growth(self.layers[name], self.kept[f"B_{name}"], *call) for name, *call in calls],
+        )
 
 
 def growth(module: Matrix, B: Tensor, error: Tensor, below: torch.Size) -> Tensor:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import torch
 from bench_plugins.methods.unnormalised import Unnormalised
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from bench_core.api import LATER, Credits, Laws, LocalMethod, Passport, States
 from bench_core.training.net import top_gradient
 
 ELEMENTWISE = {  # non-linearities that pairs pass, by the names of torch's functions
-    "celu", "elu", "gelu", "hardtanh", "leaky_relu", "mish", "relu", "relu6", "selu", "sigmoid",
-    "silu", "softplus", "tanh",
+    "celu", "clamp", "clamp_max", "clamp_min", "cos", "elu", "gelu", "hardshrink", "hardsigmoid",
+    "hardswish", "hardtanh", "leaky_relu", "log_sigmoid", "mish", "relu", "relu6", "selu",
+    "sigmoid", "silu", "sin", "softplus", "softshrink", "softsign", "tanh", "tanhshrink",
 }  # fmt: skip
 
 
@@ -39,21 +42,47 @@ class Secant(torch.autograd.Function):
 
 
 class Dyadic(TorchFunctionMode):
-    """Inside, elementwise non-linearities have the backward pass of `Secant`."""
+    """Inside, elementwise non-linearities have the backward pass of `Secant`; not in the readout,
+    whose derivative is that of the loss.
+    """
 
     def __init__(self, beta: float, alpha: float) -> None:
         super().__init__()
         self.up, self.down = 2 * alpha * beta, 2 * (1 - alpha) * beta
+        self.paused = False
+
+    @contextmanager
+    def but_in(self, module: nn.Module) -> Iterator[None]:
+        """Pause while this module runs."""
+
+        def pause(paused: bool) -> Callable[..., None]:
+            return lambda *_: setattr(self, "paused", paused)
+
+        hooks = [
+            module.register_forward_pre_hook(pause(True)),
+            module.register_forward_hook(pause(False), always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         options = dict(kwargs or {})
-        if getattr(function, "__name__", "") not in ELEMENTWISE or not torch.is_grad_enabled():
+        name = getattr(function, "__name__", "")
+        plain = name.removesuffix("_")
+        if self.paused or plain not in ELEMENTWISE or not torch.is_grad_enabled():
             return function(*args, **options)
-        options.pop("inplace", None)
+        in_place = options.pop("inplace", False) or plain != name
+        if plain != name:
+            function = getattr(Tensor, plain, None) or getattr(F, plain)
+        z = args[0].clone() if in_place else args[0]
         phi = lambda z: function(z, *args[1:], **options)  # noqa: E731
-        return Secant.apply(args[0], phi, self.up, self.down)
+        out = Secant.apply(z, phi, self.up, self.down)
+        return args[0].copy_(out) if in_place else out
 
 
 class DualPropagation(LocalMethod):
@@ -65,11 +94,12 @@ class DualPropagation(LocalMethod):
         (φ(z + 2αβ·d) − φ(z − 2(1−α)β·d)) / 2β   in place of   φ'(z)·d,
 
     from d = ∂loss/∂h_L at the top, in one sweep; weights, norms, attention and skip paths pass d on
-    as in backpropagation. a_l is what arrives at h_l; block l is trained with c_l = a_{l+1} through
-    the same pairs, the embedding with a_0 through pairs of its own. Credits (N, …) like their
-    states, sum reduction; not normalised by default, since d has a size. β → 0 is backpropagation,
-    and so is any β without non-linearities; for ReLU, pairs differ from it where z lies within the
-    pair's distance of 0.
+    as in backpropagation. So does a function that is not among torch's elementwise non-linearities
+    (`ELEMENTWISE`), such as PReLU, which learns. a_l is what arrives at h_l; block l is trained
+    with c_l = a_{l+1} through the same pairs, the embedding with a_0 through pairs of its own.
+    Credits (N, …) like their states, sum reduction; not normalised by default, since d has a size.
+    β → 0 is backpropagation, and so is any β without non-linearities; for ReLU, pairs differ from
+    it where z lies within the pair's distance of 0. The readout passes d on by its derivative.
 
     α = 1/2  the symmetric pair, in which DP and DP⊤ are the same.
     α ≠ 1/2  DP⊤: one side of the pair is nudged further. Its mean of a pair, α times the side that
@@ -123,5 +153,6 @@ class DualPropagation(LocalMethod):
         return Credits(audited=[a[site] for site in self.net.sites], blocks=a[1:], embed=a[0])
 
     def step(self, x: Tensor, y: Tensor, epoch: int) -> Tensor:
-        with self.pairs(len(x)):  # the update divides the credits by N
+        pairs = self.pairs(len(x))  # the update divides the credits by N
+        with pairs, pairs.but_in(self.net.readout):
             return super().step(x, y, epoch)

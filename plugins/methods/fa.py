@@ -69,9 +69,13 @@ class FeedbackAlignment(LocalMethod):
 
 
 def redrawn(kind: nn.Module, generator: torch.Generator) -> nn.Module:
-    """The module with weights of variance 1/(entries above that a value below reaches), fixed."""
+    """The module with weights of variance 1/(entries above that a value below reaches), fixed.
+
+    weights  (out, in / groups, …): a value below reaches the outputs of its group alone
+    """
     kind.requires_grad_(False)
+    groups = {id(m.weight): getattr(m, "groups", 1) for m in kind.modules() if hasattr(m, "weight")}
     for weight in kind.parameters():
-        reach = weight.numel() / weight.shape[1]  # (out, in, …): all but the values below
+        reach = weight.numel() / weight.shape[1] / groups.get(id(weight), 1)
         weight.copy_(reach**-0.5 * torch.randn(weight.shape, generator=generator))
     return kind

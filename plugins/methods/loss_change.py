@@ -31,11 +31,13 @@ class LossChangeFit:
     one AdamW step (1e-3, no weight decay, clipped) down the mean of (⟨a_l, v⟩ − δ)² over
     samples, states and directions, plus terminal·mean ‖rms(a_L) − rms(∂loss/∂h_L)‖². δ estimates
     ⟨g_l, v⟩, so the minimiser is E[g_l | h_l, l, e]. States of unequal size are seen through the
-    lens, and u lives in what is seen. In training mode BatchNorm normalises by the perturbed
-    batch, and a sample's δ is the change of its own loss alone.
+    lens, and u lives in what is seen. In training mode BatchNorm normalises by all perturbed copies
+    that have come up to it, of this state and of those below, together; so δ depends on their
+    directions too. A sample's δ is the change of its own loss alone.
 
     sees     edits (h, t, s) before the network sees them
-    target   edits the measured δ, (layers, N); None: nothing is measured, and δ = 0
+    target   edits the measured δ, (layers, N), given the stream for its draws; None: nothing is
+             measured, and δ = 0
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class LossChangeFit:
         self.parts = {"vector": self.network, "lens": self.lens}
         self.optimiser = tools.auxiliary({"vector": list(self.network.parameters())})
         self.sees: Callable[[Tensor, Tensor, Tensor], Inputs] = lambda h, t, s: (h, t, s)
-        self.target: Callable[[Tensor], Tensor] | None = lambda changes: changes
+        self.target: Callable[[Tensor, torch.Generator], Tensor] | None = lambda changes, _: changes
 
     def answer(self, states: States, layers: list[int]) -> list[Tensor]:
         """α of several layers, led back from what is seen to the shapes of the states: r_l·a_l."""
@@ -123,7 +125,9 @@ class LossChangeFit:
             predicted = torch.stack(
                 [(a * b).flatten(1).sum(1) for a, b in zip(answers, u, strict=True)]
             )
-            wanted = 0.0 if self.target is None else self.target(self.changes(states, y, u))
+            wanted: Tensor | float = 0.0
+            if self.target is not None:
+                wanted = self.target(self.changes(states, y, u), self.draws)
             loss = loss + (predicted - wanted).square().mean() / self.params.directions
         if self.params.terminal:
             (top,) = self.answer(states, [self.net.depth])

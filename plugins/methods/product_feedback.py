@@ -57,7 +57,8 @@ class ProductFeedback(KolenPollack):
             out, size = len(module.weight), self.params.size or 4 * len(module.weight)
             drawn = self.draw(max(out, size), min(out, size)).cpu()
             P = torch.linalg.qr(drawn)[0].to(module.weight)
-            self.kept[f"P_{name}"] = P if size < out else P.T.contiguous()
+            # as a checkpoint stores it: other products come of another layout
+            self.kept[f"P_{name}"] = (P if size < out else P.T).contiguous()
             below = module.weight[0].numel()
             Q = self.draw(size, below, std=default_std(module))
             self.kept[f"Q_{name}"] = Q.to(module.weight)
@@ -71,13 +72,18 @@ class ProductFeedback(KolenPollack):
     def follow(self, name: str, W: Tensor, before: Tensor, shrink: float) -> None:
         P, Q = self.kept[f"P_{name}"], self.kept[f"Q_{name}"]
         self.kept[f"Q_{name}"] = shrink * Q + P.T @ (W - shrink * before).flatten(1)
-        if self.errors:
-            self.kept[f"P_{name}"] = oja(P, self.errors[name][0], self.params.rate)
+        if self.errors and (own := self.errors.get(name)):  # the block may not call the layer
+            errors = torch.cat([rows_of(error, len(P)) for error, _ in own])
+            self.kept[f"P_{name}"] = oja(P, errors, self.params.rate)
 
 
-def oja(P: Tensor, errors: Tensor, rate: float) -> Tensor:
-    """P after a step of Oja's rule on errors (N, out), (N, tokens, out) or (N, out, …) of maps."""
-    S = (errors.movedim(1, -1) if errors.dim() == 4 else errors).reshape(-1, len(P))
+def rows_of(errors: Tensor, out: int) -> Tensor:
+    """(rows, out) of errors (N, out), (N, tokens, out) or (N, out, …) of maps."""
+    return (errors.movedim(1, -1) if errors.dim() == 4 else errors).reshape(-1, out)
+
+
+def oja(P: Tensor, S: Tensor, rate: float) -> Tensor:
+    """P after a step of Oja's rule on errors (rows, out)."""
     S = S / S.norm().clamp_min(torch.finfo(S.dtype).tiny)
     projected = S @ P
     return P + rate * (S.T @ projected - P @ (projected.T @ projected))

@@ -21,9 +21,9 @@ class SignSymmetry(SubstituteFeedback):
         frsf    |M| fixed, M ~ N(0, s²) drawn once             fixed random magnitudes
         brsf    |M| drawn anew for every minibatch             batchwise random magnitudes
 
-    s = deviation of W at setup, i.e. of its initial draw (1/sqrt(3·fan_in) where that is zero);
-    sign(0) = 0. The signs are those of the current weights. W, B, M: (out, in) or (out, in, k,
-    k). One bit per weight is transported: passport weight_transport.
+    s = rms of W at setup, i.e. the deviation of its initial draw (1/sqrt(3·fan_in) where that is
+    zero); sign(0) = 0. The signs are those of the current weights. W, B, M: (out, in) or
+    (out, in, k, k). One bit per weight is transported: passport weight_transport.
     Ours: s is measured on W at setup, not taken from the formula of its initialisation.
     Source: Liao, Leibo, Poggio 2016, arXiv:1510.05067; Xiao, Chen, Liao, Poggio 2019,
     arXiv:1811.03567; names and the three variants as in Sanfiz, Akrout 2021, arXiv:2108.13446.

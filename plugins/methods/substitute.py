@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.training.net import top_gradient
+from bench_core.training.net import in_eval, top_gradient
 
 Matrix = nn.Linear | nn.Conv2d
-Errors = dict[str, tuple[Tensor, torch.Size]]  # by layer: δ_y at its output, shape of its input
+# by layer, for each time that the block calls it: δ_y at its output, shape of its input
+Errors = dict[str, list[tuple[Tensor, torch.Size]]]
 
 
 def matrices(net: Net) -> dict[str, Matrix]:
@@ -66,9 +68,14 @@ class SubstituteFeedback(LocalMethod):
                     f"blocks.{name} is a matrix outside Linear and Conv2d layers: the rule has no "
                     "feedback for it"
                 )
+        if name := bypassed(net):
+            return (
+                f"a block uses {name} without calling its layer: the true weights would carry the "
+                "credit down; write layer(x) in place of F.linear(x, layer.weight)"
+            )
         return None
 
-    errors: Errors | None = None  # of the last credit
+    errors: Errors | None = None  # of the last credit, if a rule learns from them
 
     @property
     def forward_passes(self) -> int:
@@ -85,6 +92,8 @@ class SubstituteFeedback(LocalMethod):
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         with torch.no_grad():
             feedback = self.feedback()
+        if self.errors is not None:
+            self.errors.clear()
         chain = [top_gradient(self.net, states.h[-1], y)]
         for layer in reversed(range(self.net.depth)):
             h = states.h[layer]
@@ -119,29 +128,63 @@ def down(
     errors: Errors | None = None,
 ) -> Tensor:  # fmt: skip
     """The credit at h_l from that at h_{l+1}; `errors` takes in those of the block's layers."""
+    with substituted(net, layer, feedback, errors), torch.enable_grad():
+        h = h.detach().requires_grad_()
+        (below,) = torch.autograd.grad(net.advance(h, layer)[0], h, credit)
+    return below
 
-    def substituted(name: str, B: Tensor) -> Any:
+
+def bypassed(net: Net) -> str:
+    """Name a weight that a block uses without calling its layer; "" if none does.
+
+    With substituted layers no derivative reaches their weights, but by another path.
+    """
+    weights = {name: module.weight for name, module in matrices(net).items()}
+    places = {id(weight): name for name, weight in net.named_parameters()}
+    feedback = {name: weight.detach() for name, weight in weights.items()}
+    like = next(net.parameters())
+    x = torch.zeros(2, *net.input_shape, dtype=like.dtype, device=like.device)
+    with in_eval(net), torch.no_grad():
+        h = net.states(x, statistics=False).h
+        for layer in range(net.depth):
+            own = [weight for name, weight in weights.items() if name.startswith(f"{layer}_")]
+            frozen = [weight.requires_grad_() for weight in own if not weight.requires_grad]
+            with substituted(net, layer, feedback), torch.enable_grad():
+                out = net.advance(h[layer].detach().requires_grad_(), layer)[1].sum()
+                reached = torch.autograd.grad(out, own, allow_unused=True) if own else ()
+            for weight in frozen:
+                weight.requires_grad_(False)
+            for weight, gradient in zip(own, reached, strict=True):
+                if gradient is not None:
+                    return places[id(weight)]
+    return ""
+
+
+@contextmanager
+def substituted(
+    net: Net, layer: int, feedback: Mapping[str, Tensor], errors: Errors | None = None
+) -> Iterator[None]:
+    """Inside, the layers of a block have the derivative of their feedback."""
+
+    def substitute(name: str, B: Tensor) -> Any:
         def hook(module: Matrix, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
             path = at_layer(module, inputs[0], B)
             # the numbers of the layer, the derivative of B
             result = out.detach() + (path - path.detach())
             if errors is not None:
-                shape = inputs[0].shape
-                result.register_hook(lambda error: errors.update({name: (error.detach(), shape)}))
+                own, shape = errors.setdefault(name, []), inputs[0].shape
+                result.register_hook(lambda error: own.append((error.detach(), shape)))
             return result
 
         return hook
 
     hooks = [
-        module.register_forward_hook(substituted(name, feedback[name]))
+        module.register_forward_hook(substitute(name, feedback[name]))
         for name, module in matrices(net).items()
         if name.startswith(f"{layer}_")
     ]
     try:
-        with torch.enable_grad():
-            h = h.detach().requires_grad_()
-            (below,) = torch.autograd.grad(net.advance(h, layer)[0], h, credit)
+        yield
     finally:
         for hook in hooks:
             hook.remove()
-    return below
