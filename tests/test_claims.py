@@ -875,7 +875,7 @@ def test_the_command(finished: Any, tmp_path: Path) -> None:
 
 def test_a_claim_of_a_verdict_is_the_verdict_of_the_row() -> None:
     bp = [*seeds(BP, [0.611, 0.615, 0.619]), *frozen(BP, [0.418, 0.419, 0.420])]
-    low = [*seeds(DFA, [0.40, 0.401, 0.402]), *frozen(DFA, [0.35, 0.351, 0.352])]
+    low = [*seeds(DFA, [0.40, 0.401, 0.402]), *frozen(DFA, [0.35, 0.352, 0.352])]
     assert not any(run.judgement.fired for run in judge_all([*bp, *low])[0].rows[1].runs)
     found = outcome([*bp, *low], claim("walked_back", value=1, tolerance=0))  # below bp's floor
     assert found.measured is not None

@@ -287,12 +287,12 @@ def test_rules_that_no_interval_separates_share_their_ranks() -> None:
 
 
 def test_floor_of_the_settings_is_named_in_the_reason() -> None:
-    records = [*seeds(DFA, [0.301, 0.301]), *frozen(BP, [0.421, 0.421])]
+    records = [*seeds(DFA, [0.301] * 3), *frozen(BP, [0.421] * 3)]
     for depth, words in (
-        (DepthUtility(floor="bp"), "12.0 ± 0.4 points worse than bp[frozen]"),
+        (DepthUtility(floor="bp"), "12.0 ± 0.1 points worse than bp[frozen]"),
         (
             DepthUtility(floor_value=0.349),
-            "4.8 ± 0.3 points worse than the given floor of .349",
+            "4.8 ± 0.1 points worse than the given floor of .349",
         ),
     ):
         assert words in leaderboard(records, Settings(depth_utility=depth), width=None)
@@ -1119,9 +1119,11 @@ def test_rules_that_trained_the_same_networks_are_named() -> None:
 
 def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     tied = [*seeds(BP, [0.983, 0.981]), *frozen(BP, [0.950, 0.948])]
+    three = [*seeds(BP, [0.983, 0.981, 0.979]), *frozen(BP, [0.950, 0.948, 0.946])]
+    assert "bp: a margin over a floor is equal in all seeds" in leaderboard(three, width=None)
     beside = [*seeds(DFA, [0.95, 0.94, 0.97]), *frozen(DFA, [0.90, 0.91, 0.90])]
     text = leaderboard([*tied, *beside], width=None)
-    assert "bp: a margin over a floor is equal in all seeds" in text
+    assert "bp: a margin over a floor is the same in both seeds, so it has no interval" in text
     assert "at the least 2; accuracies are over all seeds: dfa 3" in text
     assert "Ranks: with 2 seeds (all that bp has), two rules that differ by" in text
     assert "(if all scatter like these few runs)" in text

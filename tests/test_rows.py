@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -434,9 +434,11 @@ def test_each_seed_is_compared_with_its_own_twin() -> None:
     assert over is not None
     assert (over.how, over.seeds) == ("paired", (1, 2))
     assert (over.estimate.mean, over.estimate.n) == (pytest.approx(10.0), 2)
-    # equal in both seeds: t(1) · (1/100)/√6 / √2, as these accuracies may be of 100 samples
-    rounding = 100 * 12.706 / 100 / 12**0.5
-    assert over.estimate.half_width == pytest.approx(rounding, rel=1e-4)
+    assert over.estimate.half_width is None  # equal in both seeds
+    third = margin({1: 0.4, 2: 0.6, 3: 0.5}, replace(floor, accuracies={1: 0.3, 2: 0.5, 3: 0.4}))
+    assert third is not None
+    # t(2) · (1/100)/√6 / √3, as these accuracies may be of 100 samples
+    assert third.estimate.half_width == pytest.approx(4.3027 / 18**0.5, rel=1e-4)
 
 
 def test_without_shared_seeds_the_margin_is_welchs_and_said() -> None:

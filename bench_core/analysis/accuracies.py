@@ -3,7 +3,8 @@
 An accuracy is a count of N samples, known to ± half a sample. Where all seeds have the same value,
 Student's interval would be 0, as if another seed could not differ. Each accuracy then counts as
 rounded to a step of 1/N: it deviates by 1/(N·√12), and the interval is t_{n-1} times the error of
-the mean that follows.
+the mean that follows. Two differences that are equal show no scatter, since of two counts they are
+often equal by chance: they have no interval.
 """
 
 from __future__ import annotations
@@ -37,21 +38,29 @@ def of_accuracies(
     if not counts:
         return estimate(own)
     roundings = (2 if differences else 1) / max(1, len(own))
-    return rounded(estimate(own), [own], roundings, [*map(abs, own), *beside])[0]
+    known = [*map(abs, own), *beside]
+    return rounded(estimate(own), [own], roundings, known, differences)[0]
 
 
 def rounded(
-    mean: Estimate, sides: Iterable[Collection[float]], roundings: float, known: Iterable[float]
+    mean: Estimate,
+    sides: Iterable[Collection[float]],
+    roundings: float,
+    known: Iterable[float],
+    differences: bool,
 ) -> tuple[Estimate, bool]:
     """Give an estimate the interval of the accuracies' rounding if the values of each side are
     equal; also return whether they are.
 
     roundings  the variance of the mean in units of that of one rounding
     known      accuracies on this test set
+    differences  whether it is a mean of differences, of which two have no interval if equal
     """
     tied = mean.half_width is not None and all(max(own) - min(own) < SAME for own in sides)
     if not tied:
         return mean, False
+    if differences and mean.n == 2:
+        return Estimate(mean.mean, None, None, 2), True
     error = grain(known) * math.sqrt(roundings / 12)
     half = t_critical(mean.n) * error
     return Estimate(mean.mean, half, error * math.sqrt(mean.n), mean.n), True

@@ -76,7 +76,7 @@ def _table(where: str, items: Sequence[Comparison], width: int | None) -> str:
         label = a.label if a.label == b.label else f"{a.label} → {b.label}"
         means = [optional(side.mean, fraction) for side in (a, b)]
         tests = [_p(p) for p in (item.p, item.p_holm, item.p_smallest)]
-        effect = with_interval(item.effect, 2, alone=" (n=1)")
+        effect = with_interval(item.effect, 2, alone=f" (n={item.n})")
         rows.append([visible(label), *means, effect, str(item.n), *tests])
         below += [f"{label}: {a.verdict} → {b.verdict}"] if a.verdict != b.verdict else []
         below += [f"{label}: {item.note}"] if item.note else []

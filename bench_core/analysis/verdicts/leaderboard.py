@@ -41,6 +41,8 @@ from bench_core.analysis.verdicts.untrained import untrained
 from bench_core.analysis.verdicts.verdict import (
     AT_CHANCE,
     CANNOT_JUDGE,
+    EQUAL,
+    EQUAL_OF_BP,
     NONE_OF_BP,
     ONE_SEED_OF_BP,
     ONE_SEED_OF_FLOOR,
@@ -191,15 +193,15 @@ def _clears(points: Estimate | None, limits: Iterable[tuple[float, str | None]])
 
 
 def _unsure(own: Estimate | None, below: Estimate | None, mute: bool, no_bp: bool) -> str:
-    """Say which floor has too few seeds to judge a row of several seeds; empty if none.
+    """Say which margin has no interval to judge a row of several seeds by; empty if none.
 
     own    the margin over its floor, `below` over bp's, which is read in its place if `mute`
     no_bp  bp's floor has no finished run
     """
     if own is not None and own.half_width is None and not mute:
-        return ONE_SEED_OF_FLOOR
+        return EQUAL if own.n > 1 else ONE_SEED_OF_FLOOR
     if below is not None and below.half_width is None and (mute or worse(below)):
-        return ONE_SEED_OF_BP
+        return EQUAL_OF_BP if below.n > 1 else ONE_SEED_OF_BP
     return NONE_OF_BP * no_bp
 
 

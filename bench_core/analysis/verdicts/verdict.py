@@ -9,8 +9,8 @@ docs/protocol.md, section 6, has the rules and their reasons. In the order in wh
    below 0 (`bp floor`), if no weight of its blocks changes in any run, or if the accuracy of a
    run is not finite.
 3. `undetermined` if a run did not finish, a diagnostic was not measured or d cannot be judged; if
-   the floor has one seed, or that of bp, and the rule lies `ONE_SEED` points below it; or if bp's
-   floor has no finished run.
+   the floor has one seed, or that of bp, and the rule lies `ONE_SEED` points below it; the same if
+   two seeds have equal margins; or if bp's floor has no finished run.
 4. `trustworthy` if the margin reaches the threshold and its interval lies above 0.
 5. `not separated from its floor` otherwise.
 
@@ -49,6 +49,8 @@ BEATS = STANDARD["d"].threshold
 STILL = "blocks unchanged"
 ONE_SEED_OF_FLOOR = "its floor has one seed"
 ONE_SEED_OF_BP, NONE_OF_BP = "bp's floor has one seed", "bp's floor has no finished run"
+EQUAL = "its margin is the same in both seeds"
+EQUAL_OF_BP = "its margin over bp's floor is the same in both seeds"
 ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
 
 
@@ -57,7 +59,8 @@ class Margin:
     """Percentage points over a floor.
 
     how   paired: by seed; unpaired: Welch's, as a seed has no twin; mean: the same without interval
-    tied  it is equal in all seeds: its interval is that of the accuracies' rounding
+    tied  it is equal in all seeds: its interval is that of the accuracies' rounding, of two seeds
+          there is none
     """
 
     estimate: Estimate
@@ -76,7 +79,7 @@ class Verdict:
     below_bp  it is walked back because it lies below bp with frozen blocks
     still     its blocks keep their initial weights in every run
     unread    letters of the margins that could not be judged
-    unsure    what a floor lacks, if that leaves it undetermined
+    unsure    what a margin lacks, if that leaves it undetermined
     """
 
     kind: str
@@ -97,7 +100,8 @@ def margin(
 ) -> Margin | None:
     """Estimate the margin of accuracies by seed over a floor; None where one of them is missing.
 
-    Equal margins have the interval of their rounding (`bench_core.analysis.accuracies`).
+    Equal margins have the interval of their rounding, of two seeds none
+    (`bench_core.analysis.accuracies`).
 
     beside  further accuracies, of bp, that help to find the step
     counts  whether accuracies are shares of a number of samples
@@ -118,7 +122,7 @@ def margin(
         how = "mean" if over.half_width is None else "unpaired"
         roundings = 1 / len(seeds) + 1 / len(floor_seeds)
     known = [*by_seed.values(), *floor.accuracies.values(), *beside]
-    over, tied = rounded(over, sides, roundings, known) if counts else (over, False)
+    over, tied = rounded(over, sides, roundings, known, True) if counts else (over, False)
     return Margin(over.scaled(100.0), how, seeds, floor_seeds, tied)
 
 

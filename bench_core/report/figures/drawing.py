@@ -154,7 +154,7 @@ def interval(estimate: Estimate | None, read: Callable[[float], str]) -> dict[st
     if estimate is None:
         return {}
     half = estimate.half_width
-    words = " (n=1)" if half is None else f" ± {read(half).lstrip('+')}"
+    words = f" (n={estimate.n})" if half is None else f" ± {read(half).lstrip('+')}"
     return {
         "value": rounded(estimate.mean),
         "low": rounded(estimate.mean - (half or 0.0)),

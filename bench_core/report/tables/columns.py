@@ -117,7 +117,7 @@ def _accuracy(row: Row) -> Text:
         return Text(NONE)
     text = share(row.accuracy.mean, row.accuracy.half_width)
     if row.accuracy.half_width is None:
-        return Text(f"{text} (n=1)")
+        return Text(f"{text} (n={row.accuracy.n})")
     return Text(text)
 
 

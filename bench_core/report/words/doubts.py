@@ -102,9 +102,11 @@ def tied(row: Row) -> list[str]:
     own = row.over_matched
     if own is not None and own.tied and abs(own.estimate.mean) < 100 * SAME:
         return ["its accuracy is that of its own floor in every seed: do its blocks learn at all?"]
-    text = "a margin over a floor is equal in all seeds, as counts of few samples can be by "
-    text += "chance; its interval is that of their rounding to a sample"
-    return [text] * any(over is not None and over.tied for over in (row.over_floor, row.over_bp))
+    equal = [over for over in (row.over_floor, row.over_bp) if over is not None and over.tied]
+    if any(over.estimate.half_width is None for over in equal):
+        return ["a margin over a floor is the same in both seeds, so it has no interval"]
+    text = "a margin over a floor is equal in all seeds; its interval is that of the rounding of "
+    return [f"{text}accuracies to a test sample"] * bool(equal)
 
 
 def other_recipe(row: Row) -> list[str]:

@@ -19,6 +19,8 @@ from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.verdict import (
     BEATS,
     CANNOT_JUDGE,
+    EQUAL,
+    EQUAL_OF_BP,
     NONE_OF_BP,
     ONE_SEED_OF_BP,
     ONE_SEED_OF_FLOOR,
@@ -190,6 +192,11 @@ def reason(row: Row) -> str:
     silent = {text for run in done for _, text in run.judgement.not_diagnostic}
     if verdict.unsure == ONE_SEED_OF_FLOOR:
         return "has|have a floor with one seed, which is too few for a verdict"
+    if verdict.unsure == EQUAL or (verdict.unsure == EQUAL_OF_BP and row.replaced):
+        return "has|have the same margin in both seeds, which shows no scatter: add a third"
+    if verdict.unsure == EQUAL_OF_BP:
+        below = "lies|lie below backpropagation with random blocks by"
+        return f"{below} the same margin in both seeds, which shows no scatter: add a third"
     if verdict.unsure == ONE_SEED_OF_BP and row.replaced:
         return "cannot be judged: bp's random blocks, which stand for its own, have one seed"
     if verdict.unsure == ONE_SEED_OF_BP:
