@@ -204,7 +204,8 @@ def test_a_margin_over_a_floor_at_chance_proves_nothing() -> None:
 def test_a_margin_that_is_read_in_place_of_another_is_said_with_its_sign() -> None:
     wide = [*BP_CHANCE, *seeds(DFA, [0.30, 0.42, 0.46], **CHANCE), *AT_CHANCE]
     text = " ".join(leaderboard(wide, width=None).split())
-    instead = "which is read because the interval of its own floor reaches chance"
+    chance = "chance (.100, the commonest class of the test set)"
+    instead = f"which is read because the interval of its own floor reaches {chance}"
     assert f"2.6 ± 20.4 points below bp with random blocks, {instead}; 2 or more are needed" in text
 
 
@@ -261,11 +262,31 @@ def test_a_weak_floor_of_its_own_makes_no_rule_better_than_bps(
 def test_floors_at_chance_everywhere_are_the_reason_and_not_a_missing_measurement() -> None:
     bp = [*seeds(BP, [0.611, 0.615, 0.619], **CHANCE), *frozen(BP, [0.1] * 3, **CHANCE)]
     records = [*bp, *seeds(DFA, [0.428, 0.429, 0.430], **CHANCE), *AT_CHANCE]
-    told = "cannot be judged: no floor is shown to lie above chance"
-    assert told in sentence(records)
-    assert "its floor reaches chance, and bp with random blocks does too" in leaderboard(
-        records, width=None
-    )
+    chance = "chance (.100, the commonest class of the test set)"
+    assert f"cannot be judged: no floor is shown to lie above {chance}" in sentence(records)
+    text = leaderboard(records, width=None)
+    assert f"its floor reaches {chance}, and bp with random blocks does too" in text
+    without = leaderboard([record for record in records if not is_frozen_bp(record)], width=None)
+    assert f"its floor reaches {chance}, and bp with random blocks was not run" in without
+    only = [record for record in records if record.cell.method.name != BP]
+    (step,) = next_steps(judge_all(only), "mine")
+    assert step.startswith("Next: change the epochs, the data or the task")
+
+
+def is_frozen_bp(record: RunRecord) -> bool:
+    return record.cell.method.name == BP and record.cell.method.params["freeze"] == "blocks"
+
+
+def test_further_seeds_are_those_of_the_suites_file() -> None:
+    def steps(records: list[RunRecord], seeds: tuple[int, ...] = ()) -> str:
+        return " ".join(next_steps(judge_all(records), "mine", own_seeds=seeds))
+
+    one = [run(BP, 1001, 0.6)]
+    assert "with --seed 42 --seed 123 --seed 456" in steps(one)
+    assert "more seeds: the same `bench run` with --seed 7 --seed 99" in steps(one, (7, 99, 1001))
+    two = [*seeds(BP, [0.6, 0.61]), *frozen(BP, [0.4, 0.42])]
+    assert "with --seed 1 --seed 2 trains these alone" in steps(two)
+    assert "with --seed 456 trains these alone" in steps(two, (42, 123, 456))
 
 
 def test_a_single_seed_whose_margin_cannot_be_judged_is_not_decided() -> None:

@@ -19,11 +19,13 @@ class SuiteFile(BaseModel):
     """The part of suite.json about the suite's file without options.
 
     cells  keys of its cells; None: every `bench run` here had options that changed them
+    seeds  of every cell; none in older results
     """
 
     title: str = ""
     description: str = ""
     cells: list[str] | None = None
+    seeds: list[int] = []
 
 
 class _Part(BaseModel):

@@ -197,7 +197,8 @@ def described(plan: Plan) -> dict[str, Any]:
     decisions  identity → action, reason and time; of a cell to run also its name,
                the rule whose cells take as long, and its epochs
     used       identity → when the last plan with this cell was made; entries of earlier plans stay
-    file       the suite's file without options: its texts, and its cells if a plan has listed them
+    file       the suite's file without options: its texts and seeds, and its cells if a plan has
+               listed them
     """
     suite, at = plan.suite, now()
     cells = {cell_key(c.cell): c.identity for c in plan.cells}
@@ -249,4 +250,4 @@ def _file(plan: Plan, cells: list[str]) -> dict[str, Any]:
         if listed is None and place is not None:
             listed = _listed(suite_folder.saved_mapping(place, "file"), name)
     texts = {"title": stated.title, "description": stated.description}
-    return {"digest": name, "cells": listed, **texts}
+    return {"digest": name, "cells": listed, "seeds": list(stated.seeds), **texts}

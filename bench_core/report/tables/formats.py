@@ -153,7 +153,8 @@ def _terminal(shown: View, wanted: Wanted) -> str:
     if left_out := [title for key, title in every.items() if key not in kept]:
         last.append(no_room(left_out))
     last.append(_more(shown, wanted))
-    last += next_steps(shown.groups, shown.results.name, wanted.planned)
+    file = shown.results.file
+    last += next_steps(shown.groups, shown.results.name, wanted.planned, file.seeds if file else ())
     return "\n\n".join([*filter(None, blocks), paragraph(filter(None, last), width)]) + "\n"
 
 

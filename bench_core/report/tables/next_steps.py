@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import count, islice
 
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, WALKED_BACK
@@ -15,11 +15,15 @@ from bench_core.results.status import STATUSES
 
 
 def next_steps(
-    groups: Sequence[Group], name: str, planned: Collection[str] | None = None
+    groups: Sequence[Group],
+    name: str,
+    planned: Collection[str] | None = None,
+    own_seeds: Sequence[int] = (),
 ) -> list[str]:
     """Say what to do next with a suite, a line per command.
 
-    planned  identities of the cells of the command that ends; of others it trains none again
+    planned    identities of the cells of the command that ends; of others it trains none again
+    own_seeds  those of the suite's file
     """
     rows = [row for group in groups for row in group.rows]
     tuned = any(row.tuned is not None for row in rows)  # `bench run` would train without a search
@@ -44,13 +48,15 @@ def next_steps(
     if single and shipped:
         return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
     if any(not run.record.shipped for row in single for run in row.runs):
-        more = _with_seeds(_lacking(groups) or (42, 123, 456), tuned)
+        lacking = _lacking(groups) or tuple(_free(groups, own_seeds)) or (42, 123, 456)
+        more = _with_seeds(lacking, tuned)
         return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
     judged = any(row.judged.kind in (TRUSTWORTHY, WALKED_BACK) for row in rows)
-    if groups and not judged and all(group.blind is not None for group in groups):
+    if groups and not judged and all(group.blind is not None or _mute(group) for group in groups):
         return ["Next: change the epochs, the data or the task: this recipe cannot judge its rules"]
     run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
-    seeds = f"add seeds: {run_it} {_with_seeds(_unused(groups), tuned)}"
+    free = tuple(_free(groups, own_seeds)) or tuple(islice(_free(groups, count(1)), 2))
+    seeds = f"add seeds: {run_it} {_with_seeds(free, tuned)}"
     seeds += " trains these alone" * (not shipped)
     if foreign:
         return [f"Next, {seeds}"]
@@ -91,10 +97,17 @@ def _lacking(groups: Sequence[Group]) -> tuple[int, ...]:
     )
 
 
-def _unused(groups: Sequence[Group]) -> tuple[int, ...]:
-    """Return the two smallest seeds, from 1, that no group has."""
+def _mute(group: Group) -> bool:
+    """Decide whether all rules lack a floor that is shown to lie above chance."""
+    return bool(group.competing) and all(
+        row.replaced and row.judged.unread for row in group.competing
+    )
+
+
+def _free(groups: Sequence[Group], seeds: Iterable[int]) -> Iterator[int]:
+    """Yield the seeds that no group has."""
     used = {seed for group in groups for seed in group.seeds}
-    return tuple(islice((seed for seed in count(1) if seed not in used), 2))
+    return (seed for seed in seeds if seed not in used)
 
 
 def _with_seeds(seeds: Sequence[int], tuned: bool) -> str:

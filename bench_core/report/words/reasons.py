@@ -13,7 +13,7 @@ from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import apart, decimals, finite, signed, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
-from bench_core.report.words.rows import BP_FLOOR, median_of, random_blocks, read_floor
+from bench_core.report.words.rows import BP_FLOOR, chance, median_of, random_blocks, read_floor
 from bench_core.suite.protocol import LETTERS
 
 MOST_LOST = 3  # ways not to end that are named
@@ -74,7 +74,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         points = f"{_unlike(over, limit)} points over {floor}"
         if over is not None and over.mean < 0:
             points = f"{with_interval(over).removeprefix('-')} points below {floor}"
-        replaced = ", which is read because the interval of its own floor reaches chance"
+        replaced = f", which is read because the interval of its own floor reaches {chance(row)}"
         return [f"{points}{replaced * row.replaced}; {need}"]
     if kind not in (UNDETERMINED, SINGLE_SEED):
         return lines
@@ -82,9 +82,8 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     if CANNOT_JUDGE in silent:
         lines.append("whether its blocks train cannot be judged by this recipe")
     if row.replaced and kind == UNDETERMINED and row.judged.unread:
-        lines.append(
-            f"the interval of its floor reaches chance, and {BP_FLOOR} does too or was not run"
-        )
+        too = "does too" if row.over_bp is not None else "was not run"
+        lines.append(f"the interval of its floor reaches {chance(row)}, and {BP_FLOOR} {too}")
     missing = {letter for run in row.finished for letter in run.judgement.missing}
     names = LETTERS | {item.letter: item.short for item in criteria([row])}
     margins = {item.letter for item in criteria([row]) if item.margin}

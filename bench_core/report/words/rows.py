@@ -212,3 +212,12 @@ def families(group: Group, settings: Settings) -> list[tuple[Row, list[Row]]]:
 def shipped(row: Row) -> str:
     """Say of which version of the reference the runs of a row are, their dates and hardware."""
     return source([run.record for run in row.runs])
+
+
+def chance(row: Row) -> str:
+    """Write the accuracy of guessing: `chance (.689, the commonest class of the test set)`."""
+    known = (run.record.chance for run in row.runs)
+    share = next((value for value in known if value is not None), None)
+    if share is None:
+        return "chance"
+    return f"chance ({fraction(share)}, the commonest class of the test set)"

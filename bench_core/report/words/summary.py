@@ -33,7 +33,7 @@ from bench_core.analysis.verdicts.verdict import (
 from bench_core.report.text.layout import joined
 from bench_core.report.text.numbers import finite, fraction
 from bench_core.report.words.criteria import Criterion
-from bench_core.report.words.rows import bare_labels, bp_floor, random_blocks, read_floor
+from bench_core.report.words.rows import bare_labels, bp_floor, chance, random_blocks, read_floor
 
 # the built-in diagnostics of the network itself: "verb of one|of several rules, and the rest", and
 # the state in which they fire
@@ -206,7 +206,7 @@ def reason(row: Row) -> str:
     if verdict.unsure == NONE_OF_BP:
         return "cannot be compared with bp's random blocks: none of these runs is done"
     if row.replaced and verdict.unread:
-        return "cannot be judged: no floor is shown to lie above chance"
+        return f"cannot be judged: no floor is shown to lie above {chance(row)}"
     if row.floor.mean is None:
         return "has|have no floor to be compared with"
     return "is|are not measured completely"
