@@ -236,6 +236,16 @@ def test_sets_of_different_data_are_told(tmp_path: Path) -> None:
     assert told.startswith("A has cifar10, B has digits: accuracies on different data sets")
     assert comparison.unlike([suite(one)], [suite([*one, *other])]) == []
     assert comparison.unlike([suite(one)], [suite([])]) == []
+    pairs, _ = comparison.sets([suite(one)], [suite(other)])
+    assert {(pair.effect, pair.p, pair.p_holm, pair.p_smallest) for pair in pairs} == {(None,) * 4}
+    text = as_table(pairs, width=None)
+    assert "accuracies on cifar10 and digits cannot be compared" in text, text
+    assert " ± " not in text.partition("B - A:")[0]
+    changed = [record.model_copy(update={"data_checksum": "b" * 32}) for record in one]
+    before = [record.model_copy(update={"data_checksum": "a" * 32}) for record in one]
+    pairs, _ = comparison.sets([suite(before)], [suite(changed)])
+    assert "the data of cifar10 changed between these runs" in as_table(pairs, width=None)
+    assert pairs[0].effect is None
 
 
 def test_the_command_compares_folders_and_methods(tmp_path: Path) -> None:

@@ -90,8 +90,11 @@ def compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
     if places := _unlike_places(a, b, seeds):
         remarks.append(f"trained on different machines or PyTorch: {' and '.join(sorted(places))}")
 
+    unlike = _unlike_data(a, b)
+    if unlike:
+        remarks.append(unlike)
     effect = None
-    if seeds:
+    if seeds and not unlike:
         counts = not explained(run.record for run in (*a.runs, *b.runs))
         rounded = of_accuracies(differences, beside, differences=True, counts=counts)
         effect = (estimate(differences) if same else rounded).scaled(100.0)
@@ -106,11 +109,22 @@ def compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
         side(b, theirs),
         len(seeds),
         effect=effect,
-        p=sign_flip_p(differences) if seeds and not same else None,
+        p=sign_flip_p(differences) if seeds and not same and not unlike else None,
         p_holm=None,
-        p_smallest=smallest_p(len(seeds)) if seeds else None,
+        p_smallest=smallest_p(len(seeds)) if seeds and not unlike else None,
         note="; ".join(filter(None, remarks)),
     )
+
+
+def _unlike_data(a: Row, b: Row) -> str:
+    """Say that two rows are of different data sets; "" if they are not known to be."""
+    ours, theirs = (row.runs[0].record for row in (a, b))
+    if ours.cell.dataset.name != theirs.cell.dataset.name:
+        names = f"{ours.cell.dataset.short} and {theirs.cell.dataset.short}"
+        return f"accuracies on {names} cannot be compared"
+    if ours.data_checksum and theirs.data_checksum and ours.data_checksum != theirs.data_checksum:
+        return f"the data of {ours.cell.dataset.short} changed between these runs"
+    return ""
 
 
 def _unlike_places(a: Row, b: Row, seeds: Sequence[int]) -> set[str]:

@@ -36,6 +36,8 @@ MOST_PARTS = 4  # of a disagreement are named
 class SuiteResults:
     """The runs of one suite folder and the settings by which they are judged.
 
+    superseded   runs by older code, which do not count
+    replaced     those of them whose own cell was run by other code since
     further      suite folders of other people that are taken together with this one
     claimed_for  `Suite.recipe` of the file that contains the claims
     diagnostics  full name → parameters
@@ -47,6 +49,7 @@ class SuiteResults:
     settings: Settings
     records: tuple[RunRecord, ...]
     superseded: int
+    replaced: int = 0
     folder: Path = Path()
     description: str = ""
     further: tuple[Path, ...] = ()
@@ -219,6 +222,7 @@ def _suite(
     rules = sorted({run.cell.method.short for run in counted if run.identity in own})
     remedy = f"`{command}` with all seeds trains them again"
     troubles += _not_comparable(folder, own, ", ".join(rules), remedy)
+    replaced = len(superseded)
     superseded += tuple(run for run in counted if run.identity in old | own)
     counted = tuple(run for run in counted if run.identity not in old | own)
     standings = found.standings(clashes, tuned)
@@ -228,6 +232,7 @@ def _suite(
         settings.over(counted),
         counted,
         len(superseded),
+        replaced,
         folder,
         about.description,
         found.further,

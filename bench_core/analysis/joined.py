@@ -67,6 +67,7 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
                 ).over(records),
                 records=tuple(records),
                 superseded=len(lost) + sum(part.superseded for part in same),
+                replaced=len(lost) + sum(part.replaced for part in same),
                 further=tuple(
                     dict.fromkeys(f for part in same for f in (part.folder, *part.further))
                 ),

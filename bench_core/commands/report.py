@@ -21,6 +21,7 @@ from bench_core.commands.options import (
 )
 from bench_core.errors import UsageError
 from bench_core.report.figures import NAMES
+from bench_core.report.text.escape import visible
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> bool:
 
     mark = cache.mark(shown_folders(results))
     if mark and mark == cache.marked(output):
-        echo(f"{word}{output} (shows these results already)")
+        echo(f"{word}{visible(str(output))} (shows these results already)")
         return True
     from bench_core.report.pages.page import page
     from bench_core.results.files import replace_file
@@ -65,7 +66,7 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> bool:
     if not troubles and not any(suite.records for suite in suites):
         return False
     replace_file(output, page(suites, troubles, mark, _cards(suites)), output=True)
-    echo(f"{word}{output}")
+    echo(f"{word}{visible(str(output))}")
     return True
 
 
@@ -110,7 +111,7 @@ def figure(
         drawing = render(paper(item.figure), form)  # type: ignore[arg-type]
         replace_file(path, drawing, output=True)
         recipe = "" if item.recipe is None else f": {shown.headers[item.recipe]}"
-        echo(f"{path}  ({shown.name}{recipe})\n  {item.figure.caption}")
+        echo(f"{visible(str(path))}  ({shown.name}{recipe})\n  {item.figure.caption}")
     if not items:
         raise UsageError(
             f"figure {name}: these results have no finished run to draw, or no suite with its axis"

@@ -74,8 +74,8 @@ def print_leaderboards(
 
     suites, _ = gathered(roots)
     for results in suites:
-        if count := results.superseded:
-            note = f"{plural(count, 'older run')} by other code not counted"
+        if count := results.replaced:
+            note = f"{plural(count, 'older run')} not counted: other code has run the cells since"
             echo(f"note: {results.name}: {note}", err=True)
     wanted = wanted or Wanted(None)
     if form in ("json", "csv") or not {NAME, ALL}.isdisjoint(wanted.columns):
@@ -229,9 +229,10 @@ EXPORTED = ("csv", "parquet")
     "-o --output FILE", "Write to this file.  [default: print CSV, write Parquet to TABLE.parquet]"
 )
 def export(results: Paths, form: str | None, table: str, output: Path | None) -> None:
-    """Write all runs, epochs or measurements as a table.
+    """Write runs, epochs or measurements as a table.
 
-    RESULTS are results folders or suite folders  [default: results].
+    The runs are those that count. RESULTS are results folders or suite folders
+    [default: results].
     """
     from bench_core.report.export import TABLES, as_csv, write_parquet
     from bench_core.report.view import view

@@ -18,11 +18,11 @@ class Nudging(Diagnostic):
     """Change of the mean probe loss after h_l ← h_l − η·rms(a_l), per layer; negative where the
     credit helps.
 
-    rms(a) = a / (sqrt(mean(a²)) + 1e-6) per sample; where states are tokens the CLS token alone
-    is nudged, as every figure of a diagnostic is of its stream. a_l is as the rule gives it:
-    fa's carries 1/N, and where it sinks under 1e-6 the step is a small one here as it is in
-    training. In float64. Not diagnostic where the credit is zero or the change is not finite.
-    value = the mean over 1 ≤ l ≤ L−1.
+    rms(a) = a / (sqrt(mean(a²)) + 1e-6) per sample. Only the part of a state is nudged that
+    `Net.flat` reads, as every figure of a diagnostic is of it (of vit_mini the CLS token). a_l is
+    as the rule gives it: fa's carries 1/N, and where it sinks under 1e-6 the step is a small one
+    here as it is in training. In float64. Not diagnostic where the credit is zero or the change is
+    not finite. value = the mean over 1 ≤ l ≤ L−1.
     Source: arXiv:2606.21126 (η = 0.01); that it is rms-normalised was measured.
     """
 

@@ -26,7 +26,8 @@ class PerturbationCorrelation(Diagnostic):
     In float64 (copies of the network and the states): in float32 the change of CE is mostly
     rounding where states are large. Not diagnostic at a layer where the mean |ΔCE| is under 10
     units of the last place of CE, or the credit does not vary. value = the mean over 1 ≤ l ≤
-    L−1. Directions span the whole state (all channels), of tokens the CLS token's stream.
+    L−1. Directions span the part of a state that `Net.flat` reads: all channels, of vit_mini
+    the CLS token's.
     Source: arXiv:2606.21126 (ε = 1e-3, M = 32, n = 1,024; published values are float32).
     """
 

@@ -63,7 +63,7 @@ class StoredRuns:
         folder = self.folder / identity
         if not os.path.lexists(folder):
             other = self._other_run(cell, code, data)
-            return Decision("run", f"no run of it here yet{other}")
+            return Decision("run", other or "no run of it here yet")
         try:
             record = store.read(folder, sums=True)
         except store.Newer as reason:
@@ -118,7 +118,7 @@ class StoredRuns:
         else:
             changed = changed_modules(record.code, code) or ["another version"]
             cause = f"the code has changed since: {few(changed)}"
-        return f"; the run {record.identity[:12]} of this cell is kept but not reused: {cause}"
+        return f"an earlier run is kept but not reused: {cause}"
 
 
 def _elsewhere(record: RunRecord, device: str) -> str:

@@ -11,6 +11,7 @@ from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.tables.notes import SCORED_ON
 from bench_core.report.text.numbers import NONE, plural, with_interval
+from bench_core.report.text.numbers import share as written
 from bench_core.report.words.cite import CITATION
 from bench_core.report.words.criteria import criteria
 from bench_core.report.words.criteria import further as further_criteria
@@ -140,9 +141,12 @@ def accuracy(rows: Sequence[Row]) -> str:
     """Explain the column of accuracies and its ±."""
     scores = {run.record.explained for row in rows for run in row.finished}
     share = "share of the targets' variance that is explained, " if scores == {True} else ""
+    means = [row.accuracy for row in rows if row.accuracy is not None]
+    cut = any("[" in written(mean.mean, mean.half_width) for mean in means)
     return (
         f"accuracy: {share}on {_samples(_read(rows), SCORED_ON)} after the last epoch, never the "
-        "best; mean over the finished seeds ± 95 % interval (Student t)."
+        "best; mean over the finished seeds ± 95 % interval (Student t)"
+        f"{', or [its ends] where it is cut off at 0 or 1' * cut}."
     )
 
 
