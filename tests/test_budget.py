@@ -257,6 +257,21 @@ def test_a_sweep_without_time_does_not_wait_for_another_runner(
 # ------------------------------------------------------------------------------------- accelerators
 
 
+@pytest.mark.parametrize(
+    ("named", "seen"),
+    [("", ()), ("-1", ()), ("0, -1 ,GPU-b", ("0", "GPU-b")), (" 3 ,1", ("3", "1"))],
+)
+def test_a_device_that_is_hidden_is_not_leased(
+    named: str, seen: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    devices.visible.cache_clear()
+    try:
+        assert devices.visible() == seen
+    finally:
+        devices.visible.cache_clear()
+
+
 def test_slots_of_accelerators_are_leased_and_given_back(
     execute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,9 @@ def test_differences_of_one_sign_reach_the_smallest_p(values: list[float]) -> No
 
 def test_p_at_known_sizes() -> None:
     assert [smallest_p(n) for n in (1, 2, 3, 5, 6)] == [1.0, 0.5, 0.25, 0.0625, 0.03125]
+    assert smallest_p(16) == 2 / 2**16
+    assert smallest_p(40) == 1 / 100_001  # of drawn signs
+    assert sign_flip_p([1.0 + k for k in range(40)]) == smallest_p(40)
     assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
     # beyond exact enumeration, and never 0
     assert sign_flip_p([1.0] * 20) == pytest.approx(1e-5, rel=0.01)

@@ -59,6 +59,16 @@ def test_a_run_is_at_no_distance_from_itself_and_one_scaled_is_at_the_scale_less
     assert found == pytest.approx([3.0] * 3, rel=1e-6)
 
 
+def test_a_state_of_bp_near_zero_is_no_division_by_zero(tmp_path: Path) -> None:
+    """Its norm counts as 1e-30 at least, and as it is above that."""
+    for size, expected in ((0.0, 1e30 * 6**0.5), (1e-12, 1e12 - 1)):
+        flat = {f"h_{layer}": np.full((4, 6), size, np.float32) for layer in range(3)}
+        ones = {name: np.ones_like(rows) for name, rows in flat.items()}
+        home = tmp_path / str(size)
+        found, _ = distances(folder(home, "own", ones), folder(home, "bp", flat))
+        assert found == pytest.approx([expected] * 3, rel=1e-6)
+
+
 def test_it_is_the_plain_median(tmp_path: Path) -> None:
     own, other = states(1), states(2, samples=30)
     found, samples = distances(folder(tmp_path, "own", own), folder(tmp_path, "bp", other))

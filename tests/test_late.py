@@ -307,6 +307,24 @@ def test_a_late_audit_and_a_validation_have_a_limit_of_memory(copy, monkeypatch)
     assert outcome.problem == "it has 10,000,000 epochs; at most 100,000 are run again"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "mebibytes", "allowed"),
+    [
+        (1.0, 100, {"seconds": 600.0, "memory_mb": 2248}),  # ten minutes at the least
+        (20.0, 0, {"seconds": 2000.0, "memory_mb": 2048}),  # a hundred times
+        (5000.0, 10_000, {"seconds": 86_400.0, "memory_mb": 12_000}),  # a day; .75 of 16,000
+    ],
+)
+def test_what_a_posted_cell_may_use_follows_from_its_run(
+    seconds: float, mebibytes: int, allowed: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench_core.execution import limits
+
+    monkeypatch.setattr(limits, "machine_memory", lambda: 16_000 << 20)
+    posted = run(seconds=seconds, peak_memory_bytes=mebibytes << 20)
+    assert limits.allowance(posted) == allowed
+
+
 def test_an_audit_labels_a_run_as_every_table_does(asked_here, tmp_path, monkeypatch):
     code = {"x-ebd": {"files": {}, "defaults": {"x-ebd/ebd": {"normalize": "none"}}}}
     posted = run("x-ebd/ebd", params={"normalize": "none"}, code=code)

@@ -171,6 +171,9 @@ def test_without_a_run_to_the_end_the_cost_is_not_known():
     assert found.cost is None
     assert found.seconds is None
     assert savings([whole(42, 0.3)]) == []
+    broken = run(seed=42, accuracy=0.3, status="interrupted", training={"stop_when": {}})
+    (found,) = savings([ended(42, 0.31, 4), broken])  # it did not reach its end
+    assert found.cost is None
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), None])

@@ -278,6 +278,17 @@ def test_a_lock_has_one_holder(final: Path) -> None:
     locks.unlock(final, again)
 
 
+def test_a_lock_that_is_a_file_of_another_name_too_is_not_written(final: Path) -> None:
+    """A received folder may hold a hard link to a file of this user."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    mine = final.parent / "mine.txt"
+    mine.write_text("mine")
+    os.link(mine, locks.beside(final, "lock"))
+    with locks.locked(final):
+        assert mine.read_text() == "mine"
+    assert mine.read_text() == "mine"
+
+
 def test_the_lock_of_a_killed_process_is_free_at_once(final: Path) -> None:
     final.parent.mkdir(parents=True)
     code = f"""

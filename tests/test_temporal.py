@@ -84,6 +84,10 @@ def test_a_value_that_is_not_finite_fires_and_one_that_is_not_diagnostic_does_no
     )
     found = by_key(firings(rows([1.0, 2.0], batch_stability=silent)))
     assert (found["c"].epoch, found["c"].not_diagnostic) == (None, "2 full probe batches")
+    *judged, last = rows([1.0, 2.0, 3.0])  # one epoch of several that cannot be judged
+    measurements = {**last.measurements, "batch_stability": silent}
+    found = by_key(firings([*judged, last.model_copy(update={"measurements": measurements})]))
+    assert found["c"].not_diagnostic is None
 
 
 def test_other_thresholds_replace_the_stored_ones() -> None:

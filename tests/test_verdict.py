@@ -14,6 +14,7 @@ from records import SICK, audit, frozen, measured, run, seeds
 from bench_core.analysis.accuracies import grain
 from bench_core.analysis.first_firing import firings
 from bench_core.analysis.sensitivity import sensitivities
+from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.judge import (
     UNTRAINED,
     Floor,
@@ -31,7 +32,7 @@ from bench_core.analysis.verdicts.ranks import rank
 from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.untrained import Witnessed, at_start, untrained
-from bench_core.analysis.verdicts.verdict import Reading, margin, verdict
+from bench_core.analysis.verdicts.verdict import Reading, margin, reading, verdict, worse
 from bench_core.report.words import summary
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, fires
@@ -702,6 +703,17 @@ def test_two_seeds_with_one_margin_show_no_scatter(less: float) -> None:
     )
     text = leaderboard([*level, *bp], width=None)
     assert "dfa has the same margin in both seeds, which shows no scatter: add a third" in text
+
+
+def test_a_margin_at_its_limit_is_read_beyond_the_rounding_of_floats() -> None:
+    """29 - 27 - 1e-12 points and the like are the limit itself, for the mean and for its ends."""
+    at = Estimate(2.0 - 1e-12, 0.5, 0.1, 3)
+    assert reading(at, 2.0) == "passes"
+    assert reading(Estimate(1.5, 0.5 - 1e-12, 0.1, 3), 2.0) == "open"  # its end is the limit
+    assert reading(Estimate(1.5, 0.4, 0.1, 3), 2.0) == "fires"
+    assert reading(Estimate(2.0, 2.0, 0.1, 3), 2.0) == "open"  # its end is 0
+    assert worse(Estimate(-2.0, None, None, 1))
+    assert not worse(Estimate(-1.9, None, None, 1))
 
 
 def test_the_step_of_accuracies_is_found_from_their_seven_digits() -> None:

@@ -316,10 +316,14 @@ def test_nothing_is_guessed() -> None:
 
 
 def test_durations_in_words() -> None:
-    assert [cost.spoken(s) for s in (0.4, 89, 120, 3600 * 3 + 1200, 86400 * 2.5)] == [
-        "0 s",
-        "89 s",
-        "2 min",
-        "3 h 20 min",
-        "2.5 days",
-    ]
+    hour, day = 3600, 86400
+    for seconds, said in (
+        (0.4, "0 s"),
+        (89, "89 s"),
+        (120, "2 min"),
+        (3 * hour + 1200, "3 h 20 min"),
+        (30 * hour, "30 h 0 min"),
+        (48 * hour, "2.0 days"),
+        (2.5 * day, "2.5 days"),
+    ):
+        assert cost.spoken(seconds) == said

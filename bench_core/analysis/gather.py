@@ -49,7 +49,6 @@ class SuiteResults:
     settings: Settings
     records: tuple[RunRecord, ...]
     superseded: int
-    replaced: int = 0
     folder: Path = Path()
     description: str = ""
     further: tuple[Path, ...] = ()
@@ -58,6 +57,7 @@ class SuiteResults:
     diagnostics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     file: SuiteFile | None = None
     used: Mapping[str, str] = field(default_factory=dict)
+    replaced: int = 0
 
     @cached_property
     def is_suite(self) -> bool:
@@ -232,7 +232,6 @@ def _suite(
         settings.over(counted),
         counted,
         len(superseded),
-        replaced,
         folder,
         about.description,
         found.further,
@@ -241,6 +240,7 @@ def _suite(
         diagnostics=about.diagnostics,
         file=about.file,
         used=about.used,
+        replaced=replaced,
     )
 
 
