@@ -23,6 +23,8 @@ from bench_core import api, cli, load
 from bench_core.analysis.verdicts import kinds
 from bench_core.errors import Exit, UsageError
 from bench_core.registry import plugins
+from bench_core.results.epochs import Epoch
+from bench_core.results.record import RunRecord
 from bench_core.suite.load import load_suite
 from bench_core.suite.names import OURS
 
@@ -195,6 +197,17 @@ def test_every_column_of_an_export_is_explained(tmp_path: Path) -> None:
         others = {name for name in header if not name.startswith("environment_")} - measured
         assert others - known == set(), table
         assert known - {*header, "environment_"} == set(), table
+
+
+def test_every_field_of_a_record_is_explained() -> None:
+    after = PAGES["docs/programs.md"].partition("## The fields of run.json")[2]
+    table, _, below = after.partition("\n## ")[0].partition("\n`epochs.jsonl`")
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| `")]
+    explained = [name for names, _ in rows for name in re.findall(r"`(\w+)`", names)]
+    fields = RunRecord.model_fields
+    assert sorted(explained) == sorted(item.alias or name for name, item in fields.items())
+    of_epoch = re.findall(r"`(\w+)`", below)
+    assert sorted(of_epoch) == sorted(Epoch.model_fields)
 
 
 def test_the_distance_of_the_states_is_a_column_in_every_form(here, tmp_path: Path) -> None:

@@ -30,9 +30,19 @@ from bench_core.suite.protocol import STANDARD
 
 Line = dict[str, Any]
 BYTES_OF_LINE = 2000  # of memory, about
-OF_RUN = ("status", "reason", "epochs", "accuracy", "train_loss")
-COSTS = ("forward_passes", "seconds", "peak_memory_bytes", "finished", "data_checksum")
-OF_EPOCH = ("epoch", "accuracy", "train_loss", "test_loss", "seconds", "learning_rate")
+OF_RUN = (
+    "status", "reason", "epochs", "stopped_by", "accuracy", "validation_accuracy", "chance",
+    "train_loss",
+)  # fmt: skip
+PAIRS = ("steps_per_batch", "blocks_changed")
+COSTS = (
+    "forward_passes", "seconds", "seconds_per_epoch", "energy_joules", "peak_memory_bytes",
+    "finished", "data_checksum",
+)  # fmt: skip
+OF_EPOCH = (
+    "epoch", "accuracy", "validation_accuracy", "train_loss", "test_loss", "seconds",
+    "learning_rate",
+)  # fmt: skip
 OF_MEASUREMENT = ("letter", "value", "unit", "direction", "threshold", "not_diagnostic")
 
 
@@ -95,6 +105,7 @@ def _run(shown: View, row: Row, run: Run) -> Line:
         "gamma_deep": deep,
         "gamma_not_diagnostic": reason,
         "passport": " ".join(sorted(name for name, flag in record.passport.items() if flag)),
+        **{name: line_text(pair) if (pair := getattr(record, name)) else None for name in PAIRS},
         **{name: getattr(record, name) for name in COSTS},
         "code": line_text({name: own.get("digest") for name, own in record.code.items()}),
         **{f"environment_{key}": item for key, item in flat(record.environment).items()},
