@@ -1037,5 +1037,5 @@ def test_a_run_of_an_older_schema_is_shown_and_not_reused(tmp_path: Path) -> Non
     arguments = ["plan", str(tmp_path / "tiny.yaml"), "--results", str(tmp_path / "results")]
     told = CliRunner().invoke(bench, arguments, catch_exceptions=False)
     assert "0 reused, 1 to run" in told.stdout
-    assert "33eaac393ed8 of this cell is kept but not reused" in " ".join(told.stdout.split())
+    assert "run: an earlier run is kept but not reused: its identity was" in told.stdout
     assert "algorithm 1" in told.stdout

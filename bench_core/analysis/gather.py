@@ -83,8 +83,8 @@ def _ledger(folder: Path, troubles: list[str]) -> Ledger:
     try:
         return ledger.read(folder)
     except store.Unreadable as error:
-        path = folder / ledger.LEDGER
-        troubles.append(f"{path}: cannot be read: it {error}; its rows do not show their trials")
+        consequence = "its rows do not show their trials"
+        troubles.append(store.unread(folder / ledger.LEDGER, error, consequence))
         return Ledger()
 
 

@@ -93,7 +93,7 @@ def described(folder: Path, troubles: list[str], shipped: reference.Reference | 
     except ValidationError as error:
         reason = f"does not follow its schema: {store.first_fault(error)}"
     remedy = "default thresholds are used; `bench run` writes it anew"
-    troubles.append(f"{path}: cannot be read: it {reason}; {remedy}")
+    troubles.append(store.unread(path, reason, remedy))
     return Described(name=name)
 
 

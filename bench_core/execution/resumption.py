@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench_core.results import author, files, store
-from bench_core.training.checkpoint import Training, header
+from bench_core.training.checkpoint import Training, header, seal
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -37,14 +36,14 @@ def _is_mine(path: str) -> bool:
             tensors = json.loads(file.read(size))
             metadata = tensors.pop("__metadata__")
             key = author.secret(create=False)
-            hasher = blake2b(metadata["state"].encode(), key=key, digest_size=16)
-            for name in sorted(tensors):
-                start, end = tensors[name]["data_offsets"]
+
+            def pieces(start: int, end: int) -> Iterator[bytes]:
                 file.seek(8 + size + start)
-                hasher.update(name.encode() + bytes(1))
                 for place in range(start, end, PIECE):
-                    hasher.update(file.read(min(PIECE, end - place)))
-        return bool(metadata["blake2b"] == hasher.hexdigest())
+                    yield file.read(min(PIECE, end - place))
+
+            named = ((name, pieces(*tensors[name]["data_offsets"])) for name in sorted(tensors))
+            return bool(metadata["blake2b"] == seal(metadata["state"], named, key))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 

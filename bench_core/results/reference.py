@@ -181,7 +181,7 @@ class Reference:
             cells = self.described(folder).get("cells")
         except store.Unreadable as reason:
             if all(entry.suite != suite for entry in self.entries.values()):  # else it is described
-                troubles.append(f"{folder / suite_folder.SUITE}: cannot be read: it {reason}")
+                troubles.append(store.unread(folder / suite_folder.SUITE, reason))
             return []
         names = cells.values() if isinstance(cells, dict) else ()
         named = (name for name in names if isinstance(name, str))

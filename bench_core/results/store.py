@@ -59,6 +59,16 @@ class Newer(Unreadable):
     """A run written by a newer bench: not damaged, so it must not be moved or replaced."""
 
 
+def unread(path: Path, reason: object, remedy: str = "") -> str:
+    """Say in one line that a file cannot be read, and what follows from it."""
+    return f"{path}: cannot be read: it {reason}" + f"; {remedy}" * bool(remedy)
+
+
+def of_newer(path: Path, reason: object) -> str:
+    """Say in one line that a newer bench wrote a run folder."""
+    return f"{path}: written by a newer bench: {reason}"
+
+
 # ------------------------------------------------------------------------------------------ names
 
 

@@ -171,7 +171,7 @@ def _old(final: Path, result: Merge) -> Stored | None:
     try:
         return Stored(store.read(final, sums=True), final)
     except store.Newer as reason:
-        raise StoreError(f"{final}: written by a newer bench: {reason}") from None
+        raise StoreError(store.of_newer(final, reason)) from None
     except store.Unreadable as reason:
         if os.path.lexists(final):
             result.troubles.append(f"{final}: unreadable, to be replaced: {reason}")

@@ -306,8 +306,7 @@ def _ledger(folder: Path) -> Ledger:
         return ledger.read(folder)
     except store.Unreadable as error:
         remedy = "remove it, and `bench tune` writes it anew from the trials"
-        path = folder / ledger.LEDGER
-        raise UsageError(f"{path}: cannot be read: it {error}; {remedy}") from None
+        raise UsageError(store.unread(folder / ledger.LEDGER, error, remedy)) from None
 
 
 def _write_ledger(known: Ledger, folder: Path, records: Sequence[RunRecord]) -> None:

@@ -196,7 +196,7 @@ def searches(runs: Sequence[Stored]) -> Iterator[str]:
         try:
             known = ledger.read(folder)
         except store.Unreadable as error:
-            yield f"{path}: cannot be read: it {error}"
+            yield store.unread(path, error)
             continue
         if known.rules:
             cells = {cell_key(run.record.cell): run.record for run in scan([folder]).runs}

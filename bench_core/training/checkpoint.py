@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,12 +227,23 @@ def part(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {n.removeprefix(prefix): value for n, value in values.items() if n.startswith(prefix)}
 
 
+def seal(text: str, tensors: Iterable[tuple[str, Iterable[bytes]]], key: bytes) -> str:
+    """Return the BLAKE2b with a key of the JSON and of the names and bytes of all tensors.
+
+    tensors  pairs of a name and its bytes in pieces, in the order of the names
+    """
+    hasher = blake2b(text.encode(), key=key, digest_size=16)
+    for name, pieces in tensors:
+        hasher.update(name.encode() + bytes(1))
+        for piece in pieces:
+            hasher.update(piece)
+    return hasher.hexdigest()
+
+
 def _sum(tensors: Mapping[str, Tensor], text: str, key: bytes) -> str:
-    """Return the BLAKE2b with a key of the JSON and of every tensor's name and bytes."""
     import torch
 
-    hasher = blake2b(text.encode(), key=key, digest_size=16)
-    for name in sorted(tensors):
-        hasher.update(name.encode() + bytes(1))
-        hasher.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
-    return hasher.hexdigest()
+    def pieces(tensor: Tensor) -> Iterator[bytes]:
+        yield tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+    return seal(text, ((name, pieces(tensors[name])) for name in sorted(tensors)), key)

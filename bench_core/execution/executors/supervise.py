@@ -106,7 +106,7 @@ def made_since(final: Path, stamp: tuple[int, int] | None) -> RunRecord | None:
     try:
         record = store.read(final, sums=True)
     except store.Newer as reason:
-        raise StoreError(f"{final}: written by a newer bench: {reason}") from None
+        raise StoreError(store.of_newer(final, reason)) from None
     except store.Unreadable as reason:
         store.quarantine(final, str(reason))
         return None
@@ -261,7 +261,7 @@ def finish(worker: Worker) -> RunRecord:
         try:
             return store.read(final)
         except store.Newer as fault:
-            raise StoreError(f"{final}: written by a newer bench: {fault}") from None
+            raise StoreError(store.of_newer(final, fault)) from None
         except store.Unreadable as fault:  # a plugin wrote there
             store.quarantine(final, str(fault))
             reason = f"its run cannot be read right after it was written: {fault}"

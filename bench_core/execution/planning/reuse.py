@@ -67,7 +67,7 @@ class StoredRuns:
         try:
             record = store.read(folder, sums=True)
         except store.Newer as reason:
-            raise UsageError(f"{folder}: written by a newer bench: {reason}") from None
+            raise UsageError(store.of_newer(folder, reason)) from None
         except store.Unreadable as reason:
             warning = f"{folder}: unreadable, to be set aside: {reason}"
             return Decision("run", f"its run folder is unreadable: {reason}", warning)

@@ -295,8 +295,7 @@ class Tuning:
             return dict(ledger.read(self.folder).rules)
         except store.Unreadable as error:
             remedy = "remove it, and this command writes it anew from the trials"
-            path = self.folder / ledger.LEDGER
-            raise UsageError(f"{path}: cannot be read: it {error}; {remedy}") from None
+            raise UsageError(store.unread(self.folder / ledger.LEDGER, error, remedy)) from None
 
     def _new(self, one: Contender) -> Tuned:
         search, before = self.search, self.before.get(one.key)
