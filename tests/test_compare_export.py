@@ -421,7 +421,7 @@ def test_without_pyarrow_the_way_out_is_told(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UsageError, match=r"pip install 'bench-core\[parquet\]', or --format csv"):
-        export.write_parquet([{"a": 1}], tmp_path / "x.parquet")
+        export.as_parquet([{"a": 1}])
     assert list(tmp_path.iterdir()) == []
 
 

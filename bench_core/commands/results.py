@@ -213,12 +213,9 @@ def claims(
         sys.exit(Exit.SOME_FAILED)
 
 
-EXPORTED = ("csv", "parquet")
-
-
 @click.command()
 @results_argument
-@format_option(click.Choice(EXPORTED), "csv")
+@format_option(Choice("bench_core.report.export:FORMATS"), "csv")
 @option(
     "--table",
     "Write a row per run, per epoch of a run, or per measurement of a run.",
@@ -234,21 +231,22 @@ def export(results: Paths, form: str | None, table: str, output: Path | None) ->
     The runs are those that count. RESULTS are results folders or suite folders
     [default: results].
     """
-    from bench_core.report.export import TABLES, as_csv, write_parquet
+    from bench_core.report.export import FORMATS, TABLES
     from bench_core.report.view import view
     from bench_core.results.files import replace_file
 
-    form = form_of(form, output, EXPORTED, "csv")
+    form = form_of(form, output, FORMATS, "csv")
     suites, _ = gathered(results)
     lines = list(TABLES[table]([view(suite) for suite in suites]))
     if not lines:
         raise UsageError(NOTHING)
-    if form == "parquet":
-        output = output or Path(f"{table}.parquet")
-        write_parquet(lines, output)
-    elif output is not None:
-        replace_file(output, as_csv(lines), output=True)
-    echo(output if output is not None else as_csv(lines), nl=output is not None)
+    content = FORMATS[form](lines)
+    if output is None and isinstance(content, str):
+        echo(content, nl=False)
+        return
+    output = output or Path(f"{table}.{form}")
+    replace_file(output, content, output=True)
+    echo(output)
 
 
 @click.command()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from bench_core.analysis.cost import SHARE, Cost, costs, target_of
@@ -20,30 +20,121 @@ from bench_core.report.view import View, view
 
 Format = Literal["table", "csv", "json"]
 SCHEMA = "bench-cost/1"
-HEADS = [
-    "method", "n", "accuracy", "FLOPs / bp", "credit", "kept MB", "bp keeps", "RSS MB", "s/ep",
-    "kJ", "s to aim", "TFLOPs to aim", "best",
-]  # fmt: skip
 UNCERTAIN = 1.5  # times that the seconds of one rule may differ between its seeds
-LEAST = ("RSS MB", "bp keeps", "kJ", "credit", "s/ep", "kept MB")  # left out first
-LEGEND = {  # heading → what it says
-    "n": "n: finished runs (`2 of 3` if some failed); all figures are over finished runs.",
-    "FLOPs / bp": f"FLOPs / bp: {OPERATIONS}.",
-    "credit": "credit: the share of these operations that is neither forward pass nor update.",
-    "kept MB": "kept MB: activations that are kept for backward passes.",
-    "bp keeps": "bp keeps: the activations in MB that bp keeps, and that bp keeps with the inputs "
-    "of blocks alone, while it computes the blocks again (checkpointing).",
-    "RSS MB": "RSS: peak memory of the process, libraries and data included.",
-    "s/ep": "s/ep: seconds of the median epoch of training, without measurements. Other work on "
-    "the machine makes these and all other seconds longer.",
-    "kJ": "kJ: energy of the machine while it trained, with all that ran beside the cell.",
-    "s to aim": "s to aim: seconds of training until the accuracy first reaches the aim; a "
-    "row has them if all its finished runs reach it.",
-    "TFLOPs to aim": "TFLOPs to aim: operations until then, those of a step after the last epoch "
-    "times the steps.",
-    "best": "best: no other rule of the recipe is as accurate with fewer operations of training; "
-    "only rules of which every run has trained to its last epoch are compared.",
-}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table.
+
+    cell   writes the value of a rule
+    says   its line in the legend
+    spare  where there is no room, columns are left out in the order of this number; 0: never
+    """
+
+    head: str
+    cell: Callable[[Cost], str]
+    says: str = ""
+    spare: int = 0
+
+
+def _finished(item: Cost) -> str:
+    n = len(item.row.finished)
+    return f"{n}" if item.row.complete else f"{n} of {len(item.row.runs)}"
+
+
+def _accuracy(item: Cost) -> str:
+    return NONE if item.row.accuracy is None else fraction(item.row.accuracy.mean)
+
+
+def _share_of_credit(item: Cost) -> str:
+    total = item.flops_per_step
+    share = item.credit / total if total and item.credit is not None else None
+    return optional(share, lambda value: f"{100 * value:.0f} %")
+
+
+def _bp_keeps(item: Cost) -> str:
+    sizes = [optional(value, _mega) for value in (item.bp_stored_bytes, item.bp_checkpointed_bytes)]
+    return NONE if sizes == [NONE, NONE] else "; ".join(sizes)
+
+
+def _to_aim(item: Cost) -> str:
+    n = len(item.row.finished)
+    if 0 < item.reached < n:
+        return f"{item.reached} of {n}"
+    return optional(item.seconds_to_target)
+
+
+def _mega(size: float) -> str:
+    return compact(size / 1e6)
+
+
+COLUMNS = (
+    Column("method", lambda item: visible(item.row.label)),
+    Column(
+        "n",
+        _finished,
+        "n: finished runs (`2 of 3` if some failed); all figures are over finished runs.",
+    ),
+    Column("accuracy", _accuracy),
+    Column("FLOPs / bp", lambda item: optional(item.flops_over_bp), f"FLOPs / bp: {OPERATIONS}."),
+    Column(
+        "credit",
+        _share_of_credit,
+        "credit: the share of these operations that is neither forward pass nor update.",
+        spare=4,
+    ),
+    Column(
+        "kept MB",
+        lambda item: optional(item.stored_bytes, _mega),
+        "kept MB: activations that are kept for backward passes.",
+        spare=6,
+    ),
+    Column(
+        "bp keeps",
+        _bp_keeps,
+        "bp keeps: the activations in MB that bp keeps, and that bp keeps with the inputs of "
+        "blocks alone, while it computes the blocks again (checkpointing).",
+        spare=2,
+    ),
+    Column(
+        "RSS MB",
+        lambda item: optional(item.peak_memory_bytes, _mega),
+        "RSS: peak memory of the process, libraries and data included.",
+        spare=1,
+    ),
+    Column(
+        "s/ep",
+        lambda item: optional(item.seconds_per_epoch),
+        "s/ep: seconds of the median epoch of training, without measurements. Other work on the "
+        "machine makes these and all other seconds longer.",
+        spare=5,
+    ),
+    Column(
+        "kJ",
+        lambda item: optional(item.energy_joules, lambda value: compact(value / 1e3)),
+        "kJ: energy of the machine while it trained, with all that ran beside the cell.",
+        spare=3,
+    ),
+    Column(
+        "s to aim",
+        _to_aim,
+        "s to aim: seconds of training until the accuracy first reaches the aim; a row has them if "
+        "all its finished runs reach it.",
+    ),
+    Column(
+        "TFLOPs to aim",
+        lambda item: optional(item.flops_to_target, lambda value: compact(value / 1e12)),
+        "TFLOPs to aim: operations until then, those of a step after the last epoch times the "
+        "steps.",
+    ),
+    Column(
+        "best",
+        lambda item: "yes" if item.efficient else NONE,
+        "best: no other rule of the recipe is as accurate with fewer operations of training; only "
+        "rules of which every run has trained to its last epoch are compared.",
+    ),
+)
 
 
 def costs_text(
@@ -68,7 +159,7 @@ def costs_text(
             for shown, header, group, aim, own in _by_recipe(views, target)
         ]
         heads = {head for _, used in blocks for head in used}
-        legend = [text for head, text in LEGEND.items() if head in heads]
+        legend = [column.says for column in COLUMNS if column.head in heads and column.says]
         below = [paragraph(legend, width)] if legend else []
         texts = [*(text for text, _ in blocks), *below] if blocks else [paragraph([NOTHING], width)]
         return "\n\n".join(texts) + "\n"
@@ -130,19 +221,17 @@ def table_of(
     """
     if not rows:
         return f"{header}\n\nfloors alone: no rule of this recipe has a run", []
-    lines = [_cells(item) for item in rows]
-    used = [i for i in range(len(HEADS)) if any(line[i] != NONE for line in lines)]
-    left_out: list[str] = []
-    for head in (None, *LEAST):
-        if head is not None and HEADS.index(head) in used:
-            used.remove(HEADS.index(head))
-            left_out.append(head)
-        heads, cells = [HEADS[i] for i in used], [[line[i] for i in used] for line in lines]
+    used = [column for column in COLUMNS if any(column.cell(item) != NONE for item in rows)]
+    spare = sorted((column for column in used if column.spare), key=lambda column: column.spare)
+    for left_out in range(len(spare) + 1):
+        shown = [column for column in used if column not in spare[:left_out]]
+        heads = [column.head for column in shown]
+        cells = [[column.cell(item) for column in shown] for item in rows]
         align = ["left", *["right"] * (len(heads) - 1)]
         table = tabulated(cells, heads, align=align, width=width, narrow=[(0, 20)])
         if width is None or max(map(len, table.splitlines())) <= width:
             break
-    remarks = [no_room(left_out)] * bool(left_out)
+    remarks = [no_room([column.head for column in spare[:left_out]])] * bool(left_out)
     if all(item.flops_over_bp is None for item in rows):
         remarks.append(
             "Operations are not counted: bench audit RESULTS --diagnostic step_cost counts them"
@@ -171,30 +260,3 @@ def table_of(
         remarks.append("Seconds, energy and memory of the reference are those of its machine")
     below = f"\n\n{paragraph(remarks, width)}" if remarks else ""
     return f"{paragraph([header, aim], width)}\n\n{table}{below}", heads
-
-
-def _cells(item: Cost) -> list[str]:
-    row, total, n = item.row, item.flops_per_step, len(item.row.finished)
-    share = item.credit / total if total and item.credit is not None else None
-    bp = [optional(value, _mega) for value in (item.bp_stored_bytes, item.bp_checkpointed_bytes)]
-    reach = f"{item.reached} of {n}"
-    some = 0 < item.reached < n
-    return [
-        visible(row.label),
-        f"{n}" if row.complete else f"{n} of {len(row.runs)}",
-        NONE if row.accuracy is None else fraction(row.accuracy.mean),
-        optional(item.flops_over_bp),
-        optional(share, lambda value: f"{100 * value:.0f} %"),
-        optional(item.stored_bytes, _mega),
-        NONE if bp == [NONE, NONE] else "; ".join(bp),
-        optional(item.peak_memory_bytes, _mega),
-        optional(item.seconds_per_epoch),
-        optional(item.energy_joules, lambda value: compact(value / 1e3)),
-        reach if some else optional(item.seconds_to_target),
-        optional(item.flops_to_target, lambda value: compact(value / 1e12)),
-        "yes" if item.efficient else NONE,
-    ]
-
-
-def _mega(size: float) -> str:
-    return compact(size / 1e6)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from bench_core.analysis.verdicts.recipes import recipe_key
@@ -191,14 +190,14 @@ def arrow(lines: Sequence[Line]) -> Any:
     return pyarrow.table({name: _typed([line.get(name) for line in lines]) for name in names})
 
 
-def write_parquet(lines: Sequence[Line], path: Path) -> None:
-    """Write a whole Parquet file. Raises `UsageError` if pyarrow is not installed."""
+def as_parquet(lines: Sequence[Line]) -> bytes:
+    """Write Parquet. Raises `UsageError` if pyarrow is not installed."""
     table = arrow(lines)
     import pyarrow.parquet
 
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer)
-    files.replace_file(path, buffer.getvalue(), output=True)
+    return buffer.getvalue()
 
 
 def _typed(cells: list[Any]) -> list[Any]:
@@ -209,3 +208,10 @@ def _typed(cells: list[Any]) -> list[Any]:
     if len(kinds) <= 1 and kinds <= {int, float, str, bool}:
         return cells
     return [cell if cell is None or isinstance(cell, str) else line_text(cell) for cell in cells]
+
+
+# name of a format, which is the ending of its files → its writer; a text can be printed
+FORMATS: dict[str, Callable[[Sequence[Line]], str | bytes]] = {
+    "csv": as_csv,
+    "parquet": as_parquet,
+}

@@ -228,12 +228,12 @@ def _refuse_rule_options(document: Document) -> None:
 def _check_cells(document: Document) -> None:
     """Check dotted keys and their values, which the models leave open."""
     for key, values in _mapping(document.at(("matrix",))).items():
-        if _is_known(document, ("matrix", key)) and isinstance(values, list):
+        if _check_key(document, ("matrix", key)) and isinstance(values, list):
             _check_axis(document, key, values)
     for i, entry in enumerate(list_at(document, "include")):
         for key, value in _mapping(entry).items():
             path: KeyPath = ("include", i, key)
-            if key in ("method", "seeds") or _is_known(document, path):
+            if key in ("method", "seeds") or _check_key(document, path):
                 _check_value(document, path, key, value)
         if isinstance(entry, dict) and "method" not in entry:
             document.report(("include", i, "method"), "is missing")
@@ -249,7 +249,7 @@ def _check_cells(document: Document) -> None:
                 beside = f"write its options beside it, as in `{key}.OPTION: VALUE`"
                 document.report(path, "must be a name without options", beside)
             elif key != "method" and (key, place[0]) != ("seed", "exclude"):
-                _is_known(document, path)
+                _check_key(document, path)
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -268,7 +268,7 @@ def _check_axis(document: Document, key: str, values: list[Any]) -> None:
         earlier.add(frozen(value))
 
 
-def _is_known(document: Document, path: KeyPath) -> bool:
+def _check_key(document: Document, path: KeyPath) -> bool:
     """Check that a dotted key names a parameter of a component or a field of the recipe."""
     root, dot, rest = str(path[-1]).partition(".")
     hint = AXES

@@ -47,6 +47,8 @@ class ScaleGrowth(Diagnostic):
                     matrices[-1].mul_(1e4)
 
         return [
-            Control("last weights of every block × 1e4", explode, value_is(lambda v: v > 50)),
-            Control("random init", unchanged, value_is(lambda v: v <= 50)),
+            Control(
+                "last weights of every block × 1e4", explode, value_is(lambda v: v > self.threshold)
+            ),
+            Control("random init", unchanged, value_is(lambda v: v <= self.threshold)),
         ]
