@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import random
@@ -638,6 +640,21 @@ def test_every_format_says_why_a_claim_was_not_run() -> None:
     assert [item["status"] for item in claims] == ["holds", "not run"]
     assert claims[1]["notes"] == ["dfa: nudging was not measured"]
     assert claims_text([("s", [])], "table").startswith("No claims")
+    assert (
+        claims_text([("s", [])], "latex") == "% No claims: a suite states them under `expect:`.\n"
+    )
+    (held, not_run) = csv.DictReader(io.StringIO(claims_text(judged, "csv")))
+    value, low, high = (float(held[k]) for k in ("measured", "measured_low", "measured_high"))
+    assert (held["status"], held["n"], held["figure"]) == ("holds", "3", "accuracy")
+    assert low < value < high
+    assert len(held["runs"].split()) == 3
+    assert (not_run["status"], not_run["measured"], not_run["n"]) == ("not run", "", "0")
+    assert not_run["notes"] == "dfa: nudging was not measured; a note | with a bar"
+    latex = claims_text(judged, "latex")
+    assert latex.startswith("% needs \\usepackage{booktabs,longtable}\n")
+    assert "\\caption{s: 2 claims: 1 holds, 0 fail, 1 not run.}" in latex
+    assert latex.count(" \\\\\n") == 3  # the head and two claims
+    assert "2: dfa: nudging was not measured\\par" in latex
 
 
 # ------------------------------------------------------------------------------- from suite to page

@@ -1,4 +1,4 @@
-"""Write claims and their outcomes for a terminal, as Markdown and as JSON."""
+"""Write claims and their outcomes for a terminal, as Markdown, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal
 
 from bench_core.analysis.claims.hold import ClaimResult, Interval
 from bench_core.analysis.claims.ranges import holds
 from bench_core.analysis.claims.selection import method_text
 from bench_core.analysis.verdicts.kinds import FAILS, HOLDS, NOT_RUN
-from bench_core.report.tables.data import document
+from bench_core.report.tables.data import csv_text, document
 from bench_core.report.text import escape
 from bench_core.report.text.layout import paragraph, tabulated
 from bench_core.report.text.numbers import NONE, compact, fraction, plural
@@ -36,7 +36,12 @@ LEGEND = (
 OPEN = "fails, but its interval reaches into the range: more seeds may change this"
 NOTHING = "No claims: a suite states them under `expect:`."
 
-Format = Literal["table", "markdown", "json"]
+Format = Literal["table", "markdown", "latex", "csv", "json"]
+FIELDS = (
+    "suite", "number", "claim", "figure", "method", "value", "deviation", "tolerance", "factor",
+    "at_least", "at_most", "status", "measured", "measured_low", "measured_high", "n", "settled",
+    "not_diagnostic", "source", "notes", "runs",
+)  # fmt: skip
 Judged = Sequence[tuple[str, Sequence[ClaimResult]]]  # the suites by name
 
 
@@ -130,12 +135,56 @@ def claims_text(judged: Judged, form: Format, width: int | None = None) -> str:
             claims = [{**asdict(o), "claim": o.claim.model_dump(mode="json")} for o in outcomes]
             suites.append({"name": name, "claims": claims})
         return document({"schema": SCHEMA, "suites": suites})
+    if form == "csv":
+        lines = [_flat(name, k, o) for name, own in judged for k, o in enumerate(own, start=1)]
+        return csv_text(FIELDS, lines)
+    if form == "latex":
+        tables = [_latex(name, outcomes) for name, outcomes in judged if outcomes]
+        needs = r"% needs \usepackage{booktabs,longtable}"
+        return "\n\n".join([needs, *tables] if tables else [f"% {NOTHING}"]) + "\n"
     blocks = []
     for name, outcomes in judged:
         blocks += _suite(name, outcomes, form, width) if outcomes else []
     if not blocks:
         return NOTHING + "\n"
     return "\n\n".join([*blocks, _lines([LEGEND], form, width)]) + "\n"
+
+
+def _flat(suite: str, number: int, item: ClaimResult) -> list[Any]:
+    """Return the values of `FIELDS`."""
+    claim, measured = item.claim, item.measured
+    ends = (None,) * 3 if measured is None else (measured.value, measured.low, measured.high)
+    return [
+        suite, number, claim_text(claim, item.label), claim.figure, item.label, claim.value,
+        claim.deviation, claim.tolerance, claim.factor, claim.at_least, claim.at_most, item.status,
+        *ends, measured.n if measured else 0, item.settled, item.not_diagnostic, claim.source,
+        "; ".join(filter(None, [*item.notes, claim.note])), " ".join(item.runs),
+    ]  # fmt: skip
+
+
+def _latex(name: str, outcomes: Sequence[ClaimResult]) -> str:
+    """Write a table that may be longer than a page; what its numbers need stands below it."""
+    rows, notes, sources = [], list[tuple[int, str]](), []
+    for number, item in enumerate(outcomes, start=1):
+        rows.append(" & ".join(map(escape.latex, [str(number), *_cells(item)])) + r" \\")
+        notes += _notes(number, item)
+        sources.append((number, f"from {item.claim.source}"))
+    columns = r"rp{.36\linewidth}p{.2\linewidth}p{.2\linewidth}rl"
+    return "\n".join([
+        r"{\scriptsize",
+        rf"\begin{{longtable}}{{{columns}}}",
+        rf"\caption{{{escape.latex(f'{name}: {summary(outcomes)}')}.}}\\",
+        r"\toprule",
+        " & ".join(map(escape.latex, HEADS)) + r" \\",
+        r"\midrule",
+        r"\endhead",
+        *rows,
+        r"\bottomrule",
+        r"\end{longtable}",
+        r"\raggedright",
+        *(rf"{escape.latex(line)}\par" for line in [LEGEND, *_shared(notes), *_shared(sources)]),
+        "}",
+    ])  # fmt: skip
 
 
 def _lines(lines: Sequence[str], form: str, width: int | None) -> str:
@@ -147,20 +196,28 @@ def _lines(lines: Sequence[str], form: str, width: int | None) -> str:
 def _suite(name: str, outcomes: Sequence[ClaimResult], form: str, width: int | None) -> list[str]:
     plain = form == "table"
     escaped = escape.visible if plain else escape.markdown
-    rows, notes, sources = [], [], []
+    rows, notes, sources = [], list[tuple[int, str]](), []
     for number, item in enumerate(outcomes, start=1):
-        claim, measured = item.claim, item.measured
-        texts = [claim_text(claim, item.label), expected_text(claim)]
-        texts += [measured_text(claim, measured), str(measured.n if measured else 0), item.status]
-        rows.append([str(number), *map(escaped, texts)])
-        open_ = OPEN * (item.status == FAILS and item.settled is False)
-        notes += [(number, text) for text in (open_, *item.notes, claim.note) if text]
-        sources.append((number, f"from {claim.source}"))
+        rows.append([str(number), *map(escaped, _cells(item))])
+        notes += _notes(number, item)
+        sources.append((number, f"from {item.claim.source}"))
     style, most = ("simple", width) if plain else ("pipe", None)
     table = tabulated(rows, HEADS, style=style, align=ALIGN, width=most, narrow=NARROW)
     head = f"{name}: {summary(outcomes)}"
     lines = _lines(_shared(notes) + _shared(sources), form, width)
     return [head if plain else f"**{escaped(head)}**", table, lines]
+
+
+def _cells(item: ClaimResult) -> list[str]:
+    """Return the texts of a row, in the order of `HEADS` after the number."""
+    claim, measured = item.claim, item.measured
+    texts = [claim_text(claim, item.label), expected_text(claim), measured_text(claim, measured)]
+    return [*texts, str(measured.n if measured else 0), item.status]
+
+
+def _notes(number: int, item: ClaimResult) -> list[tuple[int, str]]:
+    open_ = OPEN * (item.status == FAILS and item.settled is False)
+    return [(number, text) for text in (open_, *item.notes, item.claim.note) if text]
 
 
 def _shared(lines: Iterable[tuple[int, str]]) -> list[str]:
