@@ -24,8 +24,9 @@ from bench_core.registry.registry import KINDS
 from bench_core.report.words.rows import PASSPORT
 from bench_core.suite.budget import Budget
 from bench_core.suite.claim import Expectation
+from bench_core.suite.judging import DepthUtility
 from bench_core.suite.load import load_suite
-from bench_core.suite.model import DepthUtility, Suite
+from bench_core.suite.model import Suite
 from bench_core.suite.recipe import DataOptions, TrainingOptions
 from bench_core.suite.search import Search
 from bench_core.testing import checks, run

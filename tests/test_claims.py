@@ -30,8 +30,8 @@ from bench_core.report import all_claims
 from bench_core.report.claims_table import claim_text, claims_text, expected_text, measured_text
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.claim import Expectation, parse_figure
+from bench_core.suite.judging import DepthUtility
 from bench_core.suite.load import load_suite
-from bench_core.suite.model import DepthUtility
 
 BP, DFA = "bench-core/bp", "bench-core/dfa"
 FILE: dict[str, Any] = {

@@ -32,7 +32,7 @@ from bench_core.report.words.rows import by_passport
 from bench_core.results import reference
 from bench_core.results.record import ComponentRef, Measurement, RunRecord
 from bench_core.results.scan import scan
-from bench_core.suite.model import DepthUtility
+from bench_core.suite.judging import DepthUtility
 
 SCHEMA_FILE = Path(__file__).parent.parent / "docs" / "leaderboard.schema.json"
 DFA, BP = "bench-core/dfa", "bench-core/bp"

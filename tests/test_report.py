@@ -37,7 +37,7 @@ from bench_core.report.text.numbers import NONE
 from bench_core.report.view import View, name_of, view
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord
-from bench_core.suite.model import DepthUtility
+from bench_core.suite.judging import DepthUtility
 
 DFA, BP = "bench-core/dfa", "bench-core/bp"
 LIBRARY = "/* the library */ var vegaEmbed;"

@@ -24,7 +24,7 @@ from bench_core.report.words import trained
 from bench_core.report.words.rows import PASSPORT, gamma, value_of
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.cells import CORE_DEFAULTS
-from bench_core.suite.model import DepthUtility
+from bench_core.suite.judging import DepthUtility
 from bench_core.training.local_method import LocalMethod
 from bench_core.training.method import Method, Passport
 

@@ -34,8 +34,8 @@ from bench_core.report.words.rows import names_of
 from bench_core.results import locks, suite_folder
 from bench_core.results.record import cell_key
 from bench_core.suite.cells import built_in, same_name
+from bench_core.suite.judging import DepthUtility
 from bench_core.suite.load import load_suite
-from bench_core.suite.model import DepthUtility
 from bench_core.testing.comparing import must_preserve
 from bench_core.testing.kit import Failed
 

@@ -30,7 +30,7 @@ from bench_core.report.words.criteria import criteria
 from bench_core.report.words.rows import families
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import scan
-from bench_core.suite.model import DepthUtility
+from bench_core.suite.judging import DepthUtility
 
 BP, DFA, EP, FA = (f"bench-core/{name}" for name in ("bp", "dfa", "ep", "fa"))
 GOOD = [*seeds(BP, [0.611, 0.615, 0.619]), *frozen(BP, [0.418, 0.419, 0.420])]

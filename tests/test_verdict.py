@@ -37,7 +37,7 @@ from bench_core.report.words import summary
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, fires
 from bench_core.results.status import STATUSES
-from bench_core.suite.model import DepthUtility
+from bench_core.suite.judging import DepthUtility
 
 DFA, BP = "bench-core/dfa", "bench-core/bp"
 

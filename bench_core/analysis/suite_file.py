@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 
 from bench_core.results import reference, store, suite_folder
 from bench_core.suite.claim import Expectation
-from bench_core.suite.model import DepthUtility
+from bench_core.suite.judging import DepthUtility
 
 
 class SuiteFile(BaseModel):

@@ -235,12 +235,12 @@ def _listed(file: Mapping[str, Any], name: str) -> list[str] | None:
 
 def _file(plan: Plan, cells: list[str]) -> dict[str, Any]:
     """Describe the file of a suite; its cells are known if options chose no more than seeds."""
-    suite, stated = plan.suite, plan.suite._stated or plan.suite
+    suite, stated = plan.suite, plan.suite.stated or plan.suite
     name, own, whole = digest(stated.content()), suite.content(), stated.content()
     listed: list[str] | None = None
-    if suite._stated is not None and own == whole:
+    if suite.stated is not None and own == whole:
         listed = cells
-    elif suite._stated is not None and _seeds_alone_differ(own, whole):
+    elif suite.stated is not None and _seeds_alone_differ(own, whole):
         seeded = (c.cell.model_copy(update={"seed": s}) for c in plan.cells for s in stated.seeds)
         listed = sorted({*map(cell_key, seeded)})
     else:

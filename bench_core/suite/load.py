@@ -96,12 +96,11 @@ def load_suite(
         stated = _validate(copy.deepcopy(document))
     every, others = copy.deepcopy(document), (list(seeds), dataset, arch, epochs, device)
     apply_options(document, overrides, methods, *others)
-    suite = _validate(document)
-    suite._stated = stated
+    suite = _validate(document).from_file(stated=stated)
     if methods:
         with contextlib.suppress(SuiteError):  # the options may fit the chosen methods alone
             apply_options(every, overrides, (), *others)
-            suite._whole = _validate(every)
+            suite.from_file(whole=_validate(every))
     return suite
 
 
@@ -202,7 +201,7 @@ def _validate(document: Document) -> Suite:
         if isinstance(value, float) and not math.isfinite(value) and not known:
             document.report(path, f"must be a finite number, not {position.text or value}")
     if suite is not None and not document.problems:
-        suite._document = document
+        suite.from_file(document)
         suite.cells()  # combinations of values that are good one by one
         return suite
     problems = dict.fromkeys(document.problems)

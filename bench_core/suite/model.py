@@ -38,15 +38,14 @@ from bench_core.suite.component import (
     setting,
 )
 from bench_core.suite.document import Document, KeyPath, parse_path, show_path
+from bench_core.suite.judging import DIAGNOSTICS, DepthUtility, DiagnosticSpec
 from bench_core.suite.messages import problems_of
 from bench_core.suite.names import NAME, NAME_RULE
-from bench_core.suite.protocol import STANDARD
 from bench_core.suite.recipe import MAX_EPOCHS, RECIPE, DataOptions, TrainingOptions
 from bench_core.suite.search import Search
 from bench_core.training.params import resolved
 
 MAX_CELLS = 100_000
-DIAGNOSTICS = (*(item.name for item in STANDARD.values()), "alignment")
 
 _STORE = ("quarantine", "replicates", "agreement", "suite.json", "report.html")
 # no folder may have these names on Windows
@@ -66,23 +65,6 @@ def _suite_name(value: str) -> str:
 
 _Seed = Annotated[int, Field(ge=0, le=MAX_SEED, strict=True)]
 Seeds = Annotated[list[_Seed], Field(min_length=1, strict=True), AfterValidator(no_twins)]
-
-
-class DiagnosticSpec(ComponentSpec):
-    """A diagnostic by name, with a threshold other than its default and parameters of its own."""
-
-    threshold: float | None = setting(None, "threshold of this suite; null: the diagnostic's own")
-
-
-class DepthUtility(Model):
-    """What the accuracy of a cell is compared with by the diagnostic depth_utility."""
-
-    floor: Name = setting(
-        "matched", "matched (same method, frozen blocks), bp (frozen bp), or a method"
-    )
-    floor_value: float | None = setting(
-        None, "a published accuracy to use instead of a floor", ge=0, le=1
-    )
 
 
 class Suite(Model):
@@ -144,8 +126,32 @@ class Suite(Model):
     )
 
     _document: Document = PrivateAttr(default_factory=lambda: Document("<suite>"))
-    _stated: Suite | None = None  # the file without options; None: only options make it valid
-    _whole: Suite | None = None  # with all methods; None: no option chose some, or options fit them
+    _stated: Suite | None = None
+    _whole: Suite | None = None
+
+    @property
+    def document(self) -> Document:
+        """The file, with the place of every value."""
+        return self._document
+
+    @property
+    def stated(self) -> Suite | None:
+        """The file without options; None if only options make it valid."""
+        return self._stated
+
+    @property
+    def whole(self) -> Suite | None:
+        """The suite with all methods; None if no option chose some, or options fit them alone."""
+        return self._whole
+
+    def from_file(
+        self, document: Document | None = None, stated: Suite | None = None, whole: Any = None
+    ) -> Suite:
+        """Note what is known of the file of this suite, and return the suite."""
+        self._document = self._document if document is None else document
+        self._stated = self._stated if stated is None else stated
+        self._whole = self._whole if whole is None else whole
+        return self
 
     @field_validator("diagnostics")
     @classmethod
@@ -227,7 +233,7 @@ class Suite(Model):
     @property
     def claimed_for(self) -> dict[str, Any] | None:
         """Return the recipe of the file without options, if it is known."""
-        return None if self._stated is None else self._stated.recipe()
+        return None if self.stated is None else self.stated.recipe()
 
     def content(self) -> dict[str, Any]:
         """Return what decides which cells run and how they are judged, as plain values."""
@@ -269,14 +275,14 @@ class Suite(Model):
     @property
     def rules_of_file(self) -> list[dict[str, Any]]:
         """Return the entries of `exclude` of the file, without options."""
-        return (self._stated or self).exclude
+        return (self.stated or self).exclude
 
     def idle(self) -> dict[int, Problem]:
         """Map each entry of `exclude` that matches no cell of the file to a problem.
 
         The options that chose other cells play no part.
         """
-        file = self._stated or self
+        file = self.stated or self
         if not self.rules_of_file:
             return {}
         cells = list(file.model_copy(update={"exclude": [], "include": []})._combinations())

@@ -42,7 +42,7 @@ from bench_core.results.record import (
     recorded_defaults,
 )
 from bench_core.suite.cells import CORE_DEFAULTS, FLOOR_OPTIONS
-from bench_core.suite.model import DepthUtility
+from bench_core.suite.judging import DepthUtility
 from bench_core.suite.names import CEILING, FROZEN, LOCAL_CEILING, OURS
 from bench_core.suite.protocol import STANDARD, may_have
 

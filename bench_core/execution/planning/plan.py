@@ -149,8 +149,8 @@ def make_plan(
     planned = list(_planned(components, stored, shipped, troubles))
     lacking = shipped.lines() if shipped else ()
     beside: list[PlannedCell] = []
-    if suite._whole is not None and reference and reference.suite(suite.name):
-        others = Components(suite._whole, registry)
+    if suite.whole is not None and reference and reference.suite(suite.name):
+        others = Components(suite.whole, registry)
         others.examine(data_dir)
         own = {cell_key(cell.cell) for cell in planned}
         every = _planned(others, stored, shipped, [], own | stored.trained(reference))

@@ -217,7 +217,7 @@ def cells_of(plan: Plan, entries: Sequence[Entry], suite: Suite) -> list[Planned
 
 def derived(suite: Suite, entries: Sequence[Entry], **changes: Any) -> Suite:
     """Return a suite with these trainings alone. A fault of a value points to where it stands."""
-    values, keys = dict(suite._document.values), dict(suite._document.keys)
+    values, keys = dict(suite.document.values), dict(suite.document.keys)
     for i, entry in enumerate(entries):
         own = [place[:3] for key, place in entry.places.items() if key.startswith(OWN)]
         place = next((p for p in [*own, entry.contender.place] if p in values), ())
@@ -231,5 +231,4 @@ def derived(suite: Suite, entries: Sequence[Entry], **changes: Any) -> Suite:
             keys[path] = next((keys[p] for p in above if p in keys), values[path])
     update = {"methods": [], "include": [entry.as_include() for entry in entries], "floors": False}
     new = suite.model_copy(update={**update, **changes})
-    new._document = replace(suite._document, values=values, keys=keys)
-    return new
+    return new.from_file(replace(suite.document, values=values, keys=keys))

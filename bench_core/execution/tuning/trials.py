@@ -153,9 +153,9 @@ class Tuning:
                 "`bench tune` with --retry-failed trains those again that failed"
             )
         suite = derived(self.suite, entries)
-        stated = self.suite._stated
+        stated = self.suite.stated
         unchanged = stated is not None and stated.content() == self.suite.content()
-        suite._stated = suite if unchanged else stated
+        suite.from_file(stated=suite if unchanged else stated)
         plan, cells = self._plan(suite, self.results), dict[str, list[str]]()
         by_entry = [entry for entry in entries for _ in entry.seeds]
         for entry, cell in zip(by_entry, cells_of(plan, entries, suite), strict=True):
