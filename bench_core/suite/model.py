@@ -145,10 +145,10 @@ class Suite(Model):
         return self._whole
 
     def from_file(
-        self, document: Document | None = None, stated: Suite | None = None, whole: Any = None
+        self, file: Document | None = None, stated: Suite | None = None, whole: Suite | None = None
     ) -> Suite:
         """Note what is known of the file of this suite, and return the suite."""
-        self._document = self._document if document is None else document
+        self._document = self._document if file is None else file
         self._stated = self._stated if stated is None else stated
         self._whole = self._whole if whole is None else whole
         return self
