@@ -810,3 +810,15 @@ def test_the_three_diagnostics_fail_without_a_number_and_are_open_without_a_floo
     few = [*seeds(BP, [0.611, 0.615, 0.619]), *frozen(BP, [0.6])]
     assert three([*few, *seeds(DFA, [0.50, 0.51, 0.52]), *OVER]) == "UNDETERMINED"
     assert three([*GOOD, *seeds(DFA, [0.50, 0.51, 0.52]), *OVER]) == "PASS"
+
+
+def test_the_legend_explains_an_interval_that_is_cut_off_where_a_rule_has_one() -> None:
+    said = "or [its ends] where it is cut off at 0 or 1"
+    wide = [*seeds(BP, [0.983, 0.81, 0.95]), *frozen(BP, [0.5, 0.51, 0.52])]
+    text = leaderboard(wide, width=None)
+    assert " 1]" in text
+    assert said in text
+    loud_floor = [*seeds(BP, [0.983, 0.981, 0.984]), *frozen(BP, [0.95, 0.6, 0.9])]
+    text = leaderboard(loud_floor, width=None)
+    assert " 1]" not in text
+    assert said not in text

@@ -141,7 +141,8 @@ def accuracy(rows: Sequence[Row]) -> str:
     """Explain the column of accuracies and its ±."""
     scores = {run.record.explained for row in rows for run in row.finished}
     share = "share of the targets' variance that is explained, " if scores == {True} else ""
-    means = [row.accuracy for row in rows if row.accuracy is not None]
+    rules = [row for row in rows if row.role != "floor"] or rows
+    means = [row.accuracy for row in rules if row.accuracy is not None]
     cut = any("[" in written(mean.mean, mean.half_width) for mean in means)
     return (
         f"accuracy: {share}on {_samples(_read(rows), SCORED_ON)} after the last epoch, never the "
