@@ -18,7 +18,7 @@ suite: $(VENV)/.test  # worksteal: each process takes half of the files, and the
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # the tests that kill, interrupt and race processes
-PROCESSES := $(addprefix tests/test_,budget.py child.py files.py plan.py plugins.py received.py recovery.py remote.py resume.py run.py share.py soak.py store.py store_machine.py surroundings.py trust.py)
+PROCESSES := $(addprefix tests/test_,budget.py child.py files.py plan.py plugins.py received.py recovery.py remote.py resume.py run.py merge.py soak.py store.py store_machine.py surroundings.py trust.py)
 BUSY := import os, sys; all(os.getppid() == int(sys.argv[1]) for _ in iter(int, 1))
 
 test-stress: $(VENV)/.test  ## the tests of processes beside four busy loops, on a machine that has two cores

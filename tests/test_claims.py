@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from records import SICK, audit, frozen, measured, run, seeds
-from test_temporal import GROWTH, G, rows
+from test_first_firing import GROWTH, G, rows
 
 from bench_core.analysis.claims.hold import ClaimResult, judge_claims
 from bench_core.analysis.claims.ranges import holds

@@ -9,9 +9,9 @@ import pytest
 from folders import leaderboard
 from hypothesis import given
 from hypothesis import strategies as st
+from posted import CORPUS
 from records import SICK, audit, frozen, measured, run, seeds
 from test_leaderboard import rows_shown
-from test_share import CORPUS
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.stats import Estimate

@@ -14,8 +14,8 @@ import pytest
 from bench_plugins.diagnostics import batch_stability, depth_utility, reference_floor, scale_growth
 from conftest import Finished, Here
 from folders import leaderboard, write
+from posted import THERE, put, true
 from records import LOCAL, PASSPORT, frozen, measured, run, seeds
-from test_share import THERE, put, true
 
 from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import together
