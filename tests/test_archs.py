@@ -496,6 +496,10 @@ def test_feedback_kernels_keep_the_size_of_a_credit(groups):
     about unit mean square."""
     from bench_plugins.methods.fa import redrawn
 
+    # of a transposed convolution the weights are (in, out / groups, …)
+    up = nn.ConvTranspose2d(96, 64, 3, padding=1, bias=False, groups=groups)
+    turned = redrawn(up, torch.Generator().manual_seed(0)).weight
+    assert float(turned.var() * 64 * 9 / groups) == pytest.approx(1.0, rel=0.1)
     made = nn.Conv2d(64, 96, 3, padding=1, bias=False, groups=groups)
     kind = redrawn(made, torch.Generator().manual_seed(0))
     credit = torch.randn(4, 96, 16, 16)

@@ -368,7 +368,7 @@ def test_an_interval_ends_where_the_figure_does() -> None:
     for figure in ("gradient_support", "gradient_support.layers[0]"):
         held = outcome(shares, claim(figure, at_least=0))
         assert measured_text(held.claim, held.measured).endswith(", 1]")
-    equal = [run(seed=i, accuracy=0.5) for i in range(2)]
+    equal = [run(seed=i, accuracy=0.5) for i in range(3)]
     halved = outcome(equal, claim("accuracy", at_least=0, divide_by=2)).measured
     whole = outcome(equal, claim("accuracy", at_least=0)).measured
     assert halved is not None
@@ -376,6 +376,10 @@ def test_an_interval_ends_where_the_figure_does() -> None:
     assert (halved.low, halved.high) == (0.25, 0.25)  # no count of samples: no rounding to them
     assert whole.low is not None
     assert whole.low < 0.5
+    two = [*seeds(DFA, [0.6, 0.5])[:2], *frozen(DFA, [0.3, 0.2])[:2]]  # one margin twice
+    same = outcome(two, claim("margin", at_least=0)).measured
+    assert same is not None
+    assert (same.value, same.low, same.high) == (pytest.approx(30), None, None)
     # a geometric mean too: 0.87 [0.544, 1.39] without the end
     geometric = {"at_least": None, "value": 0.9, "factor": 1.2}
     assert text("alignment", 0.7, 0.95, 0.99, **geometric).endswith(", 1]")

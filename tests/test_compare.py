@@ -221,6 +221,16 @@ def test_sets_of_different_data_are_told(tmp_path: Path) -> None:
     pairs, _ = comparison.sets([suite(before)], [suite(changed)])
     assert "the data of cifar10 changed between these runs" in as_table(pairs, width=None)
     assert pairs[0].effect is None
+    pairs, _ = comparison.sets([suite(before)], [suite(one)])  # an older record has no checksum
+    assert pairs[0].effect is not None
+
+
+def test_two_equal_differences_have_no_interval() -> None:
+    low, high = seeds(DFA, [0.3, 0.31]), seeds(DFA, [0.4, 0.41])
+    pairs, _ = comparison.sets([suite(low)], [suite(high)])
+    assert pairs[0].effect is not None
+    assert (pairs[0].effect.half_width, pairs[0].n, pairs[0].p) == (None, 2, 0.5)
+    assert "+10.00 (n=2)" in as_table(pairs, width=None)
 
 
 def test_the_command_compares_folders_and_methods(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from bench_plugins.methods.dendritic_learning import growth
 from bench_plugins.methods.product_feedback import oja
-from bench_plugins.methods.substitute import matrices
+from bench_plugins.methods.substitute import bypassed, matrices
 from nets import TRAINING, LinearNet, Written, arch, gradients, ready, resmlp, rule, toy_data
 from torch.nn import functional as F
 
@@ -350,6 +350,72 @@ def test_a_block_that_uses_a_weight_without_its_layer_is_refused(name, place):
         assert refused.startswith(f"a block uses {place.split()[0]} without calling its layer")
 
 
+def test_the_search_for_a_bypassed_weight_leaves_the_network_as_it_was() -> None:
+    """Frozen weights too are searched; modes, flags, statistics and generators stay, and an error
+    of the network passes."""
+    net = Written(BYPASSED["blocks.0.b.weight"]).double()
+    net.blocks.requires_grad_(False)
+    net.train()
+    before = torch.get_rng_state()
+    assert bypassed(net) == "blocks.0.b.weight"
+    assert net.training
+    assert not any(p.requires_grad for p in net.blocks.parameters())
+    assert torch.equal(torch.get_rng_state(), before)
+
+    def breaks(a, b, z):
+        raise ArithmeticError("too deep")
+
+    broken = Written(breaks)
+    broken.blocks.requires_grad_(False)
+    with pytest.raises(ArithmeticError):
+        bypassed(broken)
+    assert not any(p.requires_grad for p in broken.blocks.parameters())
+    normed = Written(lambda a, b, z: b(F.dropout(a(z), training=True)))
+    normed.embed = torch.nn.Sequential(torch.nn.Linear(12, 16), torch.nn.BatchNorm1d(16))
+    statistics, before = normed.embed[1].running_mean.clone(), torch.get_rng_state()
+    assert bypassed(normed) == ""
+    assert torch.equal(normed.embed[1].running_mean, statistics)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_weight_that_is_masked_in_training_alone_is_found() -> None:
+    def form(a, b, z):
+        masked = F.linear(z, F.dropout(a.weight), a.bias) if a.training else a(z)
+        return b(masked.tanh())
+
+    refused = rule("kolen_pollack").unsupported(Written(form))
+    assert refused.startswith("a block uses blocks.0.a.weight without calling its layer")
+
+
+@pytest.mark.parametrize("form", [
+    lambda a, b, z: b(a(z.detach().sign())),  # only the skip path passes a credit
+    lambda a, b, z: z * a(torch.ones_like(z)) + b(z),  # a layer whose input has no graph
+])  # fmt: skip
+@pytest.mark.parametrize("name", SUBSTITUTES)
+def test_a_block_that_passes_no_derivative_to_a_layer_is_trained(name, form):
+    data, options = toy_data(), SUBSTITUTES[name]
+    net = Written(form)
+    assert rule(name, **options).unsupported(net) is None
+    method, _ = ready(rule(name, **options), net, data)
+    losses = [float(method.step(data.train_x[:32], data.train_y[:32], 0)) for _ in range(20)]
+    assert losses[-1] < losses[0]
+
+
+def test_a_network_may_have_an_input_shape_of_its_own() -> None:
+    class Own(Written):
+        @property
+        def input_shape(self):
+            return 7
+
+    class Set(Written):
+        def __init__(self, form):
+            super().__init__(form)
+            self.input_shape = 7
+
+    for kind in (Own, Set):
+        assert rule("kolen_pollack").unsupported(kind(CALLED["once"])) is None
+
+
 @pytest.mark.parametrize("form", CALLED)
 @pytest.mark.parametrize("name", SUBSTITUTES)
 def test_a_block_may_call_a_layer_never_or_more_than_once(name, form):
@@ -532,6 +598,7 @@ NON_LINEARITIES = {
 }  # fmt: skip
 IN_PLACE = {
     "relu_": lambda z: z.relu_(), "F.relu(inplace)": lambda z: F.relu(z, inplace=True),
+    "input by name": lambda z: torch.clamp(input=z, min=-0.1),
     "used after": lambda z: (z.relu_(), z)[1], "leaky_relu_": lambda z: F.leaky_relu_(z),
 }  # fmt: skip
 
@@ -552,6 +619,40 @@ def test_pairs_pass_every_elementwise_non_linearity(name):
     (expected,) = torch.autograd.grad(block.a(block.norm(h)), h, sent.detach())
     below = credits.for_embed - credits.for_blocks[0]
     torch.testing.assert_close(below, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("beta", [1e-4, 3.0])
+def test_bounds_that_are_tensors_pass_their_own_derivatives(beta):
+    """Learned bounds learn, and bounds by the data are no part of the pairs."""
+    data = toy_data()
+    low = torch.nn.Parameter(torch.full((16,), -0.2))
+    form = lambda a, b, z: b(torch.clamp(a(z), low, a(z).abs().amax(1, keepdim=True) / 2))  # noqa: E731
+    net = Written(form, depth=1)
+    net.blocks[0].low = low
+    method, _ = ready(rule("dual_propagation", beta=beta), net, data)
+    assert_is_backpropagation(method, net, data.train_x[:32], data.train_y[:32])
+    assert low.grad is not None
+    assert bool((low.grad != 0).any())
+
+
+def test_pairs_go_on_after_a_readout_that_raised() -> None:
+    class Breaks(torch.nn.Module):
+        broken = False
+
+        def forward(self, h):
+            if self.broken:
+                raise ArithmeticError("no readout")
+            return h
+
+    data = toy_data()
+    net = Written(CALLED["once"], Breaks())
+    method, _ = ready(rule("dual_propagation", beta=3.0), net, data)
+    pairs = method.pairs()
+    with pairs, pairs.but_in(net.readout):
+        net.readout[0].broken = True
+        with pytest.raises(ArithmeticError):
+            net.readout(torch.zeros(2, 16))
+        assert not pairs.paused
 
 
 # ---------------------------------------------------------------------------- dendritic_learning

@@ -268,6 +268,7 @@ def test_floors_at_chance_everywhere_are_the_reason_and_not_a_missing_measuremen
     assert f"its floor reaches {chance}, and bp with random blocks does too" in text
     without = leaderboard([record for record in records if not is_frozen_bp(record)], width=None)
     assert f"its floor reaches {chance}, and bp with random blocks was not run" in without
+    assert next_steps([], "mine") == next_steps([], "mine", own_seeds=())
     only = [record for record in records if record.cell.method.name != BP]
     (step,) = next_steps(judge_all(only), "mine")
     assert step.startswith("Next: change the epochs, the data or the task")
@@ -284,6 +285,7 @@ def test_further_seeds_are_those_of_the_suites_file() -> None:
     one = [run(BP, 1001, 0.6)]
     assert "with --seed 42 --seed 123 --seed 456" in steps(one)
     assert "more seeds: the same `bench run` with --seed 7 --seed 99" in steps(one, (7, 99, 1001))
+    assert steps(one, tuple(range(2000, 2100))).count("--seed") == 2
     two = [*seeds(BP, [0.6, 0.61]), *frozen(BP, [0.4, 0.42])]
     assert "with --seed 1 --seed 2 trains these alone" in steps(two)
     assert "with --seed 456 trains these alone" in steps(two, (42, 123, 456))

@@ -705,6 +705,16 @@ def test_two_seeds_with_one_margin_show_no_scatter(less: float) -> None:
     assert "dfa has the same margin in both seeds, which shows no scatter: add a third" in text
 
 
+def test_an_unpaired_margin_of_equal_accuracies_has_the_interval_of_their_rounding() -> None:
+    """Its n is that of the smaller side; no two differences are equal."""
+    floor = frozen(DFA, [0.3, 0.3])
+    row = row_of([*seeds(DFA, [0.6, 0.6, 0.6]), *floor], "dfa")
+    assert row.over_floor is not None
+    assert (row.over_floor.how, row.over_floor.tied) == ("unpaired", True)
+    assert row.over_floor.estimate.half_width is not None
+    assert "trustworthy" in row.verdict
+
+
 def test_a_margin_at_its_limit_is_read_beyond_the_rounding_of_floats() -> None:
     """29 - 27 - 1e-12 points and the like are the limit itself, for the mean and for its ends."""
     at = Estimate(2.0 - 1e-12, 0.5, 0.1, 3)

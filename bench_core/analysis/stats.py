@@ -20,7 +20,10 @@ DRAWS = 100_000  # signs drawn at random beyond that
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `n` seeds and its interval mean ± half_width; without interval and std at n=1."""
+    """A mean over `n` seeds and its interval mean ± half_width.
+
+    Without interval and std at n = 1, and where two values that are equal show no scatter.
+    """
 
     mean: float
     half_width: float | None

@@ -51,7 +51,8 @@ SETTLED = (
     "{known} of the {judged} claims that were judged have an interval. Of those that hold, "
     "{inside} have it wholly within the range, and {crossing} have an end of it outside: more "
     "seeds may change these. Of those that fail, {beside} have it wholly outside the range, and "
-    "{touching} reach into it. The others rest on one seed, or are shares, which have no interval."
+    "{touching} reach into it. The others rest on one seed or on two with one value, or "
+    "are shares, which have no interval."
 )
 SILENT = (
     "{all} of the judged claims are about a figure that a run at least calls not diagnostic, so "

@@ -70,13 +70,11 @@ class Net(nn.Module):
     residual  whether h_{l+1} = h_l + f_l(h_l)
     tokens    whether states are (N, tokens, features): credits are then normalised per token
     loss      the loss of the data set; set by the core
-    input_shape  of one input, without the batch dimension
     """
 
     embed: nn.Module
     blocks: nn.ModuleList
     readout: nn.Module
-    input_shape: tuple[int, ...]
     numerics: ClassVar[int] = 1
     residual: bool = True
     tokens: bool = False
@@ -93,7 +91,7 @@ class Net(nn.Module):
     def __init__(self, params: ParamsModel, shape: tuple[int, ...], classes: int) -> None:
         """shape: of one input, without the batch dimension."""
         super().__init__()
-        self.__dict__["input_shape"] = tuple(shape)  # a subclass may have a property of this name
+        self.__dict__["_input_shape"] = tuple(shape)
 
     @property
     def depth(self) -> int:
@@ -193,6 +191,12 @@ class Net(nn.Module):
 def tensors_of(net: Net) -> dict[str, Tensor]:
     """Return the parameters and buffers of a network by name."""
     return {**dict(net.named_parameters()), **dict(net.named_buffers())}
+
+
+def input_shape(net: Net) -> tuple[int, ...]:
+    """Return the shape of one input, with which the network was built."""
+    shape: tuple[int, ...] = net.__dict__["_input_shape"]
+    return shape
 
 
 def copied(net: Net, seed: int) -> Net:

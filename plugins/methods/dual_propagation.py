@@ -76,13 +76,15 @@ class Dyadic(TorchFunctionMode):
         plain = name.removesuffix("_")
         if self.paused or plain not in ELEMENTWISE or not torch.is_grad_enabled():
             return function(*args, **options)
+        given, *rest = args or (options.pop("input"),)
+        if any(isinstance(each, Tensor) for each in (*rest, *options.values())):
+            return function(given, *rest, **options)  # its bounds may learn, or depend on z
         in_place = options.pop("inplace", False) or plain != name
         if plain != name:
             function = getattr(Tensor, plain, None) or getattr(F, plain)
-        z = args[0].clone() if in_place else args[0]
-        phi = lambda z: function(z, *args[1:], **options)  # noqa: E731
-        out = Secant.apply(z, phi, self.up, self.down)
-        return args[0].copy_(out) if in_place else out
+        phi = lambda z: function(z, *rest, **options)  # noqa: E731
+        out = Secant.apply(given.clone() if in_place else given, phi, self.up, self.down)
+        return given.copy_(out) if in_place else out
 
 
 class DualPropagation(LocalMethod):
@@ -95,9 +97,10 @@ class DualPropagation(LocalMethod):
 
     from d = ∂loss/∂h_L at the top, in one sweep; weights, norms, attention and skip paths pass d on
     as in backpropagation. So does a function that is not among torch's elementwise non-linearities
-    (`ELEMENTWISE`), such as PReLU, which learns. a_l is what arrives at h_l; block l is trained
-    with c_l = a_{l+1} through the same pairs, the embedding with a_0 through pairs of its own.
-    Credits (N, …) like their states, sum reduction; not normalised by default, since d has a size.
+    (`ELEMENTWISE`), or that has a tensor for an option, such as PReLU or learned bounds. a_l is
+    what arrives at h_l; block l is trained with c_l = a_{l+1} through the same pairs, the embedding
+    with a_0 through pairs of its own. Credits (N, …) like their states, sum reduction; not
+    normalised by default, since d has a size.
     β → 0 is backpropagation, and so is any β without non-linearities; for ReLU, pairs differ from
     it where z lies within the pair's distance of 0. The readout passes d on by its derivative.
 

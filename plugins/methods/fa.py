@@ -71,11 +71,14 @@ class FeedbackAlignment(LocalMethod):
 def redrawn(kind: nn.Module, generator: torch.Generator) -> nn.Module:
     """The module with weights of variance 1/(entries above that a value below reaches), fixed.
 
-    weights  (out, in / groups, …): a value below reaches the outputs of its group alone
+    weights  (out, in / groups, …), of a transposed convolution (in, out / groups, …): a value below
+             reaches the outputs of its group alone
     """
     kind.requires_grad_(False)
-    groups = {id(m.weight): getattr(m, "groups", 1) for m in kind.modules() if hasattr(m, "weight")}
-    for weight in kind.parameters():
-        reach = weight.numel() / weight.shape[1] / groups.get(id(weight), 1)
-        weight.copy_(reach**-0.5 * torch.randn(weight.shape, generator=generator))
+    for module in kind.modules():
+        transposed = getattr(module, "transposed", False)
+        groups = 1 if transposed else getattr(module, "groups", 1)
+        for weight in module.parameters(recurse=False):
+            reach = weight.numel() / weight.shape[0 if transposed else 1] / groups
+            weight.copy_(reach**-0.5 * torch.randn(weight.shape, generator=generator))
     return kind

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench_core.api import Credits, LocalMethod, Net, Passport, States, Task, Tools
-from bench_core.training.net import in_eval, top_gradient
+from bench_core.training.net import input_shape, top_gradient
 
 Matrix = nn.Linear | nn.Conv2d
 # by layer, for each time that the block calls it: δ_y at its output, shape of its input
@@ -23,12 +23,15 @@ Errors = dict[str, list[tuple[Tensor, torch.Size]]]
 def matrices(net: Net) -> dict[str, Matrix]:
     """Linear and convolutional layers of the blocks, "{block}_{number in the block}" → layer."""
     return {
-        f"{layer}_{number}": module
-        for layer, block in enumerate(net.blocks)
-        for number, module in enumerate(
-            m for m in block.modules() if isinstance(m, nn.Linear | nn.Conv2d)
-        )
+        name: module for layer in range(net.depth) for name, module in of_block(net, layer).items()
     }
+
+
+def of_block(net: Net, layer: int) -> dict[str, Matrix]:
+    """The entries of `matrices` of a block."""
+    modules = net.blocks[layer].modules()
+    own = (module for module in modules if isinstance(module, nn.Linear | nn.Conv2d))
+    return {f"{layer}_{number}": module for number, module in enumerate(own)}
 
 
 def default_std(module: Matrix) -> float:
@@ -137,27 +140,42 @@ def down(
 def bypassed(net: Net) -> str:
     """Name a weight that a block uses without calling its layer; "" if none does.
 
-    With substituted layers no derivative reaches their weights, but by another path.
+    With substituted layers no derivative reaches their weights, but by another path. In train mode
+    too, where a block may mask its weights.
     """
-    weights = {name: module.weight for name, module in matrices(net).items()}
-    places = {id(weight): name for name, weight in net.named_parameters()}
-    feedback = {name: weight.detach() for name, weight in weights.items()}
-    like = next(net.parameters())
-    x = torch.zeros(2, *net.input_shape, dtype=like.dtype, device=like.device)
-    with in_eval(net), torch.no_grad():
-        h = net.states(x, statistics=False).h
-        for layer in range(net.depth):
-            own = [weight for name, weight in weights.items() if name.startswith(f"{layer}_")]
-            frozen = [weight.requires_grad_() for weight in own if not weight.requires_grad]
-            with substituted(net, layer, feedback), torch.enable_grad():
-                out = net.advance(h[layer].detach().requires_grad_(), layer)[1].sum()
-                reached = torch.autograd.grad(out, own, allow_unused=True) if own else ()
-            for weight in frozen:
-                weight.requires_grad_(False)
-            for weight, gradient in zip(own, reached, strict=True):
-                if gradient is not None:
-                    return places[id(weight)]
+    like, training = next(net.parameters()), net.training
+    x = torch.zeros(2, *input_shape(net), dtype=like.dtype, device=like.device)
+    weights = [module.weight for module in matrices(net).values()]
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    try:
+        for weight in frozen:
+            weight.requires_grad_()
+        for mode in (False, True):
+            net.train(mode)
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                h = net.states(x, statistics=False).h
+                for layer in range(net.depth):
+                    if name := _bypassed(net, layer, h[layer]):
+                        return name
+    finally:
+        net.train(training)
+        for weight in frozen:
+            weight.requires_grad_(False)
     return ""
+
+
+def _bypassed(net: Net, layer: int, h: Tensor) -> str:
+    own = of_block(net, layer)
+    feedback = {name: module.weight.detach() for name, module in own.items()}
+    with substituted(net, layer, feedback), torch.enable_grad():
+        out = net.advance(h.detach().requires_grad_(), layer)[0].sum()
+    if not own or not out.requires_grad:
+        return ""
+    weights = [module.weight for module in own.values()]
+    reached = torch.autograd.grad(out, weights, allow_unused=True)
+    places = {id(weight): name for name, weight in net.named_parameters()}
+    found = (w for w, gradient in zip(weights, reached, strict=True) if gradient is not None)
+    return next((places[id(weight)] for weight in found), "")
 
 
 @contextmanager
@@ -171,7 +189,7 @@ def substituted(
             path = at_layer(module, inputs[0], B)
             # the numbers of the layer, the derivative of B
             result = out.detach() + (path - path.detach())
-            if errors is not None:
+            if errors is not None and result.requires_grad:
                 own, shape = errors.setdefault(name, []), inputs[0].shape
                 result.register_hook(lambda error: own.append((error.detach(), shape)))
             return result
@@ -180,8 +198,7 @@ def substituted(
 
     hooks = [
         module.register_forward_hook(substitute(name, feedback[name]))
-        for name, module in matrices(net).items()
-        if name.startswith(f"{layer}_")
+        for name, module in of_block(net, layer).items()
     ]
     try:
         yield

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -52,7 +52,7 @@ from bench_core.suite.claim import SHARES, Expectation
 class Interval:
     """A measured mean over n seeds and its 95 % interval.
 
-    Shares, infinite values and n = 1 have no interval.
+    Shares, infinite values, n = 1 and two equal values have no interval.
     """
 
     value: float
@@ -254,6 +254,8 @@ def _interval(claim: Expectation, row: Row, values: Sequence[float], notes: list
         item = of_accuracies(values, differences=claim.minus is not None, counts=counts)
     else:
         item = estimate(values)
+        if len(values) == 2 and math.isclose(*values, rel_tol=1e-6):  # no scatter is shown
+            item = replace(item, half_width=None, std=None)
     low, high = (None, None) if claim.parsed.kind in SHARES else _ends(item)
     return Interval(item.mean, *_within(low, high, claim), item.n)
 

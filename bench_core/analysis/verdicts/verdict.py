@@ -122,7 +122,9 @@ def margin(
         how = "mean" if over.half_width is None else "unpaired"
         roundings = 1 / len(seeds) + 1 / len(floor_seeds)
     known = [*by_seed.values(), *floor.accuracies.values(), *beside]
-    over, tied = rounded(over, sides, roundings, known, True) if counts else (over, False)
+    over, tied = (
+        rounded(over, sides, roundings, known, how == "paired") if counts else (over, False)
+    )
     return Margin(over.scaled(100.0), how, seeds, floor_seeds, tied)
 
 

@@ -22,7 +22,7 @@ from bench_core.results.hashing import canonical
 
 _MARK = re.compile(rb'<meta name="bench-results" content="([0-9a-f]{32})">')
 CODE = (".py", ".j2", ".js", ".css", ".bib")
-_OURS = re.compile(rb'<meta name="(generator" content="bench|bench-results" content=)')
+_OURS = re.compile(rb'<meta name="(generator" content="bench"|bench-results" content=)')
 _HEAD = 1 << 12  # bytes of a page that may hold the mark
 
 

@@ -48,14 +48,14 @@ def next_steps(
     if single and shipped:
         return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
     if any(not run.record.shipped for row in single for run in row.runs):
-        lacking = _lacking(groups) or tuple(_free(groups, own_seeds)) or (42, 123, 456)
+        lacking = _lacking(groups) or tuple(islice(_free(groups, own_seeds), 2)) or (42, 123, 456)
         more = _with_seeds(lacking, tuned)
         return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
     judged = any(row.judged.kind in (TRUSTWORTHY, WALKED_BACK) for row in rows)
     if groups and not judged and all(group.blind is not None or _mute(group) for group in groups):
         return ["Next: change the epochs, the data or the task: this recipe cannot judge its rules"]
     run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
-    free = tuple(_free(groups, own_seeds)) or tuple(islice(_free(groups, count(1)), 2))
+    free = next(filter(None, (tuple(islice(_free(groups, s), 2)) for s in (own_seeds, count(1)))))
     seeds = f"add seeds: {run_it} {_with_seeds(free, tuned)}"
     seeds += " trains these alone" * (not shipped)
     if foreign:

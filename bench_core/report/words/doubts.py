@@ -300,7 +300,8 @@ def of_group(group: Group, settings: Settings) -> list[str]:
     for row in group.rows:
         if points := above_ceiling(row, group.rows):
             single = points.half_width is None
-            alone = " (one seed is too few for an interval)" * single
+            few = "in both of two seeds" if points.n > 1 else "one seed is too few for an interval"
+            alone = f" ({few})" * single
             heads = local_ceiling(row, group.rows)
             ceiling = LOCAL_CEILING if heads and over(row, heads) == points else CEILING
             by = f"{with_interval(points)} pp{alone}"
