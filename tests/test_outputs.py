@@ -18,7 +18,7 @@ from bench_core.commands import options, progress, run
 from bench_core.errors import DataError
 from bench_core.execution import runner
 from bench_core.execution.planning import job
-from bench_core.report.pages import page, site
+from bench_core.report.pages import cache, page, site
 from bench_core.report.tables import formats
 from bench_core.suite.load import load_suite
 
@@ -61,14 +61,16 @@ def test_a_file_of_the_user_is_not_replaced_by_a_page_or_a_suite(
     assert here(*show, "s.txt").stderr == "error: s.txt: must end in .yaml or .yml\n"
     assert {path.read_text() for path in mine.values()} == {"mine\n"}
     assert sorted(path.name for path in here.cwd.iterdir()) == sorted(mine)
-    for _ in range(2):  # the second replaces the first, with the mark of its results or without
-        (here.cwd / "new.html").write_text(
-            (here.cwd / "new.html").read_text().replace('name="bench-results"', 'name="x"')
-            if (here.cwd / "new.html").exists()
-            else ""
-        )
-        assert here("report", finished.results, "-o", "new.html").returncode == 0
-        assert "<!DOCTYPE html>" in (here.cwd / "new.html").read_text()
+    for text, foreign in (
+        ("", False),
+        ("mine", True),
+        ('<meta name="generator" content="benchmarker 3">', True),
+        ('<!DOCTYPE html>\n<meta name="generator" content="bench">', False),
+        ('<meta name="bench-results" content="0123">', False),  # of an older bench
+    ):
+        (here.cwd / "page.html").write_text(text)
+        assert cache.is_foreign(here.cwd / "page.html") is foreign
+    assert not cache.is_foreign(here.cwd / "nowhere.html")
 
 
 def test_a_pipe_is_not_replaced(here: Here) -> None:
