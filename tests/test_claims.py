@@ -380,6 +380,14 @@ def test_an_interval_ends_where_the_figure_does() -> None:
     same = outcome(two, claim("margin", at_least=0)).measured
     assert same is not None
     assert (same.value, same.low, same.high) == (pytest.approx(30), None, None)
+    for about in ({"value": 0.5, "factor": 2.0}, {"at_least": 0, "value": None}):
+        claimed = (
+            claim("scale_growth", **about) if "factor" not in about else claim("accuracy", **about)
+        )
+        twice = [run(seed=i, accuracy=0.6, measurements=measured(a=60.0)) for i in range(2)]
+        both = outcome(twice, claimed).measured  # of a geometric mean
+        assert both is not None
+        assert (both.low, both.high) == (None, None)
     # a geometric mean too: 0.87 [0.544, 1.39] without the end
     geometric = {"at_least": None, "value": 0.9, "factor": 1.2}
     assert text("alignment", 0.7, 0.95, 0.99, **geometric).endswith(", 1]")
@@ -659,6 +667,8 @@ def test_every_format_says_why_a_claim_was_not_run() -> None:
     assert "\\caption{s: 2 claims: 1 holds, 0 fail, 1 not run.}" in latex
     assert latex.count(" \\\\\n") == 3  # the head and two claims
     assert "2: dfa: nudging was not measured\\par" in latex
+    below = claims_text([("s", [outcome(audit(), claim("alignment", at_least=-1))])], "latex")
+    assert "$\\geq$ $-$1" in below
 
 
 # ------------------------------------------------------------------------------- from suite to page

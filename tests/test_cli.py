@@ -131,6 +131,9 @@ MISTAKES = {
         ["tune", "quickstart"],
         "search: is missing: it says what `bench tune` may change, as in tuning and tuning_digits",
     ),
+    "a page of all claims": (["claims", "--all", "-o", "x.csv"], "it takes -o FILE.md alone"),
+    "two forms of a run": (["show", "0", "--suite", "--json"], "--suite writes YAML"),
+    "a file to merge into": (["merge", ".", "--into", "suite.yaml"], "is a file; name a folder"),
     "an ending of no table": (["export", "audit6", "-o", "x.xlsx"], "must end in .csv, .parquet"),
     "an ending of no format": (
         ["leaderboard", "audit6", "-o", "x.html"],

@@ -282,6 +282,9 @@ def test_a_state_is_saved_every_so_many_epochs_and_not_after_the_last(tmp_path: 
     assert checkpoint.header(tmp_path / "4.safetensors") is None
 
 
+WHOLE = ("other cell", "gone", "other user")  # the file is as it was
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -290,6 +293,8 @@ def test_a_state_is_saved_every_so_many_epochs_and_not_after_the_last(tmp_path: 
         "zeros",
         "a bit of a tensor",
         "a bit of the text",
+        "a type",
+        "a shape",
         "other cell",
         "gone",
         "other user",
@@ -319,7 +324,16 @@ def test_a_state_that_cannot_be_trusted_is_not_used(
             else content.index(b"rows") + 8
         )
         content[at] ^= 1
+    elif damage == "a type":
+        at = content.index(b'"dtype":"F32"')
+        content[at : at + 13] = b'"dtype":"I32"'
+    elif damage == "a shape":
+        at = content.index(b'"shape":[16,12]')
+        content[at : at + 15] = b'"shape":[12,16]'
     path.write_bytes(content)
+    beside = store.resume_file(tmp_path / "run")  # as a plan reads it, without torch
+    beside.write_bytes(content)
+    assert (saved_state(tmp_path / "run") is not None) == (damage in WHOLE)
     if damage == "gone":
         path.unlink()
     if damage == "other user":

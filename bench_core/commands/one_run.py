@@ -51,6 +51,8 @@ def show(run: str, results: Paths, as_suite: bool, output: Path | None, as_json:
 
     if (output is not None) > as_suite:
         raise UsageError("-o writes a suite file: add --suite")
+    if as_suite and as_json:
+        raise UsageError("--suite writes YAML: leave out --json")
     suite, row, item, also = _counted_run(run, results)
     if output is not None:
         for path in write_suite_file(output, suite_of(item.record)):

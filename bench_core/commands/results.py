@@ -188,7 +188,7 @@ def claims(
     form = form_of(form, output, get_args(Format), "table")
     if every:
         if results or suite or strict or form not in ("table", "markdown"):
-            taken = "it takes -o FILE alone"
+            taken = "it takes -o FILE.md alone"
             raise UsageError(f"--all: reads the reference, and writes Markdown; {taken}")
         text, troubles = all_claims()
         warn(troubles)

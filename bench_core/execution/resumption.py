@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench_core.results import author, files, store
-from bench_core.training.checkpoint import Training, header, seal
+from bench_core.training.checkpoint import TYPES, Training, header, seal
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -42,7 +42,10 @@ def _is_mine(path: str) -> bool:
                 for place in range(start, end, PIECE):
                     yield file.read(min(PIECE, end - place))
 
-            named = ((name, pieces(*tensors[name]["data_offsets"])) for name in sorted(tensors))
+            named = (
+                (name, TYPES[about["dtype"]], about["shape"], pieces(*about["data_offsets"]))
+                for name, about in sorted(tensors.items())
+            )
             return bool(metadata["blake2b"] == seal(metadata["state"], named, key))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False

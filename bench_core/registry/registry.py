@@ -91,7 +91,7 @@ class Registry:
             file = name.partition("/")[0]
             folder = "." if Path(file).is_file() else f"FOLDER_OF_{file}"
             remedy = f"begin the command like this: `PYTHONPATH={folder}:$PYTHONPATH bench …`"
-            option = f"or give the option --method {'./' * (folder == '.')}{file}"
+            option = f"or where there is that option, give --method {'./' * (folder == '.')}{file}"
             raise UsageError(f"method {name!r}: no file {file} on PYTHONPATH; {remedy}, {option}")
         if kind == "method" and (remedy := rule_file(name)):
             raise UsageError(f"unknown method {name!r}; {remedy}")

@@ -166,7 +166,9 @@ def _latex(name: str, outcomes: Sequence[ClaimResult]) -> str:
     """Write a table that may be longer than a page; what its numbers need stands below it."""
     rows, notes, sources = [], list[tuple[int, str]](), []
     for number, item in enumerate(outcomes, start=1):
-        rows.append(" & ".join(map(escape.latex, [str(number), *_cells(item)])) + r" \\")
+        cells = [escape.latex(text) for text in (str(number), *_cells(item))]
+        cells[2:4] = [re.sub(r"(?<![\w)])-(?=[.\d])", "$-$", cell) for cell in cells[2:4]]
+        rows.append(" & ".join(cells) + r" \\")
         notes += _notes(number, item)
         sources.append((number, f"from {item.claim.source}"))
     columns = r"rp{.36\linewidth}p{.2\linewidth}p{.2\linewidth}rl"

@@ -79,6 +79,8 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
     if any(source.resolve() == target.resolve() for source in sources):
         remedy = "name the folders to take from, and --into another"
         raise UsageError(f"{target}: is merged into itself; {remedy}")
+    if os.path.lexists(target) and not target.is_dir():
+        raise UsageError(f"--into {target}: is a file; name a folder")
     result = Merge()
     plans: dict[Path, Stored] = {}
     runs = _sound(sources, result)

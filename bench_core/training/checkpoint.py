@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,14 +227,24 @@ def part(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {n.removeprefix(prefix): value for n, value in values.items() if n.startswith(prefix)}
 
 
-def seal(text: str, tensors: Iterable[tuple[str, Iterable[bytes]]], key: bytes) -> str:
-    """Return the BLAKE2b with a key of the JSON and of the names and bytes of all tensors.
+TYPES = {  # the name of a type in a file of safetensors → in torch
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
+    "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "C64": "complex64",
+    "U16": "uint16", "U32": "uint32", "U64": "uint64", "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+}  # fmt: skip
 
-    tensors  pairs of a name and its bytes in pieces, in the order of the names
+
+def seal(
+    text: str, tensors: Iterable[tuple[str, str, Sequence[int], Iterable[bytes]]], key: bytes
+) -> str:
+    """Return the BLAKE2b with a key of the JSON and of all tensors.
+
+    tensors  name, type as torch writes it, shape and bytes in pieces, in the order of the names
     """
     hasher = blake2b(text.encode(), key=key, digest_size=16)
-    for name, pieces in tensors:
-        hasher.update(name.encode() + bytes(1))
+    for name, kind, shape, pieces in tensors:
+        hasher.update(json.dumps([name, kind, list(shape)]).encode() + bytes(1))
         for piece in pieces:
             hasher.update(piece)
     return hasher.hexdigest()
@@ -246,4 +256,6 @@ def _sum(tensors: Mapping[str, Tensor], text: str, key: bytes) -> str:
     def pieces(tensor: Tensor) -> Iterator[bytes]:
         yield tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
 
-    return seal(text, ((name, pieces(tensors[name])) for name in sorted(tensors)), key)
+    named = ((name, tensors[name]) for name in sorted(tensors))
+    kinds = ((name, str(t.dtype).removeprefix("torch."), t.shape, t) for name, t in named)
+    return seal(text, ((name, kind, shape, pieces(t)) for name, kind, shape, t in kinds), key)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -52,7 +52,8 @@ from bench_core.suite.claim import SHARES, Expectation
 class Interval:
     """A measured mean over n seeds and its 95 % interval.
 
-    Shares, infinite values, n = 1 and two equal values have no interval.
+    Shares, infinite values, n = 1 and two equal values have no interval; two equal accuracies have
+    that of their rounding.
     """
 
     value: float
@@ -238,6 +239,10 @@ def _interval(claim: Expectation, row: Row, values: Sequence[float], notes: list
         word = "it never fires" if claim.parsed.kind == "first_epoch" else "it is not finite"
         notes.append(f"{word} in {count} of {len(values)} runs")
         return Interval(sum(values) / len(values), None, None, len(values))
+    is_accuracy = claim.figure == "accuracy" and claim.divide_by == 1
+    rounded = is_accuracy and claim.minus is None and not _spreads(claim, row)
+    if len(values) == 2 and math.isclose(*values, rel_tol=1e-6) and not rounded:
+        return Interval(sum(values) / 2, None, None, 2)
     if _spreads(claim, row):
         scale = claim.value if claim.factor is not None else abs(values[0])
         if scale and all(value / scale > 0 for value in values):
@@ -248,14 +253,11 @@ def _interval(claim: Expectation, row: Row, values: Sequence[float], notes: list
             return Interval(mean, *_within(low, high, claim), logs.n)
         whose = "the sign of the claim" if claim.factor is not None else "a logarithm"
         notes.append(f"a value has not {whose}, so the mean is arithmetic")
-    is_accuracy = claim.figure == "accuracy" and claim.divide_by == 1
     if is_accuracy:
         counts = not explained(run.record for run in row.runs)
         item = of_accuracies(values, differences=claim.minus is not None, counts=counts)
     else:
         item = estimate(values)
-        if len(values) == 2 and math.isclose(*values, rel_tol=1e-6):  # no scatter is shown
-            item = replace(item, half_width=None, std=None)
     low, high = (None, None) if claim.parsed.kind in SHARES else _ends(item)
     return Interval(item.mean, *_within(low, high, claim), item.n)
 
