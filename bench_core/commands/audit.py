@@ -132,7 +132,8 @@ def _chosen(
         asked += f" with seed {', '.join(map(str, seeds))}" if seeds else ""
         with_seeds = f", with the seeds {few([*map(str, numbers)])}" if seeds and numbers else ""
         if not own:
-            raise UsageError(f"{', '.join(map(str, roots))}: no run with weights to measure")
+            places = ", ".join(map(str, roots))
+            raise UsageError(f"{places}: no finished run to audit: none has weights to measure")
         raise UsageError(
             f"{', '.join(map(str, roots))}: no finished run{asked} to audit; there are runs of "
             f"{', '.join(there) or 'no method'}{with_seeds}"
