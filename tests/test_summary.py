@@ -268,10 +268,22 @@ def test_floors_at_chance_everywhere_are_the_reason_and_not_a_missing_measuremen
     assert f"its floor reaches {chance}, and bp with random blocks does too" in text
     without = leaderboard([record for record in records if not is_frozen_bp(record)], width=None)
     assert f"its floor reaches {chance}, and bp with random blocks was not run" in without
-    assert next_steps([], "mine") == next_steps([], "mine", own_seeds=())
+    floors = [record for record in records if record.cell.method.params["freeze"] == "blocks"]
+    assert "change the epochs" not in " ".join(next_steps(judge_all(floors), "mine"))
     only = [record for record in records if record.cell.method.name != BP]
     (step,) = next_steps(judge_all(only), "mine")
     assert step.startswith("Next: change the epochs, the data or the task")
+
+
+def test_a_margin_over_bps_floor_that_is_equal_in_both_seeds_needs_a_third() -> None:
+    """It is read in the place of that over a floor at chance."""
+    bp = [*seeds(BP, [0.61, 0.65], **CHANCE), *frozen(BP, [0.40, 0.42], **CHANCE)]
+    rule = [*seeds(DFA, [0.55, 0.57], **CHANCE), *frozen(DFA, [0.1, 0.1], **CHANCE)]
+    told = sentence([*bp, *rule])
+    assert "dfa has the same margin in both seeds, which shows no scatter: add a third" in told
+    third = [run(BP, 456, 0.62, **CHANCE), run(DFA, 456, 0.56, **CHANCE)]
+    third += [*frozen(BP, [0.4, 0.4, 0.413], **CHANCE)[2:], *frozen(DFA, [0.1] * 3, **CHANCE)[2:]]
+    assert "the same margin in both seeds" not in sentence([*bp, *rule, *third])
 
 
 def is_frozen_bp(record: RunRecord) -> bool:
