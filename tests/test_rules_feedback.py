@@ -390,6 +390,7 @@ def test_a_weight_that_is_masked_in_training_alone_is_found() -> None:
 @pytest.mark.parametrize("form", [
     lambda a, b, z: b(a(z.detach().sign())),  # only the skip path passes a credit
     lambda a, b, z: z * a(torch.ones_like(z)) + b(z),  # a layer whose input has no graph
+    lambda a, b, z: b(a(z)).detach() + z,  # layers that no error reaches
 ])  # fmt: skip
 @pytest.mark.parametrize("name", SUBSTITUTES)
 def test_a_block_that_passes_no_derivative_to_a_layer_is_trained(name, form):

@@ -173,9 +173,10 @@ def _bypassed(net: Net, layer: int, h: Tensor) -> str:
         return ""
     weights = [module.weight for module in own.values()]
     reached = torch.autograd.grad(out, weights, allow_unused=True)
-    places = {id(weight): name for name, weight in net.named_parameters()}
-    found = (w for w, gradient in zip(weights, reached, strict=True) if gradient is not None)
-    return next((places[id(weight)] for weight in found), "")
+    for weight, gradient in zip(weights, reached, strict=True):
+        if gradient is not None:
+            return next(name for name, own in net.named_parameters() if own is weight)
+    return ""
 
 
 @contextmanager

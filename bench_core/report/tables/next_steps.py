@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import count, islice
 
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, WALKED_BACK
@@ -48,14 +48,14 @@ def next_steps(
     if single and shipped:
         return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
     if any(not run.record.shipped for row in single for run in row.runs):
-        lacking = _lacking(groups) or tuple(islice(_free(groups, own_seeds), 2)) or (42, 123, 456)
+        lacking = _lacking(groups) or _free(groups, own_seeds) or (42, 123, 456)
         more = _with_seeds(lacking, tuned)
         return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
     judged = any(row.judged.kind in (TRUSTWORTHY, WALKED_BACK) for row in rows)
     if groups and not judged and all(group.blind is not None or _mute(group) for group in groups):
         return ["Next: change the epochs, the data or the task: this recipe cannot judge its rules"]
     run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
-    free = next(filter(None, (tuple(islice(_free(groups, s), 2)) for s in (own_seeds, count(1)))))
+    free = _free(groups, own_seeds) or _free(groups, count(1))
     seeds = f"add seeds: {run_it} {_with_seeds(free, tuned)}"
     seeds += " trains these alone" * (not shipped)
     if foreign:
@@ -104,10 +104,10 @@ def _mute(group: Group) -> bool:
     )
 
 
-def _free(groups: Sequence[Group], seeds: Iterable[int]) -> Iterator[int]:
-    """Yield the seeds that no group has."""
+def _free(groups: Sequence[Group], seeds: Iterable[int]) -> tuple[int, ...]:
+    """Return the first two seeds that no group has."""
     used = {seed for group in groups for seed in group.seeds}
-    return (seed for seed in seeds if seed not in used)
+    return tuple(islice((seed for seed in seeds if seed not in used), 2))
 
 
 def _with_seeds(seeds: Sequence[int], tuned: bool) -> str:
