@@ -144,6 +144,27 @@ def test_a_setting_that_no_training_reads_is_not_replicated(
     assert faults[0].startswith(f"{folder}: cannot be run again here: {said}")
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"train_last": 9}, "train_last: 9 asks for more blocks than the 2 that there are"),
+        ({"scale": 2}, "the installed bench-core/dfa has other parameters: scale: unknown key"),
+    ],
+)
+def test_a_rule_that_does_not_fit_here_is_not_replicated(
+    forged: Path, option: dict[str, Any], said: str
+) -> None:
+    (folder,) = (forged / "tiny").iterdir()
+    cell = store.read(folder).cell
+    method = cell.method.model_copy(update={"params": {**cell.method.params, **option}})
+    reseal(folder, cell=cell.model_copy(update={"method": method}))
+    (planned, faults) = replicate.plan_again(
+        scan([forged]).runs, plugins.load(), forged.with_name("new"), None, "cpu"
+    )
+    assert planned == []
+    assert faults[0].startswith(f"{folder}: cannot be run again here: {said}")
+
+
 def test_a_replica_from_before_a_diagnostic_was_installed_is_trained_again(tmp_path: Path) -> None:
     names = {"training": 1, "diagnostic bench-core/alignment": 1}
     folder = put(tmp_path / "results", true(seed=1, numerics=names))

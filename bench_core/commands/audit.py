@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +16,6 @@ from bench_core.commands.options import (
     data_dir_option,
     interruptible,
     option,
-    option_faults,
     shown_folders,
     warn,
 )
@@ -26,6 +25,7 @@ from bench_core.printable import few
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
+    from bench_core.execution.planning.job import Named
     from bench_core.registry.registry import Registry
     from bench_core.results.record import Measurement
     from bench_core.results.scan import Stored
@@ -150,17 +150,18 @@ def _cell(item: Measurement | None) -> str:
     return "–" if item.value is None else f"{item.value:.4g}"
 
 
-def _validated(registry: Registry, texts: Iterable[str]) -> list[dict[str, Any]]:
+def _validated(registry: Registry, texts: Iterable[str]) -> list[Named]:
     """Return the full name and the validated parameters of each diagnostic, or raise UsageError."""
     from bench_core.execution.planning import validate
+    from bench_core.execution.planning.examination import option_faults
 
     asked = []
     for text in texts:
         name, options = component("--diagnostic", text)
         asked.append(("diagnostic", registry.find("diagnostic", name).full_name, options))
-    diagnostics = []
-    answers = validate.ask({"components": asked, "trios": []})["components"]
-    for (_, name, _), answer in zip(asked, answers, strict=True):
+    diagnostics: list[Named] = []
+    examined = validate.ask({"components": asked})["components"]
+    for (_, name, _), answer in zip(asked, examined, strict=True):
         if "error" in answer:
             raise UsageError(answer["error"])
         for line in option_faults(answer):

@@ -363,11 +363,3 @@ def component(flag: str, text: str) -> tuple[str, dict[str, Any]]:
     value = component_option(flag, text, ()).value
     options = dict(value) if isinstance(value, dict) else {"name": value}
     return options.pop("name"), options
-
-
-def option_faults(answer: dict[str, Any]) -> list[str]:
-    """Return what is wrong with the options of a component, as `validate.ask` answered."""
-    return [
-        f"{'.'.join(map(str, path))}: {fault}" + (f"; {hint}" if hint else "")
-        for path, fault, hint, _ in answer.get("invalid", ())
-    ]

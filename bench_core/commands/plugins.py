@@ -17,7 +17,6 @@ from bench_core.commands.options import (
     component,
     json_option,
     option,
-    option_faults,
     print_json,
     write_suite_file,
 )
@@ -169,6 +168,7 @@ def check(
 def _chosen(name: str, registry: Registry) -> Iterator[tuple[Installed, Mapping[str, Any]]]:
     """Yield the component of that name with its options, or every component of a distribution."""
     from bench_core.execution.planning import validate
+    from bench_core.execution.planning.examination import Request, option_faults
     from bench_core.registry.distributions import normalised
     from bench_core.testing.kit import find
 
@@ -182,7 +182,7 @@ def _chosen(name: str, registry: Registry) -> Iterator[tuple[Installed, Mapping[
         raise UsageError("; ".join(map(str, registry.troubles)))
     item = find(f"{kind}:{short}" if colon else short, registry)
     if options:
-        request = {"components": [[item.kind, item.full_name, options]], "trios": []}
+        request: Request = {"components": [[item.kind, item.full_name, options]]}
         (answer,) = validate.ask(request)["components"]
         if lines := [f"{item.component.name}.{line}" for line in option_faults(answer)]:
             raise UsageError("\n".join(lines))

@@ -8,7 +8,9 @@ from typing import Any
 from bench_core.errors import BenchError, UsageError
 from bench_core.execution.planning import validate
 from bench_core.execution.planning.components import changed_modules, code_of
+from bench_core.execution.planning.examination import Request, option_faults
 from bench_core.execution.planning.fingerprint import CORE
+from bench_core.execution.planning.job import Job
 from bench_core.execution.planning.syntax import syntax_digest
 from bench_core.registry.modules import place
 from bench_core.registry.registry import Registry
@@ -33,18 +35,18 @@ def check_modules(code: Mapping[str, Any]) -> None:
             raise CodeChanged(f"{module} was edited after the run was planned: run it again")
 
 
-def check_machine(job: Mapping[str, Any], registry: Registry) -> None:
+def check_machine(job: Job, registry: Registry) -> None:
     """Compare the components of a job with those installed here. Raises UsageError."""
     cell = job["cell"]
     measured = [("diagnostic", each["name"], each["params"]) for each in job["diagnostics"]]
     components = [(kind, cell[kind]["name"], cell[kind]["params"]) for kind in PARTS] + measured
-    request = {"components": components, "trios": [], "data_dir": job["data_dir"]}
+    request: Request = {"components": components, "data_dir": job["data_dir"]}
     parts = validate.answer(request, registry)["components"]
     for part in parts:
         if "error" in part:
             raise UsageError(part["error"])
-        if "invalid" in part:
-            raise UsageError(f"other parameters are known here: {part['invalid']}")
+        if faults := option_faults(part):
+            raise UsageError(f"other parameters are known here: {', '.join(faults)}")
     code = code_of(parts[:3], parts[3:], cell["training"]["stop_when"])
     for name, entry in code.items():
         if entry["digest"] != job["code"][name]["digest"]:

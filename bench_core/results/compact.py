@@ -28,8 +28,6 @@ from bench_core.results.record import Measurement
 
 DIGITS = 7
 TEXTS = ("title", "heading", "sentence")
-ROUNDED = {"seconds", "seconds_per_epoch", "energy_joules", "accuracy", "validation_accuracy"}
-ROUNDED |= {"chance", "train_loss", "test_loss", "learning_rate"}
 Path = tuple[str, ...]
 
 
@@ -85,6 +83,13 @@ def rounded(value: Any) -> Any:
     return [rounded(item) for item in value] if isinstance(value, list) else value
 
 
+def _figures(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Round the numbers of a run or of a row; settings and limits stand deeper and are exact."""
+    return {
+        key: rounded(value) if isinstance(value, float) else value for key, value in raw.items()
+    }
+
+
 def _measured(
     items: Mapping[str, Mapping[str, Any]], texts: tuple[str, ...] = ()
 ) -> dict[str, Any]:
@@ -102,8 +107,7 @@ def _measured(
 
 def compact_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of epochs.jsonl with rounded numbers and without defaults."""
-    short = {key: rounded(value) if key in ROUNDED else value for key, value in row.items()}
-    return {**short, "measurements": _measured(row.get("measurements", {}), TEXTS)}
+    return {**_figures(row), "measurements": _measured(row.get("measurements", {}), TEXTS)}
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -151,8 +155,7 @@ def run_text(raw: Mapping[str, Any], epochs: bytes, environment: Mapping[str, An
         name: {key: value for key, value in entry.items() if key not in ("files", "modules")}
         for name, entry in raw["code"].items()
     }
-    short = {key: rounded(value) if key in ROUNDED else value for key, value in raw.items()}
-    short |= {"initial": _measured(raw["initial"], TEXTS)}
+    short = _figures(raw) | {"initial": _measured(raw["initial"], TEXTS)}
     short |= {"measurements": _measured(raw["measurements"])}
     short |= {
         "code": code,

@@ -24,12 +24,13 @@ from typing import Any
 from bench_core.analysis import suite_file
 from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError, UsageError, by_reason
-from bench_core.execution.executors import Execute, Job, Options
+from bench_core.execution.executors import Execute, Options
 from bench_core.execution.limits import allowance
 from bench_core.execution.planning import validate
 from bench_core.execution.planning.components import code_of, numerics_of
+from bench_core.execution.planning.examination import Examined, Request, option_faults
 from bench_core.execution.planning.fingerprint import cell_identity
-from bench_core.execution.planning.job import make_job
+from bench_core.execution.planning.job import Job, Named, make_job
 from bench_core.execution.planning.plan import PlannedCell
 from bench_core.registry.distributions import OURS
 from bench_core.registry.registry import Registry
@@ -48,13 +49,13 @@ class Again:
 
     posted: Stored
     cell: PlannedCell
-    diagnostics: tuple[dict[str, Any], ...]
+    diagnostics: tuple[Named, ...]
     budget: dict[str, float | int]
 
     def job(self, data_dir: Path | None) -> Job:
         """Return what the worker of the cell must know; it measures in the epochs of the run."""
         record = self.posted.record
-        every = {name: getattr(record, name) for name in EVERY} | {"checkpoint_every": None}
+        every = {name: getattr(record, name) for name in EVERY}
         return make_job(self.cell, record.suite, self.diagnostics, data_dir, self.budget, every)
 
 
@@ -155,14 +156,14 @@ def plan_again(
             numerics_of(parts, measured),
             parts[0]["defaults"],
         )
-        diagnostics = tuple({"name": item["name"], "params": item["params"]} for item in measured)
+        diagnostics = tuple(Named(name=item["name"], params=item["params"]) for item in measured)
         planned.append(Again(run, cell, diagnostics, budget))
     return planned, by_reason(faults)
 
 
 def _describe(
     run: Stored, registry: Registry, data_dir: Path | None, memory_mb: float
-) -> list[dict[str, Any]]:
+) -> list[Examined]:
     """Describe the components as installed here. UsageError if one is missing or unfit.
 
     The diagnostics are the installed ones of the run, those that end it, and the built-in ones of
@@ -185,15 +186,16 @@ def _describe(
     wanted += [("diagnostic", name, options.get(name, {})) for name in measured]
     components = [(k, registry.find(k, name).full_name, params) for k, name, params in wanted]
     place = str(data_dir) if data_dir else None
-    request = {"components": components, "trios": [(0, 1, 2)], "data_dir": place}
+    request: Request = {"components": components, "trios": [(0, 1, 2)], "data_dir": place}
     answer = validate.ask({**request, "memory_mb": memory_mb})
-    described: list[dict[str, Any]] = answer["components"]
-    unfit = answer["trios"][0]
-    invalid = [item for item in described if "error" in item or "invalid" in item]
-    if unfit or invalid:
-        unknown = "its parameters are not known to the installed version"
-        raise UsageError(unfit or invalid[0].get("error") or unknown)
-    return described
+    for (_, name, _), item in zip(components, answer["components"], strict=True):
+        if "error" in item:
+            raise UsageError(item["error"])
+        if faults := option_faults(item):
+            raise UsageError(f"the installed {name} has other parameters: {', '.join(faults)}")
+    if unfit := answer["trios"][0]:
+        raise UsageError(unfit["why"])
+    return answer["components"]
 
 
 def carry_out(

@@ -60,11 +60,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import UsageError
+from bench_core.execution.planning.job import Job
 
 if TYPE_CHECKING:
     from bench_core.execution.planning.plan import PlannedCell
 
-Job = Mapping[str, Any]
 JobOf = Callable[["PlannedCell"], Job]
 Event = Callable[["PlannedCell", dict[str, Any]], None]
 

@@ -108,9 +108,10 @@ class _Sweep:
             return {"event": "reused", "record": record}
         if time.monotonic() >= self.deadline:
             return {"event": "end", "record": supervise.skip(job, self.sweep_seconds)}
-        own_device = {"device": "cuda"} if device else {}  # the worker sees the leased one alone
+        if device:
+            job = {**job, "device": "cuda"}  # the worker sees the leased one alone
         orphaned = cell.identity in self.lost
-        worker = supervise.start({**job, **own_device}, lock, environment(device), not orphaned)
+        worker = supervise.start(job, lock, environment(device), not orphaned)
         worker.orphaned = orphaned
         running = _Running(cell, worker, held.pop_all())
         self.running.append(running)

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench_core.errors import StoreError
-from bench_core.execution.executors import Event, Job, JobOf, Options, supervise
+from bench_core.execution.executors import Event, JobOf, Options, supervise
+from bench_core.execution.planning.job import Job
 from bench_core.execution.planning.plan import PlannedCell
 from bench_core.processes.forking import import_path
 from bench_core.results import files as disk
@@ -52,6 +53,14 @@ class Handle(Protocol):
 
     def cancel(self) -> None:
         """End the job, wherever it is."""
+
+
+class Posted(Job):
+    """A job with what the other machine must know of this one."""
+
+    token: str  # name of a file beside the runs
+    stamp: list[int] | None  # of the run that the plan found (`store.stamp`)
+    path: list[str]  # where Python imports from
 
 
 Submit = Callable[[list[tuple[PlannedCell, str]]], list[Handle]]
@@ -81,7 +90,7 @@ def run_job(text: str) -> str:
     {"is": "busy"}                       another runner is at work on it
     {"is": "unwritable", "reason": …}    the results folder cannot be written
     """
-    job: dict[str, Any] = json.loads(text)
+    job: Posted = json.loads(text)
     # last, because this machine may keep its own packages elsewhere
     sys.path += [entry for entry in job["path"] if entry not in sys.path and Path(entry).exists()]
     final = Path(job["final"])
@@ -97,9 +106,9 @@ def run_job(text: str) -> str:
         return json.dumps(answer)
 
 
-def _run_at(job: dict[str, Any], final: Path) -> dict[str, Any]:
+def _run_at(job: Posted, final: Path) -> dict[str, Any]:
     """Run a cell into a folder; any exception, a signal's SystemExit too, ends its worker."""
-    stamp = tuple(job["stamp"]) if job["stamp"] else None
+    stamp = (job["stamp"][0], job["stamp"][1]) if job["stamp"] else None
     try:
         with locks.locked(final) as lock:
             if lock is None:

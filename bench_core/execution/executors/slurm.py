@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.errors import UsageError
-from bench_core.execution.executors import Event, Job, JobOf, Options, remote
+from bench_core.execution.executors import Event, JobOf, Options, remote
+from bench_core.execution.planning.job import Job
 from bench_core.execution.planning.plan import PlannedCell
 from bench_core.results import files
 from bench_core.results.files import writing
@@ -145,7 +146,7 @@ def _settings(options: Options) -> tuple[str, int | None, dict[str, Any]]:
     return cluster, options.whole_number("max_num_timeout", 100), parameters
 
 
-def _needs(cell: PlannedCell, job: Job) -> tuple[int, int, int, int]:
+def _needs(cell: PlannedCell, job: Job) -> tuple[int, int, int, float]:
     """Return threads, GPUs, minutes and MiB that a cell asks for; equal ones share an array."""
     budget = job["budget"]
     minutes = math.ceil(budget["seconds"] / 60) + 5 if "seconds" in budget else A_DAY
@@ -153,7 +154,7 @@ def _needs(cell: PlannedCell, job: Job) -> tuple[int, int, int, int]:
     return cell.cell.training["threads"], gpus, minutes, budget.get("memory_mb", 0)
 
 
-def _parameters(needs: tuple[int, int, int, int], slots: int | None) -> dict[str, Any]:
+def _parameters(needs: tuple[int, int, int, float], slots: int | None) -> dict[str, Any]:
     threads, gpus, minutes, memory = needs
     parameters = {
         "name": "bench",

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.errors import BenchError, StoreError
-from bench_core.execution.executors import Job
-from bench_core.execution.planning.job import make_record
+from bench_core.execution.planning.job import Job, make_record
 from bench_core.execution.planning.reuse import sparser
 from bench_core.execution.resumption import saved_state
 from bench_core.printable import last_line
@@ -163,7 +162,7 @@ def start(
             epochs=int(saved.get("epoch", 0)),
         )
         os.set_blocking(worker.pipe.fileno(), False)
-        child.send(process, {**job, "lock": lock})
+        child.send(process, {"job": job, "lock": lock})
         return worker
     except BaseException as error:  # an interrupt may come at any moment
         groups.end_groups([process] if process is not None else [])

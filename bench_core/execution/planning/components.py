@@ -9,6 +9,7 @@ from typing import Any
 
 from bench_core.errors import Problem, SuiteError, UsageError, did_you_mean
 from bench_core.execution.planning import validate
+from bench_core.execution.planning.examination import Examined, Refusal, Request, Selected
 from bench_core.registry.registry import Kind, Registry
 from bench_core.results.hashing import digest
 from bench_core.results.record import default_key
@@ -27,7 +28,7 @@ class Components:
     """The distinct components of a suite.
 
     requests     (kind, full name, parameters as written) of each component
-    answers      what `validate` found out about each of them, in the same order
+    examined     what `validate` found out about each of them, in the same order
     trios        of each cell of the suite: the places of its components in these lists
     ceiling      the place of bp; local_ceiling: of bp_local_heads
     diagnostics  the places of the suite's diagnostics
@@ -39,7 +40,7 @@ class Components:
         self.suite, self.registry, self.specs = suite, registry, suite.cells()
         self.requests: list[tuple[Kind, str, dict[str, Any]]] = []
         self._places: dict[str, int] = {}
-        self.answers: list[dict[str, Any]] = []
+        self.examined: list[Examined] = []
         self.absent: Mapping[str, str] = {}
         self._problems: list[Problem] = []
         self.trios = self._trios()
@@ -63,16 +64,15 @@ class Components:
         references = {(self.ceiling, arch, dataset) for _, arch, dataset in self.trios}
         trios = sorted({*self.trios, *references})
         selections = self._selections()
-        answer = validate.ask(
-            {
-                "components": self.requests,
-                "trios": trios,
-                "data_dir": str(data_dir) if data_dir else None,
-                "devices": sorted({spec.training["device"] for spec in self.specs}),
-                "selections": list(selections.values()),
-            }
-        )
-        self.answers, self.absent = answer["components"], answer["absent"]
+        request: Request = {
+            "components": self.requests,
+            "trios": trios,
+            "data_dir": str(data_dir) if data_dir else None,
+            "devices": sorted({spec.training["device"] for spec in self.specs}),
+            "selections": list(selections.values()),
+        }
+        answer = validate.ask(request)
+        self.examined, self.absent = answer["components"], answer["absent"]
         refusals = dict(zip(trios, answer["trios"], strict=True))
         selected = dict(zip(selections, answer["selections"], strict=True))
         for spec, trio in zip(self.specs, self.trios, strict=True):
@@ -86,7 +86,7 @@ class Components:
         self._raise_problems()
         if errors := [
             answer["error"] + self._unasked(place)
-            for place, answer in enumerate(self.answers)
+            for place, answer in enumerate(self.examined)
             if "error" in answer
         ]:
             raise UsageError("\n".join(dict.fromkeys(errors)))
@@ -110,7 +110,7 @@ class Components:
         listed = list(zip(self.suite.diagnostics, self.diagnostics, strict=True))
         for number, name in enumerate(self.suite.stop_when):
             key = f"stop_when[{number}]"
-            own = [(spec, self.answers[i]) for spec, i in listed if same_name(spec.name, name)]
+            own = [(spec, self.examined[i]) for spec, i in listed if same_name(spec.name, name)]
             if not own:
                 what = f"{name} is not among the suite's diagnostics"
                 meant = STANDARD[name].name if name in STANDARD else ""
@@ -130,11 +130,11 @@ class Components:
 
     def defaults(self) -> dict[str, dict[str, Any]]:
         """Return the defaults of every component's parameters by its name (`Plan.defaults`)."""
-        named = zip(self.requests, self.answers, strict=True)
+        named = zip(self.requests, self.examined, strict=True)
         return {default_key(kind, name): answer["defaults"] for (kind, name, _), answer in named}
 
-    def parts(self, places: Iterable[int]) -> list[dict[str, Any]]:
-        return [self.answers[place] for place in places]
+    def parts(self, places: Iterable[int]) -> list[Examined]:
+        return [self.examined[place] for place in places]
 
     def _trios(self) -> list[Trio]:
         places: dict[tuple[str, int], int] = {}  # specs share their dicts and keep them alive
@@ -159,7 +159,7 @@ class Components:
             if "validation" in spec.data or spec.training["batch_size"] > LARGE_BATCH
         }
 
-    def _check_data(self, spec: CellSpec, selected: Mapping[str, Any]) -> None:
+    def _check_data(self, spec: CellSpec, selected: Selected) -> None:
         """Note a problem if samples cannot be held out, or if the rest does not fill a batch."""
         held_out = "validation" in spec.data
         if reason := selected.get("why"):
@@ -219,7 +219,7 @@ class Components:
 
     def _check_params(self, place: int, key: str, spec: CellSpec | None = None) -> None:
         kind, name, _ = self.requests[place]
-        for path, text, hint, at_key in self.answers[place].get("invalid", ()):
+        for path, text, hint, at_key in self.examined[place].get("invalid", ()):
             if kind == "method" and path and f"method.{path[0]}" in self.suite.matrix:
                 text = f"{name.rpartition('/')[2]}: {text}"  # an axis is every rule's
                 if at_key:
@@ -237,16 +237,14 @@ class Components:
             raise SuiteError(list(dict.fromkeys(self._problems)))
 
 
-def _refusal_text(spec: CellSpec, refusal: Mapping[str, str]) -> str:
+def _refusal_text(spec: CellSpec, refusal: Refusal) -> str:
     arch, dataset = spec.arch["name"], spec.dataset["name"]
     if refusal["at"] == "method":
         return f"{spec.method['name']} cannot train {arch} on {dataset}: {refusal['why']}"
     return f"{arch} cannot be used on {dataset}: {refusal['why']}"
 
 
-def numerics_of(
-    parts: Sequence[Mapping[str, Any]], diagnostics: Sequence[Mapping[str, Any]]
-) -> dict[str, int]:
+def numerics_of(parts: Sequence[Examined], diagnostics: Sequence[Examined]) -> dict[str, int]:
     """Return the `numerics` of the training, of a cell's components and of its diagnostics."""
     own: dict[str, int] = {kind: part["numerics"] for kind, part in zip(PARTS, parts, strict=True)}
     measured = {f"diagnostic {part['name']}": part["numerics"] for part in diagnostics}
@@ -254,8 +252,8 @@ def numerics_of(
 
 
 def code_of(
-    parts: Sequence[Mapping[str, Any]],
-    diagnostics: Sequence[Mapping[str, Any]],
+    parts: Sequence[Examined],
+    diagnostics: Sequence[Examined],
     stop_when: Collection[str],
 ) -> dict[str, Any]:
     """Return distribution → version, modules and digest of the code that decides a cell's numbers.
@@ -284,7 +282,7 @@ def code_of(
     return code
 
 
-def own_files(parts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def own_files(parts: Iterable[Examined]) -> dict[str, str]:
     """Return module → digest of the code that these components take from bench-core."""
     own = (part["files"] for part in parts if part["distribution"] == OURS)
     return {name: file for files in own for name, file in files.items()}

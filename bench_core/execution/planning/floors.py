@@ -45,7 +45,7 @@ def resolved_cells(components: Components) -> Iterator[tuple[Cell, Trio, str]]:
         refs[key] = ref
         return key
 
-    own = [key_of(answer["name"], answer["params"]) for answer in components.answers]
+    own = [key_of(answer["name"], answer["params"]) for answer in components.examined]
     cells, recipes = _own_cells(components, own)
     if components.suite.floors:
         bp, heads = own[components.ceiling], own[components.local_ceiling]
@@ -87,7 +87,7 @@ def _add_local_ceilings(cells: Cells, components: Components, own: Sequence[str]
     """Add bp_local_heads where a method has local heads."""
     place = components.local_ceiling
     for draft, ((method, arch, dataset), device) in list(cells.items()):
-        if components.answers[method]["passport"]["local_heads"]:
+        if components.examined[method]["passport"]["local_heads"]:
             ceiling = draft._replace(method=own[place])
             cells.setdefault(ceiling, ((place, arch, dataset), device))
 

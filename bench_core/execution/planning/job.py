@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import bench_core
 from bench_core.execution.planning.fingerprint import ALGORITHM
@@ -18,19 +18,53 @@ if TYPE_CHECKING:
     from bench_core.execution.planning.plan import PlannedCell
 
 
+class Named(TypedDict):
+    """A component with its parameters."""
+
+    name: str  # in full
+    params: dict[str, Any]
+
+
+class Job(TypedDict):
+    """All that a worker process must know of a cell, as plain JSON values.
+
+    The entries that are fields of `RunRecord` enter the record of the run.
+    """
+
+    identity: str
+    algorithm: int
+    numerics: dict[str, int]
+    suite: str
+    cell: dict[str, Any]
+    device: str
+    final: str  # the run folder
+    data_dir: str | None
+    diagnostics: list[Named]
+    passport: dict[str, bool]
+    why: str
+    budget: dict[str, float | int]  # limits of the cell (`Budget.of_cell`)
+    evaluate_every: int
+    diagnose_every: int
+    checkpoint_every: int | None
+    code: dict[str, Any]  # distribution → its entry (`components.code_of`)
+    data_checksum: str
+    checkout: dict[str, Any]
+    cwd: NotRequired[str]  # of the worker; its parent's without it
+    verify: NotRequired[bool]  # whether the worker compares its machine with the plan
+
+
 def make_job(
     cell: PlannedCell,
     suite: str,
-    diagnostics: Sequence[Mapping[str, Any]],
+    diagnostics: Sequence[Named],
     data_dir: Path | None,
     budget: Mapping[str, float | int],
-    every: Mapping[str, int | None],
-) -> dict[str, Any]:
-    """Return all that a worker must know of a cell, as plain JSON values.
+    every: Mapping[str, int],
+    checkpoint_every: int | None = None,
+) -> Job:
+    """Return the job of a cell.
 
-    diagnostics       `{"name": full name, "params": …}` of each
-    budget            limits of the cell (`Budget.of_cell`)
-    every             `evaluate_every`, `diagnose_every` and `checkpoint_every` of the suite
+    every  `evaluate_every` and `diagnose_every`
     """
     return {
         "identity": cell.identity,
@@ -42,19 +76,23 @@ def make_job(
         "final": str(cell.folder.absolute()),
         "data_dir": str(data_dir.absolute()) if data_dir else None,
         "diagnostics": list(diagnostics),
-        "passport": cell.passport,
+        "passport": dict(cell.passport),
         "why": cell.why,
         "budget": dict(budget),
-        **every,
+        "evaluate_every": every["evaluate_every"],
+        "diagnose_every": every["diagnose_every"],
+        "checkpoint_every": checkpoint_every,
         "code": cell.code,
         "data_checksum": cell.data_checksum,
         "checkout": checkout()[0],
     }
 
 
-def make_record(job: Mapping[str, Any], **outcome: Any) -> RunRecord:
+def make_record(job: Mapping[str, object], **outcome: Any) -> RunRecord:
     """Return the record of a job's run: the job's entries that are its fields, and `outcome`."""
-    fields = {name: job[name] for name in RunRecord.model_fields.keys() & job.keys()}
+    fields: dict[str, Any] = {
+        name: job[name] for name in RunRecord.model_fields.keys() & job.keys()
+    }
     return RunRecord(**{**fields, "finished": now(), **outcome})
 
 

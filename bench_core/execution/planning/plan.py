@@ -18,14 +18,14 @@ from bench_core.execution.planning.components import (
 )
 from bench_core.execution.planning.fingerprint import cell_identity
 from bench_core.execution.planning.floors import resolved_cells
-from bench_core.execution.planning.job import make_job
+from bench_core.execution.planning.job import Job, Named, make_job
 from bench_core.execution.planning.remarks import remarks
 from bench_core.execution.planning.reuse import Action, StoredRuns
 from bench_core.execution.planning.shipped import Shipped, trained
 from bench_core.registry.registry import Registry
 from bench_core.results import store, suite_folder
 from bench_core.results.hashing import plain_text
-from bench_core.results.record import EVERY, Cell, cell_key
+from bench_core.results.record import Cell, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
 from bench_core.suite.cells import CORE_DEFAULTS
@@ -80,7 +80,7 @@ class Plan:
     suite: Suite
     folder: Path
     cells: tuple[PlannedCell, ...]
-    diagnostics: tuple[dict[str, Any], ...]
+    diagnostics: tuple[Named, ...]
     data_dir: Path | None
     troubles: tuple[str, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
@@ -88,11 +88,12 @@ class Plan:
     beside: tuple[PlannedCell, ...] = ()
     lacking: tuple[str, ...] = ()
 
-    def job(self, cell: PlannedCell) -> dict[str, Any]:
+    def job(self, cell: PlannedCell) -> Job:
         """Return what the worker of a cell must know."""
         suite, budget = self.suite, self.suite.budget.of_cell()
-        every = {name: getattr(suite, name) for name in (*EVERY, "checkpoint_every")}
-        return make_job(cell, suite.name, self.diagnostics, self.data_dir, budget, every)
+        kept = suite.checkpoint_every
+        known = suite.name, self.diagnostics, self.data_dir, budget, suite.every(), kept
+        return make_job(cell, *known)
 
     @property
     def to_run(self) -> list[PlannedCell]:
@@ -139,7 +140,7 @@ def make_plan(
     components = Components(suite, registry)
     components.examine(data_dir)
     diagnostics = tuple(
-        {"name": item["name"], "params": item["params"]}
+        Named(name=item["name"], params=item["params"])
         for item in components.parts(components.diagnostics)
     )
     folder = results / suite.name

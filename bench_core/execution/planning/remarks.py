@@ -97,7 +97,7 @@ def _twice(components: Components) -> list[str]:
     for position, kind in enumerate(PARTS):
         entries = defaultdict(list)
         for place in dict.fromkeys(trio[position] for trio in components.trios):
-            answer, (_, name, params) = components.answers[place], components.requests[place]
+            answer, (_, name, params) = components.examined[place], components.requests[place]
             written = flow_text({"name": name.removeprefix(f"{OURS}/"), **params})
             entries[answer["name"], canonical(answer["params"])].append(printable(written, 120))
         lines += [

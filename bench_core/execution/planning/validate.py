@@ -12,9 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bench_core.errors import BenchError, PluginError, UsageError
+from bench_core.execution.planning.examination import (
+    Answer,
+    Examined,
+    Refusal,
+    Request,
+    Selected,
+)
 from bench_core.printable import brief
 from bench_core.processes import child
 from bench_core.registry.distributions import titled
@@ -31,16 +38,9 @@ TIMEOUT = 300.0  # seconds; a data set may be downloaded in this time
 Files = Callable[[str, str], dict[str, str]]  # module, distribution → its modules and their digests
 
 
-def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
+def ask(request: Request, timeout: float = TIMEOUT) -> Answer:
     """Validate the components of `request` in a child process.
 
-    request  {"components": [[kind, full name, params], …], "data_dir": …, "devices": […],
-              "trios": [[method, arch, dataset], …] (indices of components), "memory_mb": limit,
-              "selections": [[dataset, a cell's `data`], …]}
-    answer   {"components": [{"params", "defaults", "passport", "files", "checksum", …} or
-              {"error"} or {"invalid": faults}, …], "absent": {device: why},
-              "trios": [{"at": "arch" or "method", "why"} or null, …],
-              "selections": [{"count": training samples} or {"why"}, …]}
     Raises UsageError if the child hangs or ends early; its text names the component.
     """
     line: Any = "loading the plugins"
@@ -50,10 +50,10 @@ def ask(request: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
             phase = line if isinstance(line, str) else phase
     except child.ChildError as error:
         raise UsageError(f"{phase}: it {error}") from None
-    return dict(line)
+    return cast(Answer, line)
 
 
-def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
+def serve(request: Request, say: Callable[[Any], None]) -> None:
     """Send each phase of the validation as a text, then the answer."""
     from bench_core.registry import plugins
 
@@ -64,13 +64,14 @@ def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
 
 
 def answer(
-    request: dict[str, Any], registry: Registry, say: Callable[[str], None] = lambda phase: None
-) -> dict[str, Any]:
+    request: Request, registry: Registry, say: Callable[[str], None] = lambda phase: None
+) -> Answer:
     """Validate every component in this process, then check every method against every network."""
     from bench_core.execution import devices
     from bench_core.execution.planning import fingerprint
 
-    data_dir = Path(request["data_dir"]) if request.get("data_dir") else None
+    place = request.get("data_dir")
+    data_dir = Path(place) if place else None
     files_of = cache(lambda module, brought_by: fingerprint.code_files([module], brought_by))
     components, home = [], os.getcwd()
     for kind, name, params in request["components"]:
@@ -78,18 +79,20 @@ def answer(
         os.chdir(home)
         components.append(_component(registry, kind, name, params, data_dir, files_of))
     say("checking each method/network pair")
-    trios = [_unsupported(*(components[index][1] for index in trio)) for trio in request["trios"]]
+    trios = [
+        _unsupported(*(components[index][1] for index in trio)) for trio in request.get("trios", ())
+    ]
     selections = []
     for index, options in request.get("selections", ()):
         say(f"dataset {request['components'][index][1]}: counting its training samples")
         selections.append(_selected(components[index][1], options, data_dir))
-    absent = {device: devices.absent(device) for device in request.get("devices", ())}
-    absent = {device: why for device, why in absent.items() if why}
+    asked = request.get("devices", ())
+    absent = {device: why for device in asked if (why := devices.absent(device))}
     public = [public for public, _ in components]
     return {"components": public, "trios": trios, "absent": absent, "selections": selections}
 
 
-def _selected(dataset: Any, options: Any, data_dir: Path | None) -> dict[str, Any]:
+def _selected(dataset: Any, options: Any, data_dir: Path | None) -> Selected:
     """Count the training samples that a cell's `data` leaves, or say why that cannot be done."""
     from bench_core.training.build import selected
     from bench_core.training.data import loaded
@@ -107,7 +110,7 @@ def _selected(dataset: Any, options: Any, data_dir: Path | None) -> dict[str, An
 
 def _component(
     registry: Registry, kind: Any, name: str, params: Any, data_dir: Path | None, files_of: Files
-) -> tuple[dict[str, Any], Any]:
+) -> tuple[Examined, Any]:
     """Return (its part of the answer, (class, validated parameters) or None)."""
     from pydantic import ValidationError
 
@@ -133,18 +136,26 @@ def _component(
 
 def _prepared(
     item: Installed, target: Any, validated: Any, data_dir: Path | None, files_of: Files
-) -> dict[str, Any]:
+) -> Examined:
     """Describe a valid component."""
     from bench_core.results.hashing import digest, jsonable
     from bench_core.training.method import Passport
 
-    fields = {"name": item.full_name, "params": resolved(validated), "numerics": target.numerics}
     defaults = target.Params.model_construct().model_dump(mode="json", warnings=False)
-    fields["defaults"] = jsonable(defaults)
+    module = item.component.target.partition(":")[0]
+    fields: Examined = {
+        "name": item.full_name,
+        "params": resolved(validated),
+        "defaults": jsonable(defaults),
+        "numerics": target.numerics,
+        "distribution": item.distribution,
+        "version": item.version,
+        "module": module,
+    }
     if item.kind == "diagnostic":
         target(validated)  # raises here and not in a worker
-        stated = ("when", "direction", "across", "repeatable")
-        fields |= {name: getattr(target, name) for name in stated}
+        fields["when"], fields["direction"] = target.when, target.direction
+        fields["across"], fields["repeatable"] = target.across, target.repeatable
     if item.kind == "method":
         rule = target(validated)
         rule.params  # noqa: B018 - raises here, and not in a worker, where nothing set it
@@ -155,10 +166,8 @@ def _prepared(
         fields["passport"] = passport.as_dict()
     if item.kind == "dataset":
         fields["checksum"] = target(validated).prepare(data_dir)
-    module = item.component.target.partition(":")[0]
-    files = files_of(module, item.distribution)
-    source = {"distribution": item.distribution, "version": item.version, "module": module}
-    return fields | source | {"files": files, "digest": digest(files)}
+    fields["files"] = files = files_of(module, item.distribution)
+    return {**fields, "digest": digest(files)}
 
 
 def _misfit(target: Any) -> str | None:
@@ -194,7 +203,7 @@ def _without_draws() -> Iterator[None]:
             delattr(torch.Tensor, name)
 
 
-def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
+def _unsupported(method: Any, arch: Any, dataset: Any) -> Refusal | None:
     """Say why a method cannot train a network on this data, and which of them is the cause.
 
     None: it can, or a part of the trio is already known to be broken. The network is built on the
@@ -211,7 +220,7 @@ def _unsupported(method: Any, arch: Any, dataset: Any) -> dict[str, str] | None:
     return refusal
 
 
-def _refusal(method: Any, arch: Any, dataset: Any, device: str) -> dict[str, str] | None:
+def _refusal(method: Any, arch: Any, dataset: Any, device: str) -> Refusal | None:
     """Build the network on a device; return the answer of `_unsupported` for it."""
     import torch
 

@@ -1,14 +1,18 @@
-"""Keep the resident memory of a cell near what its training holds at one time."""
+"""Measure and limit the memory of a worker, and keep it near what its training holds at a time."""
 
 from __future__ import annotations
 
 import ctypes
 import math
 import os
+import resource
 import sys
 from collections.abc import Iterable
 
+import torch
+
 from bench_core.processes.child import HUGE_PAGES
+from bench_core.suite.budget import MIB
 from bench_core.training.audit import release_freed_memory
 
 LARGE = 16 * 2**20  # bytes of a float32 state of one training batch
@@ -31,3 +35,19 @@ def spare_memory(shapes: Iterable[tuple[int, ...]], batch_size: int) -> None:
         return
     if hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_MMAP_THRESHOLD, APART)
+
+
+def peak_memory(device: str) -> int:
+    """Return peak bytes of the CUDA device, else of this process's resident memory."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(device))
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def limit_gpu(device: str, megabytes: float | None) -> None:
+    """Hold this process to its share of a CUDA device; beyond it torch raises OutOfMemoryError."""
+    if megabytes is None or not device.startswith("cuda"):
+        return
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, megabytes * MIB / total), device)

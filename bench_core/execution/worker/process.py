@@ -17,7 +17,6 @@ import faulthandler
 import json
 import os
 import re
-import resource
 import sys
 import time
 import traceback
@@ -34,12 +33,12 @@ from bench_core.execution.devices import absent
 from bench_core.execution.energy import Meter
 from bench_core.execution.executors.supervise import EX_IOERR
 from bench_core.execution.machine import CodeChanged, check_machine, check_modules
-from bench_core.execution.planning.job import make_record
+from bench_core.execution.planning.job import Job, make_record
 from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.execution.worker.cell import attempt, build_cell, diagnostics, environment
 from bench_core.execution.worker.continuity import SAMPLES, answers, lost
 from bench_core.execution.worker.global_state import ARITHMETIC, of_recipe, read, unlike
-from bench_core.execution.worker.memory import spare_memory
+from bench_core.execution.worker.memory import limit_gpu, peak_memory, spare_memory
 from bench_core.execution.worker.tensors import save_tensors
 from bench_core.execution.worker.untouched import Untouched, check_credit
 from bench_core.processes import child
@@ -49,9 +48,8 @@ from bench_core.results import files, store
 from bench_core.results.epochs import Epoch
 from bench_core.results.files import writing
 from bench_core.results.hashing import jsonable
-from bench_core.results.record import EVERY, NO_CAUSE, Cell, Measurement, RunRecord, fires
+from bench_core.results.record import NO_CAUSE, Cell, Measurement, RunRecord, fires
 from bench_core.results.status import FINAL, Status
-from bench_core.suite.budget import MIB
 from bench_core.suite.recipe import TrainingOptions
 from bench_core.training.audit import Audit
 from bench_core.training.loop import Diverged, EpochRow, train
@@ -74,8 +72,12 @@ class CellRun:
     arithmetic  settings of the process before any plugin was imported
     """
 
-    def __init__(self, job: dict[str, Any], say: Callable[[Any], None]) -> None:
+    def __init__(self, job: Job, say: Callable[[Any], None]) -> None:
         self.job, self.say = job, say
+        self.every = {
+            "evaluate_every": job["evaluate_every"],
+            "diagnose_every": job["diagnose_every"],
+        }
         self.final = Path(job["final"])
         self.folder = store.temporary(self.final)
         self.cell = Cell.model_validate(job["cell"])
@@ -280,7 +282,7 @@ class CellRun:
             "rows": self.rows,
             "seconds": self.seconds,
             "resumed": self.fields["resumed"],
-            "every": {name: self.job[name] for name in EVERY},
+            "every": self.every,
             "environment": self.fields.get("environment", {}),
             "measured": {
                 key: _plain(self.fields.get(key, {})) for key in ("initial", "measurements")
@@ -290,8 +292,8 @@ class CellRun:
     def recall(self, state: dict[str, Any], before: dict[str, Tensor]) -> None:
         """Continue the attempt that `remember` described. Raises an error if it cannot."""
         for name, has in state.get("every", {}).items():
-            if has < 1 or self.job[name] % has:
-                raise CannotResume(f"its epochs have {name} {has}, not {self.job[name]}")
+            if has < 1 or self.every[name] % has:
+                raise CannotResume(f"its epochs have {name} {has}, not {self.every[name]}")
         rows, seconds, epochs = state["rows"], state["seconds"], [*state["resumed"], state["epoch"]]
         if [Epoch.model_validate(row).epoch for row in rows] != list(range(state["epoch"] + 1)):
             raise ValueError("its rows are not those of its epochs")
@@ -346,22 +348,6 @@ def _plain(measured: dict[str, Measurement]) -> dict[str, Any]:
     return {name: item.model_dump(mode="json") for name, item in measured.items()}
 
 
-def peak_memory(device: str) -> int:
-    """Return peak bytes of the CUDA device, else of this process's resident memory."""
-    if device.startswith("cuda"):
-        return int(torch.cuda.max_memory_allocated(device))
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-
-
-def limit_gpu(device: str, megabytes: int | None) -> None:
-    """Hold this process to its share of a CUDA device; beyond it torch raises OutOfMemoryError."""
-    if megabytes is None or not device.startswith("cuda"):
-        return
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, megabytes * MIB / total), device)
-
-
 def keep_from_children(descriptor: int) -> None:
     """Close the lock in processes that a plugin starts or forks: they may outlive this one."""
     os.set_inheritable(descriptor, False)
@@ -371,11 +357,11 @@ def keep_from_children(descriptor: int) -> None:
 def main() -> None:
     say = child.channel()  # the runner made the output file the standard error
     faulthandler.enable()
-    job = json.load(sys.stdin)
-    keep_from_children(job["lock"])
+    sent = json.load(sys.stdin)
+    keep_from_children(sent["lock"])
     with contextlib.suppress(OSError):  # if memory runs out, end the worker and not its runner
         Path("/proc/self/oom_score_adj").write_text("1000")
-    run = CellRun(job, say)
+    run = CellRun(sent["job"], say)
     try:
         record = run.run()
         run.leave_child()
