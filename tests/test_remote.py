@@ -715,7 +715,7 @@ def test_a_machine_with_other_code_or_data_refuses(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="this machine has other data: checksum"):
         check_machine({**job, "data_checksum": "another"}, registry)
     older = {**job["cell"], "method": {"name": "bench-core/bp", "params": {"scale": 2}}}
-    with pytest.raises(UsageError, match="^other parameters are known here: scale: unknown key"):
+    with pytest.raises(UsageError, match=r"^other parameters are known here: scale: unknown key"):
         check_machine({**job, "cell": older}, registry)
     files = {**code["bench-core"]["files"], "bench_core.training.loop": "another"}
     other = {"bench-core": {**code["bench-core"], "digest": "another", "files": files}}

@@ -256,7 +256,8 @@ def test_a_rule_whose_blocks_keep_their_weights_is_walked_back_whatever_its_floo
 def test_one_seed_of_bp_below_the_threshold_cannot_judge_either() -> None:
     bp = [run(BP, 42, 0.312), run(BP, 42, 0.30, params={"freeze": "blocks"})]
     found = group([*bp, run(DFA, 42, 0.29), run(DFA, 42, 0.30, params={"freeze": "blocks"})])
-    assert "cannot tell trained blocks" in notes.warning(found, Settings())
+    said = notes.warning(found, Settings())
+    assert said.startswith("One seed does not show that this recipe can tell trained blocks from")
     assert all("d" not in run.judgement.fired for row in found.rows for run in row.runs)
     assert {row.verdict for row in found.rows if row.role != "floor"} == {
         "single seed, d not judged"
@@ -264,6 +265,11 @@ def test_one_seed_of_bp_below_the_threshold_cannot_judge_either() -> None:
     lines = csv.DictReader(io.StringIO(leaderboard(list(found.records), format="csv")))
     reasons = {line["label"]: line["not_diagnostic"] for line in lines}
     assert reasons["dfa"] == reasons["bp"] == '{"d": "this recipe cannot judge d"}'
+
+
+def test_two_equal_margins_of_bp_do_not_show_that_a_recipe_cannot_judge() -> None:
+    bp = [*seeds(BP, [0.31, 0.32]), *frozen(BP, [0.30, 0.31])]
+    assert notes.warning(group(bp), Settings()).startswith("The seeds of bp do not show that")
 
 
 def test_thresholds_of_d_are_not_varied_where_d_says_nothing() -> None:

@@ -25,7 +25,7 @@ from bench_core.execution.tuning.trials import Tuning
 from bench_core.registry import plugins
 from bench_core.report.tables.formats import leaderboards
 from bench_core.report.tables.next_steps import next_steps
-from bench_core.results import ledger, store
+from bench_core.results import ledger, store, suite_folder
 from bench_core.results.ledger import Trial, Tuned
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import scan
@@ -628,26 +628,33 @@ def test_trials_of_other_code_and_repeated_searches_are_named(tuned: Any, tmp_pa
     assert "bp was searched" not in text
 
 
-def test_a_rule_that_was_edited_after_its_search_is_named(tmp_path: Path) -> None:
-    here, suite = Here(tmp_path), _search_of_a_file(tmp_path, "mine", MINE)
-    done = here("tune", suite, "-o", "r", "--no-report")
-    assert done.returncode == 0, done.stderr
-    told = "the trials of mine.py/mine ran with other code than 1 of the runs"
-    assert told not in here("leaderboard", "r").stderr
-    (values,) = (
-        tuned.winner
-        for name, tuned in ledger.read(tmp_path / "r/small").rules.items()
-        if "mine" in name
-    )
-    rate = values["training.learning_rate"]
-    changed = ["--set", f"training.learning_rate={rate}", "--method", "./mine.py[normalize=sample]"]
-    for factor in range(2, 20):  # until the new run stands before the old one in the folder
-        (tmp_path / "mine.py").write_text(MINE.replace("0.1 * h", f"-0.{factor} * h"))
-        plan = json.loads(here("plan", suite, *changed, "-o", "r", "--json").stdout)
-        (old,) = (r for r in runs(tmp_path / "r/small").values() if "mine" in str(r["cell"]))
-        if any(c["identity"] < old["identity"] for c in plan["cells"] if "mine" in str(c)):
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_a_rule_that_was_edited_after_its_search_is_named(tmp_path: Path, first: str) -> None:
+    """Whichever of the two runs stands first in the folder, suite.json names the new one."""
+
+    def of_code(digest: str, **fields: Any) -> RunRecord:
+        return run("lab/mine", code={"lab": {"files": {"mine": digest}}}, **fields)
+
+    old, new = of_code("before"), of_code("after")
+    trials = write(tmp_path / "r/s/trials", [old], suite="s")
+    (trial,) = (path.parent.name for path in trials.glob("*/run.json"))
+    best = Trial(values={}, identity=trial, status="done", score=0.5)
+    tuned = Tuned(
+        method={}, seed=0, trials=1, scored_on="validation", sampler="", versions={}, space={},
+        results=[best], best=0, cells=[cell_key(old.cell)],
+    )  # fmt: skip
+    folder = write(tmp_path / "r", [old], suite="s")
+    ledger.write(folder, "s", {"lab/mine": tuned})
+    assert gather([tmp_path / "r"])[1] == []
+    (before,) = (path.parent.name for path in folder.glob("*/run.json"))
+    for attempt in range(99):
+        write(tmp_path / str(attempt), [new.model_copy(update={"why": str(attempt)})], suite="s")
+        ((made, after),) = (
+            (path.parent, path.parent.name) for path in tmp_path.glob(f"{attempt}/s/*/run.json")
+        )
+        if (after < before) == (first == "new"):
             break
-    done = here("run", suite, *changed, "-o", "r", "--no-report")
-    assert done.returncode == 0, done.stderr
-    table = here("leaderboard", "r")
-    assert "ran with other code than" in table.stdout + table.stderr
+    shutil.copytree(made, folder / after)
+    suite_folder.write(folder, {"cells": {cell_key(new.cell): after}})
+    (told,) = gather([tmp_path / "r"])[1]
+    assert "the trials of lab/mine ran with other code than 1 of the runs that they chose" in told

@@ -715,6 +715,38 @@ def test_an_unpaired_margin_of_equal_accuracies_has_the_interval_of_their_roundi
     assert "trustworthy" in row.verdict
 
 
+def test_two_accuracies_on_each_side_without_scatter_have_no_interval_either() -> None:
+    floor = [run(DFA, seed, 0.3, params={"freeze": "blocks"}) for seed in (42, 7)]
+    row = row_of([*seeds(DFA, [0.32, 0.32]), *floor], "dfa")
+    assert row.over_floor is not None
+    assert (row.over_floor.how, row.over_floor.tied) == ("unpaired", True)
+    assert row.verdict == "undetermined (its margin is the same in both seeds)"
+
+
+def test_a_floor_that_lost_a_run_grants_no_verdict() -> None:
+    """Its two finished seeds are no fair sample: the third was the highest, say."""
+    bp = [*seeds(BP, [0.62, 0.63, 0.64]), *frozen(BP, [0.4, 0.41, 0.42])]
+    rule, floor = seeds(DFA, [0.45, 0.46, 0.47]), frozen(DFA, [0.40, 0.41, 0.42])
+    assert row_of([*rule, *floor, *bp], "dfa").verdict == "trustworthy"
+    lost = run(DFA, 456, None, "diverged", params={"freeze": "blocks"})
+    found = [*rule, *floor[:2], lost, *bp]
+    assert row_of(found, "dfa").verdict == "undetermined (its floor has unfinished runs)"
+    assert "dfa has a floor with unfinished runs" in leaderboard(found, width=None)
+    other = run(DFA, 7, None, "diverged", params={"freeze": "blocks"})  # a seed of none of its runs
+    assert row_of([*rule, *floor, other, *bp], "dfa").verdict == "trustworthy"
+    low = seeds(DFA, [0.2, 0.21, 0.22])
+    assert row_of([*low, *floor[:2], lost, *bp], "dfa").judged.kind == "walked back"
+
+
+def test_a_recipe_that_cannot_judge_says_so_and_not_that_a_rule_lies_below() -> None:
+    """Its own floor lies at chance, and it lies 17 points above bp's random blocks."""
+    bp = [*seeds(BP, [0.47, 0.49], chance=0.1), *frozen(BP, [0.465, 0.485], chance=0.1)]
+    rule = [*seeds(DFA, [0.64, 0.66], chance=0.1), *frozen(DFA, [0.1, 0.08], chance=0.1)]
+    text = leaderboard([*rule, *bp], width=None)
+    assert "dfa cannot be judged by this recipe" in text
+    assert "below backpropagation" not in text
+
+
 def test_a_margin_at_its_limit_is_read_beyond_the_rounding_of_floats() -> None:
     """29 - 27 - 1e-12 points and the like are the limit itself, for the mean and for its ends."""
     at = Estimate(2.0 - 1e-12, 0.5, 0.1, 3)

@@ -44,7 +44,7 @@ def of_accuracies(
 
 def rounded(
     mean: Estimate,
-    sides: Iterable[Collection[float]],
+    sides: Collection[Collection[float]],
     roundings: float,
     known: Iterable[float],
     differences: bool,
@@ -52,14 +52,15 @@ def rounded(
     """Give an estimate the interval of the accuracies' rounding if the values of each side are
     equal; also return whether they are.
 
-    roundings  the variance of the mean in units of that of one rounding
-    known      accuracies on this test set
-    differences  whether it is a mean of differences, of which two have no interval if equal
+    sides        the values; two collections, if their means are subtracted
+    roundings    the variance of the mean in units of that of one rounding
+    known        accuracies on this test set
+    differences  whether accuracies are subtracted: then two values on each side have no interval
     """
     tied = mean.half_width is not None and all(max(own) - min(own) < SAME for own in sides)
     if not tied:
         return mean, False
-    if differences and mean.n == 2:
+    if differences and all(len(own) == 2 for own in sides):
         return Estimate(mean.mean, None, None, 2), True
     error = grain(known) * math.sqrt(roundings / 12)
     half = t_critical(mean.n) * error

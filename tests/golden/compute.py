@@ -46,6 +46,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from bench_plugins.archs import small_cnn
 from torch import Tensor
 
 from bench_core.api import Component, Dataset, Diagnostic, ParamsModel
@@ -59,7 +60,6 @@ from bench_core.training import NUMERICS
 from bench_core.training.audit import Audit
 from bench_core.training.data import Data
 from bench_core.training.loop import EpochRow, train
-from bench_plugins.archs import small_cnn
 
 Draws = torch.Generator | None
 

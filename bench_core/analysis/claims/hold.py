@@ -42,6 +42,7 @@ from bench_core.analysis.verdicts.kinds import (
     ClaimStatus,
 )
 from bench_core.analysis.verdicts.rows import Group, Row, Run
+from bench_core.analysis.verdicts.verdict import Margin
 from bench_core.results.epochs import ReadCurve
 from bench_core.results.migrate import described
 from bench_core.results.reference import source
@@ -126,7 +127,7 @@ def judge_claims(
             used: dict[str, bool] = {}
             values = _values(claim, group, row, settings, epochs, notes, used)
             values = [value / claim.divide_by for value in values]
-            measured = _interval(claim, row, values, notes)
+            measured = _interval(claim, group, row, values, notes)
         except NotRun as reason:
             results.append(ClaimResult(claim, label, NOT_RUN, None, (str(reason),)))
         else:
@@ -197,11 +198,18 @@ def _values(
     return [values[seed] - less[seed] for seed in seeds if seed not in both]
 
 
+def _margin(claim: Expectation, row: Row) -> Margin | None:
+    """Return the margin of which a claim speaks."""
+    if not is_margin(claim.parsed):
+        return None
+    margins = {"margin.matched": row.over_matched, "margin.bp": row.over_bp}
+    return margins.get(claim.parsed.name, row.over_floor)
+
+
 def _require_twin(claim: Expectation, row: Row, run: Run) -> None:
     """Raise `NotRun` for a margin whose floor has no run of the seed: its mean is another's."""
-    margins = {"margin.matched": row.over_matched, "margin.bp": row.over_bp}
-    over = margins.get(claim.parsed.name, row.over_floor)
-    if not is_margin(claim.parsed) or over is None or over.how == "paired":
+    over = _margin(claim, row)
+    if over is None or over.how == "paired":
         return
     if run.record.cell.seed not in over.floor_seeds:
         raise NotRun("its floor has no finished run of this seed")
@@ -232,7 +240,9 @@ def _spreads(claim: Expectation, row: Row) -> bool:
     return any(item is not None and described(name, item).axis == "log" for item in items)
 
 
-def _interval(claim: Expectation, row: Row, values: Sequence[float], notes: list[str]) -> Interval:
+def _interval(
+    claim: Expectation, group: Group, row: Row, values: Sequence[float], notes: list[str]
+) -> Interval:
     """Compute the mean and its interval: Student's t, of a geometric mean on logarithms."""
     if not all(math.isfinite(value) for value in values):
         count = sum(not math.isfinite(value) for value in values)
@@ -254,12 +264,21 @@ def _interval(claim: Expectation, row: Row, values: Sequence[float], notes: list
         whose = "the sign of the claim" if claim.factor is not None else "a logarithm"
         notes.append(f"a value has not {whose}, so the mean is arithmetic")
     if is_accuracy:
-        counts = not explained(run.record for run in row.runs)
-        item = of_accuracies(values, differences=claim.minus is not None, counts=counts)
+        item = of_accuracies(values, group.of_bp, claim.minus is not None, _counts(row))
+    elif (over := _margin(claim, row)) is not None and claim.minus is None:
+        points = 100 / claim.divide_by
+        shares = [value / points for value in values]
+        item = of_accuracies(shares, group.of_bp, bool(over.floor_seeds), _counts(row))
+        item = item.scaled(points)
     else:
         item = estimate(values)
     low, high = (None, None) if claim.parsed.kind in SHARES else _ends(item)
     return Interval(item.mean, *_within(low, high, claim), item.n)
+
+
+def _counts(row: Row) -> bool:
+    """Decide whether the accuracies of a row are shares of a number of samples."""
+    return not explained(run.record for run in row.runs)
 
 
 def _within(

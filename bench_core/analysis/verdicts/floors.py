@@ -64,10 +64,12 @@ class Floors:
     ) -> Floor:
         if len(keys) > 1:
             return Floor(name, kind, reason=f"{len(keys)} different rows could be {name}")
-        by_seed = accuracies(self.frozen[keys[0]]) if keys else {}
+        runs = self.frozen[keys[0]] if keys else []
+        by_seed = accuracies(runs)
         if not by_seed:
             return Floor(name, kind, reason=f"no finished run of {name} with this recipe")
-        return Floor(name, kind, by_seed, math.fsum(by_seed.values()) / len(by_seed))
+        lost = frozenset(run.cell.seed for run in runs) - by_seed.keys()
+        return Floor(name, kind, by_seed, math.fsum(by_seed.values()) / len(by_seed), lost=lost)
 
     def matched(self, ref: ComponentRef) -> Floor:
         floor = matched_floor(ref)

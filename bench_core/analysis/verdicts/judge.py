@@ -223,13 +223,17 @@ def judged(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Meas
 
 @dataclass(frozen=True)
 class Floor:
-    """A floor: accuracies by seed, or a literal mean; without a mean, the reason why not."""
+    """A floor: accuracies by seed, or a literal mean; without a mean, the reason why not.
+
+    lost  seeds whose run is not finished
+    """
 
     name: str
     kind: Literal["matched", "named", "literal"] = "named"
     accuracies: Mapping[int, float] = field(default_factory=dict)
     mean: float | None = None
     reason: str = ""
+    lost: frozenset[int] = frozenset()
 
     def margin(self, record: RunRecord) -> float | None:
         """Compute 100 · (accuracy - floor) in percentage points, rounded: .36 over .34 is 2.

@@ -43,6 +43,7 @@ from bench_core.analysis.verdicts.verdict import (
     CANNOT_JUDGE,
     EQUAL,
     EQUAL_OF_BP,
+    LOST_OF_FLOOR,
     NONE_OF_BP,
     ONE_SEED_OF_BP,
     ONE_SEED_OF_FLOOR,
@@ -151,7 +152,10 @@ class _Recipe:
             for letter, limit in limits.items()
         }
         broken = sum(run.status == "done" and not is_finished(run) for run in runs)
-        few = _unsure(own, below, mute, floors.lost(BP))
+        replaced = mute and not unjudged
+        few = _unsure(own, below, mute, replaced, floors.lost(BP))
+        if not few and (self.bp if replaced else chosen).lost & by_seed.keys():
+            few = LOST_OF_FLOOR
         values, counts = by_seed.values(), not explained(runs)
         return Row(
             label=label(ref, floors.peers[ref.name], self.settings.defaults),
@@ -163,7 +167,7 @@ class _Recipe:
             over_bp=over_bp,
             floor=chosen,
             judged=verdict(judgements, readings, below, broken, few, _still(runs)),
-            replaced=mute and not unjudged and not is_floor(runs[0]),
+            replaced=replaced and not is_floor(runs[0]),
             tuned=tuned_of(runs[0], self.settings),
         )
 
@@ -192,15 +196,18 @@ def _clears(points: Estimate | None, limits: Iterable[tuple[float, str | None]])
     return all(ends(points)[0] > limit for limit, way in limits if way != "above")
 
 
-def _unsure(own: Estimate | None, below: Estimate | None, mute: bool, no_bp: bool) -> str:
+def _unsure(
+    own: Estimate | None, below: Estimate | None, mute: bool, replaced: bool, no_bp: bool
+) -> str:
     """Say which margin has no interval to judge a row of several seeds by; empty if none.
 
-    own    the margin over its floor, `below` over bp's, which is read in its place if `mute`
-    no_bp  bp's floor has no finished run
+    own       the margin over its floor, which is not read if `mute`
+    below     the margin over bp's floor, which is read in its place if `replaced`
+    no_bp     bp's floor has no finished run
     """
     if own is not None and own.half_width is None and not mute:
         return EQUAL if own.n > 1 else ONE_SEED_OF_FLOOR
-    if below is not None and below.half_width is None and (mute or worse(below)):
+    if below is not None and below.half_width is None and (replaced or worse(below)):
         return EQUAL_OF_BP if below.n > 1 else ONE_SEED_OF_BP
     return NONE_OF_BP * no_bp
 

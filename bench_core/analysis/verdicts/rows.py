@@ -7,7 +7,7 @@ from functools import cached_property
 
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.floors import is_finished
-from bench_core.analysis.verdicts.judge import Floor, Judgement, Role, judged
+from bench_core.analysis.verdicts.judge import BP, Floor, Judgement, Role, judged
 from bench_core.analysis.verdicts.older_code import older
 from bench_core.analysis.verdicts.ranks import Ranking
 from bench_core.analysis.verdicts.recipes import shared
@@ -134,6 +134,12 @@ class Group:
     def older(self) -> dict[str, list[str]]:
         """Map the identity of each run by older code than others to the modules that differ."""
         return older(self.records)
+
+    @cached_property
+    def of_bp(self) -> list[float]:
+        """The accuracies of all runs of bp, which help to find the size of the test set."""
+        runs = (run for run in self.records if run.cell.method.name == BP)
+        return [run.accuracy for run in runs if is_finished(run) and run.accuracy is not None]
 
     @property
     def records(self) -> tuple[RunRecord, ...]:

@@ -10,7 +10,8 @@ docs/protocol.md, section 6, has the rules and their reasons. In the order in wh
    run is not finite.
 3. `undetermined` if a run did not finish, a diagnostic was not measured or d cannot be judged; if
    the floor has one seed, or that of bp, and the rule lies `ONE_SEED` points below it; the same if
-   two seeds have equal margins; or if bp's floor has no finished run.
+   two seeds have equal margins; if the floor has a run of the rule's seeds that did not finish; or
+   if bp's floor has no finished run.
 4. `trustworthy` if the margin reaches the threshold and its interval lies above 0.
 5. `not separated from its floor` otherwise.
 
@@ -47,7 +48,9 @@ CANNOT_JUDGE = "this recipe cannot judge d"
 AT_CHANCE = "the interval of its floor reaches chance"
 BEATS = STANDARD["d"].threshold
 STILL = "blocks unchanged"
+BELOW_BP = "bp floor"
 ONE_SEED_OF_FLOOR = "its floor has one seed"
+LOST_OF_FLOOR = "its floor has unfinished runs"
 ONE_SEED_OF_BP, NONE_OF_BP = "bp's floor has one seed", "bp's floor has no finished run"
 EQUAL = "its margin is the same in both seeds"
 EQUAL_OF_BP = "its margin over bp's floor is the same in both seeds"
@@ -76,7 +79,8 @@ class Verdict:
 
     kind      a key of `VERDICTS`, `FLOOR`, or the most frequent status if no run is done
     letters   of the diagnostics for which it is walked back, or flagged by a single seed
-    below_bp  it is walked back because it lies below bp with frozen blocks
+    below_bp  it is walked back, or flagged by a single seed, because it lies below bp with frozen
+              blocks
     still     its blocks keep their initial weights in every run
     unread    letters of the margins that could not be judged
     unsure    what a margin lacks, if that leaves it undetermined
@@ -123,7 +127,7 @@ def margin(
         roundings = 1 / len(seeds) + 1 / len(floor_seeds)
     known = [*by_seed.values(), *floor.accuracies.values(), *beside]
     over, tied = (
-        rounded(over, sides, roundings, known, how == "paired") if counts else (over, False)
+        rounded(over, sides, roundings, known, bool(floor_seeds)) if counts else (over, False)
     )
     return Margin(over.scaled(100.0), how, seeds, floor_seeds, tied)
 
@@ -214,10 +218,12 @@ def verdict(
     unjudged = [f"{'+'.join(in_order(unread))} not judged"] if unread else []
     if len(done) == 1:
         flags = [done[0].text] if done[0].kind != NO_FLAG else []
+        below_bp = worse(bp)
+        flags += [BELOW_BP] * below_bp
         text = ", ".join([SINGLE_SEED, *flags, *[STILL] * still, *unjudged, *parts])
         three = _three(FLAGGED.upper(), counts) or SINGLE_SEED.upper()
         fired = in_order(counts)
-        return Verdict(SINGLE_SEED, text, three, fired, unread=in_order(unread), still=still)
+        return Verdict(SINGLE_SEED, text, three, fired, below_bp, in_order(unread), still=still)
     own = {letter: count for letter, count in counts.items() if letter not in margins}
     muted = {letter for item in done for letter, _ in item.not_diagnostic}
     below = {letter for letter, read in margins.items() if read == "fires"} - missing - muted
@@ -229,7 +235,7 @@ def verdict(
     unclear = [f"{'+'.join(in_order(missing))} not measured"] if missing else []
     unclear += unjudged + [unsure] * bool(unsure)
     passed = all(read == "passes" for read in margins.values())
-    reasons += ["bp floor"] if below_zero(bp) else []
+    reasons += [BELOW_BP] if below_zero(bp) else []
     reasons += [STILL] * still
     reasons += [f"accuracy not finite {not_finite}/{total}"] if not_finite else []
     if reasons:

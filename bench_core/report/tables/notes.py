@@ -211,9 +211,9 @@ def warning(group: Group, settings: Settings) -> str:
         remedy = " It does not train bp: look at the learning rate first."
     gain = f"bp itself gains only {with_interval(own)} points over {against}"
     by = f" by {limit:g} points" * (limit != BEATS)
-    open_ = own.half_width is not None and ends(own)[1] >= limit
+    open_ = own.half_width is None or ends(own)[1] >= limit
     what = f"this recipe can tell trained blocks from random ones{by}"
-    text = f"The seeds of bp do not show that {what}"
+    text = f"{'One seed does' if own.n == 1 else 'The seeds of bp do'} not show that {what}"
     if not open_:
         text = what.replace("this recipe can", "This recipe cannot")
     clear = [row.label for row in group.competing if row.judged.kind == TRUSTWORTHY]

@@ -21,6 +21,7 @@ from bench_core.analysis.verdicts.verdict import (
     CANNOT_JUDGE,
     EQUAL,
     EQUAL_OF_BP,
+    LOST_OF_FLOOR,
     NONE_OF_BP,
     ONE_SEED_OF_BP,
     ONE_SEED_OF_FLOOR,
@@ -190,6 +191,8 @@ def reason(row: Row) -> str:
     if not row.complete:
         return "has|have unfinished runs"
     silent = {text for run in done for _, text in run.judgement.not_diagnostic}
+    if verdict.unsure == LOST_OF_FLOOR:
+        return "has|have a floor with unfinished runs, so its finished ones are not a fair sample"
     if verdict.unsure == ONE_SEED_OF_FLOOR:
         return "has|have a floor with one seed, which is too few for a verdict"
     if verdict.unsure == EQUAL or (verdict.unsure == EQUAL_OF_BP and row.replaced):
@@ -311,7 +314,7 @@ def _flagged(judged: Sequence[tuple[str, Row]]) -> list[str]:
     """Say what the flags of single seeds mean, without the names if more than three have one."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for label, row in judged:
-        if row.judged.kind == SINGLE_SEED and row.judged.letters:
+        if row.judged.kind == SINGLE_SEED and (row.judged.letters or row.judged.below_bp):
             reasons[_walked_back(row)].append(label)
     alike = len(judged) > 3 and [len(judged)] == [len(labels) for labels in reasons.values()]
     subject = "all of them" if alike else ""

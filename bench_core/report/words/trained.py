@@ -74,8 +74,8 @@ def _heading(row: Row) -> str:
     if kind == SINGLE_SEED:
         kind = next(run.judgement.kind for run in row.runs if run.record.status == "done")
     bad, judged, over = kind in (WALKED_BACK, FLAGGED), row.judged, row.read
-    random = judged.still or judged.below_bp or "d" in judged.letters or not judged.letters
-    if judged.still or (bad and random):
+    random = "d" in judged.letters or not judged.letters
+    if judged.still or judged.below_bp or (bad and random):
         return LOOK
     if over is None or "d" in row.judged.unread or not (bad or kind in (TRUSTWORTHY, NO_FLAG)):
         return OPEN
