@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ from posted import CORPUS
 from records import SICK, audit, frozen, measured, run, seeds
 from test_leaderboard import rows_shown
 
+from bench_core.analysis.comparison import compared
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.judge import Settings
@@ -23,7 +25,14 @@ from bench_core.report.pages import provenance, site
 from bench_core.report.tables import legend
 from bench_core.report.tables.formats import Wanted, texts
 from bench_core.report.tables.next_steps import next_steps
-from bench_core.report.text.numbers import decimals, fraction, share, signed, with_interval
+from bench_core.report.text.numbers import (
+    decimals,
+    fraction,
+    share,
+    signed,
+    unsigned,
+    with_interval,
+)
 from bench_core.report.view import view
 from bench_core.report.words import doubts, reasons, summary, trained
 from bench_core.report.words.criteria import criteria
@@ -40,6 +49,11 @@ OVER = frozen(DFA, [0.30, 0.31, 0.32])
 def sentence(records: list[RunRecord], settings: Settings | None = None) -> str:
     (group,) = judge_all(records, settings or Settings())
     return summary.sentence(group)
+
+
+def opening(records: list[RunRecord]) -> str:
+    (group,) = judge_all(records)
+    return summary.opening(group)
 
 
 def lone(**changes: object) -> list[RunRecord]:
@@ -263,7 +277,10 @@ def test_floors_at_chance_everywhere_are_the_reason_and_not_a_missing_measuremen
     bp = [*seeds(BP, [0.611, 0.615, 0.619], **CHANCE), *frozen(BP, [0.1] * 3, **CHANCE)]
     records = [*bp, *seeds(DFA, [0.428, 0.429, 0.430], **CHANCE), *AT_CHANCE]
     chance = "chance (.100, the commonest class of the test set)"
-    assert f"cannot be judged: no floor is shown to lie above {chance}" in sentence(records)
+    floors = "neither their own floor nor bp's"
+    assert f"bp and dfa cannot be judged: {floors} is shown to lie above {chance}" in sentence(
+        records
+    )
     text = leaderboard(records, width=None)
     assert f"its floor reaches {chance}, and bp with random blocks does too" in text
     without = leaderboard([record for record in records if not is_frozen_bp(record)], width=None)
@@ -284,6 +301,70 @@ def test_a_margin_over_bps_floor_that_is_equal_in_both_seeds_needs_a_third() -> 
     third = [run(BP, 456, 0.62, **CHANCE), run(DFA, 456, 0.56, **CHANCE)]
     third += [*frozen(BP, [0.4, 0.4, 0.413], **CHANCE)[2:], *frozen(DFA, [0.1] * 3, **CHANCE)[2:]]
     assert "the same margin in both seeds" not in sentence([*bp, *rule, *third])
+
+
+def test_rules_that_only_name_the_commonest_class_are_said_to_do_so() -> None:
+    common = {"chance": 0.694}
+
+    def said(bp: list[float], dfa: list[float], **others: list[float]) -> str:
+        every = {BP: bp, DFA: dfa, **{f"bench-core/{name}": own for name, own in others.items()}}
+        return opening([r for name, own in every.items() for r in seeds(name, own, **common)])
+
+    flat = [0.694, 0.694, 0.694]
+    assert "Both" not in said(flat, flat)
+    assert "bp and dfa are no more accurate than the commonest class (.694)." in said(flat, flat)
+    assert "All 3 rules are no more accurate than the commonest class (.694)." in said(
+        flat, [0.60, 0.61, 0.62], fa=[0.69, 0.70, 0.695]
+    )
+    good = [0.90, 0.91, 0.92]
+    assert "dfa is no more accurate than the commonest class (.694)." in said(good, flat)
+    assert "commonest" not in said(good, [0.715, 0.716, 0.717])
+    assert "commonest" not in said(good, [0.65, 0.80, 0.90])  # its interval reaches it, that is all
+    assert "commonest" not in opening([*seeds(BP, flat), *seeds(DFA, flat)])  # runs state none
+
+
+def test_the_size_of_a_margin_has_the_digits_that_show_its_sign() -> None:
+    assert unsigned(Estimate(-11.3, 5.0, 1.0, 3)) == "11.3 ± 5.0"
+    assert unsigned(Estimate(-1.111, 1.091, 1.0, 5)) == "1.11 ± 1.09"  # not 1.1 ± 1.1
+    assert unsigned(Estimate(-0.0187, 0.0038, 1.0, 2)) == "0.02 ± 0.00"
+    assert unsigned(Estimate(-0.0187, None, None, 1)) == "0.02"
+    assert unsigned(Estimate(-1.05, 1.06, 1.0, 3)) == "1.1 ± 1.1"  # it contains 0
+    assert unsigned(Estimate(0.0, 0.0, 0.0, 3)) == "0.0 ± 0.0"
+
+
+def test_trainings_that_a_diagnostic_ended_are_not_silently_compared_with_whole_ones() -> None:
+    ended = [
+        record.model_copy(update={"epochs": epochs, "stopped_by": "scale_growth"})
+        for record, epochs in zip(seeds(DFA, [0.3, 0.31, 0.32]), (7, 7, 9), strict=True)
+    ]
+    told = (
+        "scale_growth ended all 3 runs after epoch 7, 9: margins and ranks compare them "
+        "with trainings of 100 epochs"
+    )
+    records = [*GOOD, *ended, *OVER]
+    assert f"dfa: {told}" in leaderboard(records, width=None)
+    (group,) = json.loads(leaderboard(records, format="json"))["suites"][0]["groups"]
+    doubted = {row["label"]: row["doubts"] for row in group["rows"]}
+    assert told in doubted["dfa"]
+    assert not any("ended" in text for name in ("bp", "dfa[frozen]") for text in doubted[name])
+    (found,) = judge_all(records)
+    rows = {row.label: row for row in found.rows}
+    assert compared("", rows["dfa"], rows["bp"]).note == (
+        "trainings of unequal length: 7, 9 and 100 epochs"
+    )
+    assert compared("", rows["bp"], rows["bp[frozen]"]).note == ""
+
+
+def test_a_gradient_at_the_floor_of_fitted_data_is_no_fault_of_the_rule() -> None:
+    low = measured(b=6.6e-8 * 128)
+    fitted = seeds(DFA, [0.999, 1.0, 1.0], train_loss=1.6e-4, measurements=low)
+    told = (
+        "b fires in all 3 runs where hardly any training loss is left (1.6e-04 or less): there "
+        "the gradient is small because the data are fitted, which is no fault of the rule"
+    )
+    assert f"dfa: {told}" in leaderboard([*GOOD, *fitted, *OVER], width=None)
+    lost = seeds(DFA, [0.1, 0.1, 0.11], train_loss=2.3, measurements=low)
+    assert "fitted" not in leaderboard([*GOOD, *lost, *OVER], width=None)
 
 
 def is_frozen_bp(record: RunRecord) -> bool:

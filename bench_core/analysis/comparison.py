@@ -87,6 +87,8 @@ def compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
         remarks.append("no seed finished on both sides")
     elif ours.keys() != theirs.keys() or not (a.complete and b.complete):
         remarks.append("only seeds that both sides finished")
+    if lengths := _unlike_lengths(a, b):
+        remarks.append(f"trainings of unequal length: {lengths}")
     if places := _unlike_places(a, b, seeds):
         remarks.append(f"trained on different machines or PyTorch: {' and '.join(sorted(places))}")
 
@@ -114,6 +116,15 @@ def compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
         p_smallest=smallest_p(len(seeds)) if seeds and not unlike else None,
         note="; ".join(filter(None, remarks)),
     )
+
+
+def _unlike_lengths(a: Row, b: Row) -> str:
+    """Write the epochs of two rows if a diagnostic ended one of them early; "" otherwise."""
+    finished = [*a.finished, *b.finished]
+    lengths = [sorted({run.record.epochs for run in row.finished}) for row in (a, b)]
+    if lengths[0] == lengths[1] or all(run.record.stopped_by is None for run in finished):
+        return ""
+    return " and ".join(", ".join(map(str, own)) for own in lengths) + " epochs"
 
 
 def _unlike_data(a: Row, b: Row) -> str:

@@ -65,7 +65,7 @@ def unlike(a: Sequence[SuiteResults], b: Sequence[SuiteResults]) -> list[str]:
 def _p(value: float | None) -> str:
     if value is None:
         return NONE
-    return f"{value:.3f}".removeprefix("0") if value >= 0.001 else f"{value:.0e}"
+    return fraction(value) if value >= 0.001 else f"{value:.0e}"
 
 
 def _table(where: str, items: Sequence[Comparison], width: int | None) -> str:

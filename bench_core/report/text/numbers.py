@@ -89,6 +89,22 @@ def with_interval(estimate: Estimate | None, digits: int = 1, alone: str = "") -
     )
 
 
+def unsigned(estimate: Estimate, digits: int = 1) -> str:
+    """Write the size of a mean ± the half width of its interval: `1.11 ± 1.09`.
+
+    It has as many digits as it takes to see that neither the mean nor an end of the interval is 0.
+    """
+    mean, half = abs(estimate.mean), estimate.half_width or 0.0
+
+    def shows(count: int) -> bool:
+        written, other = (float(decimals(value, count)) for value in (mean, half))
+        return (written > 0) == (mean > 0) and (written > other) == (mean > half)
+
+    count = next(filter(shows, range(digits, 16)), digits)
+    interval = "" if estimate.half_width is None else f" ± {decimals(half, count)}"
+    return decimals(mean, count) + interval
+
+
 def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 

@@ -17,7 +17,7 @@ from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.judge import letter_order, threshold_of
 from bench_core.analysis.verdicts.rows import Row, Run
 from bench_core.analysis.verdicts.verdict import worse
-from bench_core.report.text.numbers import apart, compact, decimals, optional, signed, with_interval
+from bench_core.report.text.numbers import apart, compact, decimals, optional, signed, unsigned
 from bench_core.results.record import Measurement
 
 SMALLEST = 1e-30  # where a logarithmic axis shows zero
@@ -126,12 +126,12 @@ class Criterion:
         if self.short != "depth_utility":
             return self.sentence(points.mean, limit, interval, **words)
         if worse(points):
-            return f"{with_interval(points).removeprefix('-')} points worse than {words['floor']}"
+            return f"{unsigned(points)} points worse than {words['floor']}"
         text = f"{apart(points.mean, limit, signed, 1)}{interval} points over {words['floor']}"
         if points.half_width is None:
             return f"{text}, {limit:g} are needed"
         if points.mean < 0:
-            text = f"{with_interval(points).removeprefix('-')} points below {words['floor']}"
+            text = f"{unsigned(points)} points below {words['floor']}"
         return f"{text}; the interval ends under the {limit:g} that it needs"
 
 

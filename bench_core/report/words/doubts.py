@@ -3,8 +3,9 @@
 These are thresholds unlike the protocol's, options whose defaults no run records, measurements made
 after the run, an accuracy above that of bp (the rule may have seen the test set), a search on more
 trials than a peer's or on the test set, another optimiser than the recipe's, a margin that is equal
-in all seeds, two rules that trained the same networks, a network that a rule changed before its
-training, and runs by older code.
+in all seeds, a training that a diagnostic ended before those beside it, a gradient that is small
+because the data are fitted, two rules that trained the same networks, a network that a rule changed
+before its training, and runs by older code.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from bench_core.suite.names import CEILING, LOCAL_CEILING
 from bench_core.suite.protocol import THRESHOLDS
 
 AGAINST = "d is judged against"
+FITTED = 0.01  # training loss below which the gradient is small because the data are fitted
 EXACT = 0.99  # Γ deep of a credit that is the gradient
 MOST_SAID = 5  # lines about a row or a table: anybody can invent users
 
@@ -121,6 +123,38 @@ def other_recipe(row: Row) -> list[str]:
         ]
     more = f"takes {compact(steps)} steps of the optimiser in a batch, bp one"
     return [f"{more}: it trains for longer"]
+
+
+def cut_short(row: Row, rows: Iterable[Row]) -> list[str]:
+    """Say that a diagnostic ended trainings of a rule before those that it is compared with."""
+    ended = [run.record for run in row.finished if run.record.stopped_by is not None]
+    longest = max((run.record.epochs for each in rows for run in each.finished), default=0)
+    early = [record for record in ended if record.epochs < longest]
+    if row.role == "floor" or not early:
+        return []
+    epochs = dict.fromkeys(str(record.epochs) for record in sorted(early, key=lambda r: r.epochs))
+    names = listed(sorted({str(record.stopped_by) for record in early}))
+    after = (
+        f"{names} ended {part(len(early), len(row.finished), 'run')} after epoch {listed(epochs)}"
+    )
+    return [f"{after}: margins and ranks compare them with trainings of {longest} epochs"]
+
+
+def fitted(row: Row) -> list[str]:
+    """Say that the gradient is at the floor where hardly any training loss is left."""
+    fired = [
+        run.record.train_loss
+        for run in row.finished
+        if "b" in run.judgement.fired and not run.record.explained
+    ]
+    low = [loss for loss in fired if loss is not None and loss < FITTED]
+    if row.role == "floor" or not low:
+        return []
+    return [
+        f"b fires in {part(len(low), len(row.finished), 'run')} where hardly any training loss is "
+        f"left ({compact(max(low))} or less): there the gradient is small because the data are "
+        "fitted, which is no fault of the rule"
+    ]
 
 
 def _network(run: Run) -> Any:
@@ -283,7 +317,8 @@ def of_row(
     statements = [text for run in row.runs for text in run.standing.said]
     others = [f"{count} {text}, as they say" for text, count in sorted(Counter(statements).items())]
     beside = [*filter(None, [above, aged, options(row, settings)]), *tuning(row, rows)]
-    beside += [*other_recipe(row), *undeclared(row), *idle(row), *tied(row)]
+    beside += [*other_recipe(row), *undeclared(row), *idle(row), *tied(row), *fitted(row)]
+    beside += cut_short(row, rows)
     beside += [*limits(row, settings), *late(row)]
     return beside + _few(others)
 
@@ -310,7 +345,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
     lines += one_start(group) + redrawn(group) + alike(group) + ranked_on(group)
     lines += older_code(group)
-    for doubt in (other_recipe, undeclared, idle, tied):
+    for doubt in (other_recipe, undeclared, idle, tied, fitted, lambda r: cut_short(r, group.rows)):
         shared = _shared(group.rows, doubt)
         lines += [f"{listed(labels)}: {text}" for text, labels in shared.items()]
     judged = group.competing

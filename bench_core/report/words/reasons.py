@@ -11,7 +11,7 @@ from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDET
 from bench_core.analysis.verdicts.rows import Row
 from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE
 from bench_core.report.text.layout import joined, listed
-from bench_core.report.text.numbers import apart, decimals, finite, signed, with_interval
+from bench_core.report.text.numbers import apart, decimals, finite, signed, unsigned, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
 from bench_core.report.words.rows import BP_FLOOR, chance, median_of, random_blocks, read_floor
 from bench_core.suite.protocol import LETTERS
@@ -55,9 +55,8 @@ def why(row: Row, settings: Settings) -> list[str]:
         lines.append(f"accuracy is not finite in {broken} of {len(row.runs)} runs")
     if row.judged.still:
         lines.append("no weight of its blocks has changed in training")
-    if row.judged.below_bp:
-        points = with_interval(row.margin_bp).removeprefix("-")
-        lines.append(f"{points} points below {BP_FLOOR}")
+    if row.judged.below_bp and row.margin_bp is not None:
+        lines.append(f"{unsigned(row.margin_bp)} points below {BP_FLOOR}")
     return lines
 
 
@@ -73,7 +72,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         need = f"{limit:g} or more are needed, and an interval above 0"
         points = f"{_unlike(over, limit)} points over {floor}"
         if over is not None and over.mean < 0:
-            points = f"{with_interval(over).removeprefix('-')} points below {floor}"
+            points = f"{unsigned(over)} points below {floor}"
         replaced = f", which is read because the interval of its own floor reaches {chance(row)}"
         return [f"{points}{replaced * row.replaced}; {need}"]
     if kind not in (UNDETERMINED, SINGLE_SEED):

@@ -17,6 +17,7 @@ from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.verdicts import judge
 from bench_core.analysis.verdicts.judge import Alignment, Settings, matched_floor, method_key
 from bench_core.analysis.verdicts.rows import Group, Row, Run
+from bench_core.analysis.verdicts.verdict import BEATS, ends
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import fraction
 from bench_core.report.words.criteria import Criterion
@@ -214,10 +215,25 @@ def shipped(row: Row) -> str:
     return source([run.record for run in row.runs])
 
 
+def chance_of(row: Row) -> float | None:
+    """Return the accuracy of always naming the commonest class, if a run states it."""
+    known = (run.record.chance for run in row.runs)
+    return next((value for value in known if value is not None), None)
+
+
+def guesses(row: Row) -> bool:
+    """Decide whether a rule is no more accurate than that: its mean is less than 2 points higher,
+    and its interval reaches it.
+    """
+    share = chance_of(row)
+    if share is None or row.accuracy is None:
+        return False
+    return ends(row.accuracy)[0] <= share and 100 * (row.accuracy.mean - share) < BEATS
+
+
 def chance(row: Row) -> str:
     """Write the accuracy of guessing: `chance (.689, the commonest class of the test set)`."""
-    known = (run.record.chance for run in row.runs)
-    share = next((value for value in known if value is not None), None)
+    share = chance_of(row)
     if share is None:
         return "chance"
     return f"chance ({fraction(share)}, the commonest class of the test set)"

@@ -34,7 +34,15 @@ from bench_core.analysis.verdicts.verdict import (
 from bench_core.report.text.layout import joined
 from bench_core.report.text.numbers import finite, fraction
 from bench_core.report.words.criteria import Criterion
-from bench_core.report.words.rows import bare_labels, bp_floor, chance, random_blocks, read_floor
+from bench_core.report.words.rows import (
+    bare_labels,
+    bp_floor,
+    chance,
+    chance_of,
+    guesses,
+    random_blocks,
+    read_floor,
+)
 
 # the built-in diagnostics of the network itself: "verb of one|of several rules, and the rest", and
 # the state in which they fire
@@ -68,7 +76,7 @@ def tally(rows: Iterable[Row]) -> dict[str, int]:
 
 def opening(group: Group) -> str:
     """Answer which rules of a recipe work, and say how they were trained."""
-    return " ".join([sentence(group), *_ceiling(group), *_frame(group)])
+    return " ".join([sentence(group), *_at_chance(group), *_ceiling(group), *_frame(group)])
 
 
 def sentence(group: Group) -> str:
@@ -91,6 +99,21 @@ def sentence(group: Group) -> str:
         for phrase, pairs in sorted(others.items(), key=_is_open):
             parts += [_sentence([label for label, _ in pairs], phrase), *_flagged(pairs)]
     return " ".join([*parts, *_controls(controls)])
+
+
+def _at_chance(group: Group) -> list[str]:
+    """Name the rules whose accuracy is that of the commonest class, or lower."""
+    labels = dict(zip(map(id, group.rows), bare_labels(group.rows), strict=True))
+    judged = [row for row in rules(group.rows) if row.accuracy is not None]
+    lines = []
+    for share in dict.fromkeys(chance_of(row) for row in judged):
+        low = [labels[id(row)] for row in judged if chance_of(row) == share and guesses(row)]
+        if share is None or not low:
+            continue
+        subject = f"All {len(low)} rules" if len(low) == len(judged) > 2 else ""
+        than = f"is|are no more accurate than the commonest class ({fraction(share)})"
+        lines.append(f"{_clause(low, than, subject)}.")
+    return lines
 
 
 def _ceiling(group: Group) -> list[str]:
@@ -209,7 +232,8 @@ def reason(row: Row) -> str:
     if verdict.unsure == NONE_OF_BP:
         return "cannot be compared with bp's random blocks: none of these runs is done"
     if row.replaced and verdict.unread:
-        return f"cannot be judged: no floor is shown to lie above {chance(row)}"
+        floors = "neither its|their own floor nor bp's"
+        return f"cannot be judged: {floors} is shown to lie above {chance(row)}"
     if row.floor.mean is None:
         return "has|have no floor to be compared with"
     return "is|are not measured completely"

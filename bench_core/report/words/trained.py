@@ -20,7 +20,7 @@ from bench_core.analysis.verdicts.kinds import (
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.verdict import BEATS, beats, ends, reading
 from bench_core.report.text.layout import joined, listed
-from bench_core.report.text.numbers import plural, share, with_interval
+from bench_core.report.text.numbers import plural, share, unsigned, with_interval
 from bench_core.report.words.rows import BP_FLOOR, bare_labels, read_floor
 from bench_core.report.words.summary import fires, inflected, letters, rules
 
@@ -114,5 +114,4 @@ def _compared(points: Estimate, floor: str, than: str) -> str:
     low, high = ends(points)
     if low <= 0 <= high:
         return f"not told apart from {floor} ({with_interval(points)} points)"
-    unsigned = with_interval(points).lstrip("-+")
-    return f"{unsigned} points {'lower' if high < 0 else 'higher'} {than} {floor}"
+    return f"{unsigned(points)} points {'lower' if high < 0 else 'higher'} {than} {floor}"
