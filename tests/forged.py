@@ -16,12 +16,12 @@ from bench_core.results import store, suite_folder
 from bench_core.results.record import Cell, ComponentRef
 
 PYTHON = sys.executable
-EVERY = {"evaluate_every": 1, "diagnose_every": 1, "checkpoint_every": None}
+EVERY = {"evaluate_every": 1, "diagnose_every": 1}
 FORGED = """
 import json, os, pathlib, sys, time
 from bench_core.results import store
 from bench_core.results.record import Cell, RunRecord
-job = json.load(sys.stdin)
+job = json.load(sys.stdin)["job"]
 final = pathlib.Path(job["final"])
 def wait_until(condition):
     for _ in range(24000):

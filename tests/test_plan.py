@@ -265,6 +265,24 @@ def test_a_plan_names_a_diagnostic_that_the_runs_to_reuse_lack(
     assert "did not measure" not in here("plan", "more.yaml").stderr
 
 
+def test_a_plan_names_a_diagnostic_whose_numbers_have_changed_since_the_runs_to_reuse(
+    here: Here, finished: Finished
+) -> None:
+    results = Path(shutil.copytree(finished.results, here.cwd / "results"))
+    older = sorted(path.parent for path in results.glob("tiny/*/run.json"))[0]
+    record = store.read(older)
+    assert record.numerics["diagnostic bench-core/alignment"] == 1
+    numerics = {**record.numerics, "diagnostic bench-core/alignment": 7}
+    changed = store.sealed(record.model_copy(update={"numerics": numerics}))
+    (older / "run.json").write_text(changed.to_json())
+    remedy = "`bench audit results/tiny --diagnostic alignment` measures it again"
+    told = "measured alignment with numerics 7, and its numerics are 1 today"
+    said = here("plan", finished.suite).stderr
+    assert f"warning: 1 of the runs to reuse {told}; {remedy}" in said
+    assert here("audit", "tiny", "--diagnostic", "alignment").returncode == 0
+    assert "numerics" not in here("plan", finished.suite).stderr
+
+
 def test_an_edit_of_a_strangers_helper_makes_its_cells_anew_and_no_others(
     planned, site, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import forged
 import pytest
 from conftest import TINY, Here, fake_dist, invoke, plugin, runs
 from folders import write
@@ -21,6 +22,7 @@ from bench_core.analysis.verdicts.older_code import older
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.machine import check_modules
 from bench_core.execution.planning.fingerprint import code_files
+from bench_core.execution.planning.job import Measuring, make_job
 from bench_core.execution.worker import process as worker
 from bench_core.execution.worker.untouched import PROBE_DRAWS
 from bench_core.registry import plugins, rule_files
@@ -436,15 +438,16 @@ def test_a_module_that_was_edited_after_the_plan_is_not_recorded_as_the_planned_
     monkeypatch.syspath_prepend(str(tmp_path))
     path = tmp_path / "edited_rule.py"
     path.write_text("GAIN = 1\n")
-    code = {"edited_rule.py": {"digest": "0", "files": code_files(["edited_rule"])}}
-    check_modules(code)
+    modules = code_files(["edited_rule"])
+    check_modules(modules)
     path.write_text("GAIN = 1  # a comment\n")
-    check_modules(code)
+    check_modules(modules)
 
     path.write_text("GAIN = 2\n")
-    job = {"identity": "0" * 32, "suite": "s", "device": "cpu", "budget": {}, "diagnostics": []}
-    cell = {"cell": run().cell.model_dump(), "data_dir": None, "code": code}
-    record = worker.CellRun({**job, **cell, "final": str(tmp_path / "i")}, print).run()
+    measuring = Measuring(name="lab/own", params={}, files=modules)  # the code of a diagnostic
+    planned = forged.cell(tmp_path / ("0" * 32))
+    job = make_job(planned, "s", [measuring], None, {}, forged.EVERY)
+    record = worker.CellRun(job, print).run()
     assert record.status == "crashed"  # `bench run` trains it again
     assert record.reason == "edited_rule was edited after the run was planned: run it again"
 

@@ -367,6 +367,23 @@ def test_a_gradient_at_the_floor_of_fitted_data_is_no_fault_of_the_rule() -> Non
     assert "fitted" not in leaderboard([*GOOD, *lost, *OVER], width=None)
 
 
+def test_figures_by_two_versions_of_a_diagnostic_are_named() -> None:
+    def numbered(method: str, version: int, values: list[float]) -> list[RunRecord]:
+        numerics = {"training": 1, "diagnostic bench-core/scale_growth": version}
+        return seeds(method, values, numerics=numerics)
+
+    told = (
+        "scale_growth was measured by 2 versions of the diagnostic (numerics 1, 2), whose figures "
+        "and flags do not compare: `bench audit FOLDER --diagnostic scale_growth` measures it again"
+    )
+    mixed = [*numbered(BP, 1, [0.61, 0.62]), *numbered(DFA, 2, [0.5, 0.51])]
+    assert f"bp, dfa: {told}" in leaderboard(mixed, width=None)
+    (group,) = json.loads(leaderboard(mixed, format="json"))["suites"][0]["groups"]
+    assert all(told in row["doubts"] for row in group["rows"])
+    same = [*numbered(BP, 2, [0.61, 0.62]), *numbered(DFA, 2, [0.5, 0.51])]
+    assert "versions" not in leaderboard(same, width=None)
+
+
 def is_frozen_bp(record: RunRecord) -> bool:
     return record.cell.method.name == BP and record.cell.method.params["freeze"] == "blocks"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from bench_core.errors import BenchError, UsageError
 from bench_core.execution.planning import validate
@@ -21,15 +20,14 @@ class CodeChanged(BenchError):  # noqa: N818
     """A module that is no longer the module of the plan."""
 
 
-def check_modules(code: Mapping[str, Any]) -> None:
+def check_modules(modules: Mapping[str, str]) -> None:
     """Compare the modules of plugins, which this process imports next, with those of the plan.
 
     A module that was edited since would be recorded as the planned one. Raises CodeChanged.
 
-    code  of a job: distribution → its entry
+    modules  module → digest of its code
     """
-    files = {name: each for entry in code.values() for name, each in entry.get("files", {}).items()}
-    for module, digest in files.items():
+    for module, digest in modules.items():
         path = None if module.partition(".")[0] == CORE or " " in module else place(module)
         if path is not None and path.is_file() and syntax_digest(path.read_bytes()) != digest:
             raise CodeChanged(f"{module} was edited after the run was planned: run it again")

@@ -15,7 +15,7 @@ from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import finite, fraction, optional, plural
-from bench_core.report.words import doubts
+from bench_core.report.words import row_doubts
 from bench_core.report.words.criteria import Criterion, criteria_of
 from bench_core.report.words.headings import distinctions, headings
 from bench_core.report.words.rows import N
@@ -112,7 +112,7 @@ class View:
         found = {}
         for group in self.groups:
             for row in group.rows:
-                found[id(row)] = doubts.of_row(row, group.rows, self.settings, group.older)
+                found[id(row)] = row_doubts.of_row(row, group.rows, self.settings, group.older)
         return found
 
     @cached_property

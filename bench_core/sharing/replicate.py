@@ -30,7 +30,7 @@ from bench_core.execution.planning import validate
 from bench_core.execution.planning.components import code_of, numerics_of
 from bench_core.execution.planning.examination import Examined, Request, option_faults
 from bench_core.execution.planning.fingerprint import cell_identity
-from bench_core.execution.planning.job import Job, Named, make_job
+from bench_core.execution.planning.job import Job, Measuring, make_job
 from bench_core.execution.planning.plan import PlannedCell
 from bench_core.registry.distributions import OURS
 from bench_core.registry.registry import Registry
@@ -49,7 +49,7 @@ class Again:
 
     posted: Stored
     cell: PlannedCell
-    diagnostics: tuple[Named, ...]
+    diagnostics: tuple[Measuring, ...]
     budget: dict[str, float | int]
 
     def job(self, data_dir: Path | None) -> Job:
@@ -156,7 +156,10 @@ def plan_again(
             numerics_of(parts, measured),
             parts[0]["defaults"],
         )
-        diagnostics = tuple(Named(name=item["name"], params=item["params"]) for item in measured)
+        diagnostics = tuple(
+            Measuring(name=item["name"], params=item["params"], files=item["files"])
+            for item in measured
+        )
         planned.append(Again(run, cell, diagnostics, budget))
     return planned, by_reason(faults)
 

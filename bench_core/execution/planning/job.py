@@ -25,6 +25,12 @@ class Named(TypedDict):
     params: dict[str, Any]
 
 
+class Measuring(Named):
+    """A diagnostic with the code that measures."""
+
+    files: dict[str, str]  # module → digest
+
+
 class Job(TypedDict):
     """All that a worker process must know of a cell, as plain JSON values.
 
@@ -47,6 +53,7 @@ class Job(TypedDict):
     diagnose_every: int
     checkpoint_every: int | None
     code: dict[str, Any]  # distribution → its entry (`components.code_of`)
+    modules: dict[str, str]  # module → digest of the code of the cell and of its diagnostics
     data_checksum: str
     checkout: dict[str, Any]
     cwd: NotRequired[str]  # of the worker; its parent's without it
@@ -56,7 +63,7 @@ class Job(TypedDict):
 def make_job(
     cell: PlannedCell,
     suite: str,
-    diagnostics: Sequence[Named],
+    diagnostics: Sequence[Measuring],
     data_dir: Path | None,
     budget: Mapping[str, float | int],
     every: Mapping[str, int],
@@ -66,6 +73,8 @@ def make_job(
 
     every  `evaluate_every` and `diagnose_every`
     """
+    entries = [entry.get("files", {}) for entry in cell.code.values()]
+    modules = [*entries, *(each["files"] for each in diagnostics)]
     return {
         "identity": cell.identity,
         "algorithm": ALGORITHM,
@@ -75,7 +84,7 @@ def make_job(
         "device": cell.device,
         "final": str(cell.folder.absolute()),
         "data_dir": str(data_dir.absolute()) if data_dir else None,
-        "diagnostics": list(diagnostics),
+        "diagnostics": [Named(name=each["name"], params=each["params"]) for each in diagnostics],
         "passport": dict(cell.passport),
         "why": cell.why,
         "budget": dict(budget),
@@ -83,6 +92,7 @@ def make_job(
         "diagnose_every": every["diagnose_every"],
         "checkpoint_every": checkpoint_every,
         "code": cell.code,
+        "modules": {name: file for files in modules for name, file in files.items()},
         "data_checksum": cell.data_checksum,
         "checkout": checkout()[0],
     }

@@ -18,7 +18,7 @@ from bench_core.execution.planning.components import (
 )
 from bench_core.execution.planning.fingerprint import cell_identity
 from bench_core.execution.planning.floors import resolved_cells
-from bench_core.execution.planning.job import Job, Named, make_job
+from bench_core.execution.planning.job import Job, Measuring, make_job
 from bench_core.execution.planning.remarks import remarks
 from bench_core.execution.planning.reuse import Action, StoredRuns
 from bench_core.execution.planning.shipped import Shipped, trained
@@ -80,7 +80,7 @@ class Plan:
     suite: Suite
     folder: Path
     cells: tuple[PlannedCell, ...]
-    diagnostics: tuple[Named, ...]
+    diagnostics: tuple[Measuring, ...]
     data_dir: Path | None
     troubles: tuple[str, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
@@ -140,7 +140,7 @@ def make_plan(
     components = Components(suite, registry)
     components.examine(data_dir)
     diagnostics = tuple(
-        Named(name=item["name"], params=item["params"])
+        Measuring(name=item["name"], params=item["params"], files=item["files"])
         for item in components.parts(components.diagnostics)
     )
     folder = results / suite.name

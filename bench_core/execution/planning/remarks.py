@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import did_you_mean
 from bench_core.execution.planning.components import Components
+from bench_core.execution.planning.examination import Examined
 from bench_core.results import store, suite_folder
 from bench_core.results.hashing import canonical, jsonable
 from bench_core.results.record import Cell
@@ -173,20 +174,29 @@ def _measured(diagnostics: Sequence[Mapping[str, Any]], folder: Path) -> list[st
     return [f"{folder}: {text}"] if other else []
 
 
-def _unmeasured(
-    diagnostics: Sequence[Mapping[str, Any]], planned: Sequence[PlannedCell]
-) -> list[str]:
-    """Name the diagnostics of the suite that done runs to reuse lack, and how to measure them."""
-    late = {item["name"].rpartition("/")[2] for item in diagnostics if not item["across"]}
-    lacking = Counter[str]()
+def _unmeasured(diagnostics: Sequence[Examined], planned: Sequence[PlannedCell]) -> list[str]:
+    """Name the diagnostics of the suite that done runs to reuse lack, or measured by another
+    version of the diagnostic, and how to measure them.
+    """
+    alone = {item["name"]: item["numerics"] for item in diagnostics if not item["across"]}
+    late = {name.rpartition("/")[2] for name in alone}
+    lacking, versions = Counter[str](), Counter[tuple[str, int, int]]()
     for cell in (cell for cell in planned if cell.action == "reuse"):
         record = store.read(cell.folder)
         if record.status == "done" and record.numerics:  # older ones do not say
             asked = {name.rpartition("/")[2] for name in record.numerics}
             there = {path.name.split(".")[1] for path in cell.folder.glob("late.*.json")}
             lacking.update(late - asked - there)
+            for name, now in alone.items():
+                short, before = name.rpartition("/")[2], record.numerics.get(f"diagnostic {name}")
+                if before not in (None, now) and short not in there:
+                    versions[short, before, now] += 1
     lines = []
     for name, count in sorted(lacking.items()):
         remedy = f"`bench audit {planned[0].folder.parent} --diagnostic {name}` measures it"
         lines.append(f"{count} of the runs to reuse did not measure {name}; {remedy}")
+    for (name, before, now), count in sorted(versions.items()):
+        remedy = f"`bench audit {planned[0].folder.parent} --diagnostic {name}` measures it again"
+        measured = f"measured {name} with numerics {before}, and its numerics are {now} today"
+        lines.append(f"{count} of the runs to reuse {measured}; {remedy}")
     return lines

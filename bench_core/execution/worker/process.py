@@ -149,7 +149,7 @@ class CellRun:
             raise NoDevice(missing)
         training = {**TrainingOptions().model_dump(), **cell.training, "device": device}
         self.expected = of_recipe(self.arithmetic, training)
-        check_modules(job["code"])
+        check_modules(job["modules"])
         names = [ref.name for ref in cell.refs.values()]
         registry = plugins.load_for(names + [entry["name"] for entry in job["diagnostics"]])
         limit_gpu(device, job["budget"].get("gpu_memory_mb"))

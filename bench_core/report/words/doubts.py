@@ -1,41 +1,26 @@
-"""List the facts that could have changed a verdict; every format shows them.
+"""List the facts about a table that could have changed a verdict, as lines below it.
 
-These are thresholds unlike the protocol's, options whose defaults no run records, measurements made
-after the run, an accuracy above that of bp (the rule may have seen the test set), a search on more
-trials than a peer's or on the test set, another optimiser than the recipe's, a margin that is equal
-in all seeds, a training that a diagnostic ended before those beside it, a gradient that is small
-because the data are fitted, two rules that trained the same networks, a network that a rule changed
-before its training, and runs by older code.
+Beside those about single rows (`row_doubts`) these are two rules that trained the same networks, a
+network that a rule changed before its training, seeds that began with the same network, ranks on
+fewer seeds than the accuracies, and runs by older code.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from bench_core.analysis.accuracies import SAME
 from bench_core.analysis.verdicts.ceilings import above_ceiling, local_ceiling, over
 from bench_core.analysis.verdicts.judge import Settings, option
-from bench_core.analysis.verdicts.recipes import unlike_steps
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.untrained import agree, untrained
 from bench_core.printable import few
 from bench_core.report.text.layout import listed
-from bench_core.report.text.numbers import compact, part, plural, with_interval
-from bench_core.report.words.criteria import criteria_of
-from bench_core.report.words.rows import gamma, information
-from bench_core.report.words.summary import rules
-from bench_core.results.hashing import canonical, plain_text
-from bench_core.suite.cells import CORE_DEFAULTS
+from bench_core.report.text.numbers import compact, plural, with_interval
+from bench_core.report.words import row_doubts
 from bench_core.suite.names import CEILING, LOCAL_CEILING
-from bench_core.suite.protocol import THRESHOLDS
-
-AGAINST = "d is judged against"
-FITTED = 0.01  # training loss below which the gradient is small because the data are fitted
-EXACT = 0.99  # Γ deep of a credit that is the gradient
-MOST_SAID = 5  # lines about a row or a table: anybody can invent users
 
 
 def below_local_ceiling(group: Group) -> list[str]:
@@ -47,114 +32,6 @@ def below_local_ceiling(group: Group) -> list[str]:
         if ceiling is not None and (points := over(row, ceiling)) is not None
     ]
     return [f"Over bp_local_heads, backpropagation with local heads: {listed(texts)}"] * bool(texts)
-
-
-def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
-    """Say that a row was tuned on more trials than a peer, on the test set, or more than once."""
-    if row.tuned is None or row.trials is None:
-        return []
-    least = min((peer.trials or 0 for peer in rules(rows)), default=row.trials)
-    fewest = least or "none"
-    lines = [f"was tuned on {row.trials} trials, a peer on {fewest}: more trials flatter a row"]
-    lines *= row.trials > least
-    if row.tuned.scored_on == "test":
-        lines.append("was tuned on the test set, which flatters its accuracy")
-    if others := len({*row.tuned.earlier} - {*row.tuned.cells}):
-        lines.append(
-            f"was searched more than once: {plural(others, 'cell')} of earlier winners do not "
-            "count, and their accuracies on the test set were known before the last search"
-        )
-    return lines
-
-
-def undeclared(row: Row) -> list[str]:
-    """Say that a rule audits the gradient and declares nothing by which it could know it."""
-    deep, used = gamma(row), information(row.runs)
-    ways = {
-        "exact_hidden_gradients",
-        "weight_transport",
-        "learned_feedback",
-        "extra_forward_passes",
-        "exact_top_credit",
-    }
-    alike = deep.estimate is not None and deep.estimate.mean >= EXACT
-    if row.role == "floor" or used is None or used & ways or not alike:
-        return []
-    return [
-        f"its credit is the gradient (Γ deep of {EXACT} or more), and it declares no way to know "
-        "it: does it pass `bench check`?"
-    ]
-
-
-def idle(row: Row) -> list[str]:
-    """Say that no block's trained weights make a difference, where block_utility was measured."""
-    every = [run.record.measurements.get("block_utility") for run in row.finished]
-    lost = [item.details.get("initial") for item in every if item is not None]
-    known = lost and all(isinstance(each, list) and each for each in lost)
-    if row.role == "floor" or not known or any(map(any, filter(None, lost))):
-        return []
-    text = "the accuracy on the probe stays the same when a block gets its initial weights "
-    return [text + "(block_utility): do its blocks learn at all?"]
-
-
-def tied(row: Row) -> list[str]:
-    """Say that a margin is equal in all seeds, so that its interval is that of rounding."""
-    if row.role == "floor":
-        return []
-    own = row.over_matched
-    if own is not None and own.tied and abs(own.estimate.mean) < 100 * SAME:
-        return ["its accuracy is that of its own floor in every seed: do its blocks learn at all?"]
-    equal = [over for over in (row.over_floor, row.over_bp) if over is not None and over.tied]
-    if any(over.estimate.half_width is None for over in equal):
-        return ["a margin over a floor is the same in both seeds, so it has no interval"]
-    text = "a margin over a floor is equal in all seeds; its interval is that of the rounding of "
-    return [f"{text}accuracies to a test sample"] * bool(equal)
-
-
-def other_recipe(row: Row) -> list[str]:
-    """Say that a rule changes weights by other means than the recipe's step, or by more steps."""
-    steps = unlike_steps(run.record for run in row.finished)
-    if row.role == "floor" or steps is None:
-        return []
-    if not steps:
-        return [
-            "changes weights by other means than the recipe's optimiser (`tools.updater`): a "
-            "margin over bp, or over its random blocks, may be that of the optimiser"
-        ]
-    more = f"takes {compact(steps)} steps of the optimiser in a batch, bp one"
-    return [f"{more}: it trains for longer"]
-
-
-def cut_short(row: Row, rows: Iterable[Row]) -> list[str]:
-    """Say that a diagnostic ended trainings of a rule before those that it is compared with."""
-    ended = [run.record for run in row.finished if run.record.stopped_by is not None]
-    longest = max((run.record.epochs for each in rows for run in each.finished), default=0)
-    early = [record for record in ended if record.epochs < longest]
-    if row.role == "floor" or not early:
-        return []
-    epochs = dict.fromkeys(str(record.epochs) for record in sorted(early, key=lambda r: r.epochs))
-    names = listed(sorted({str(record.stopped_by) for record in early}))
-    after = (
-        f"{names} ended {part(len(early), len(row.finished), 'run')} after epoch {listed(epochs)}"
-    )
-    return [f"{after}: margins and ranks compare them with trainings of {longest} epochs"]
-
-
-def fitted(row: Row) -> list[str]:
-    """Say that the gradient is at the floor where hardly any training loss is left."""
-    fired = [
-        run.record.train_loss
-        for run in row.finished
-        if "b" in run.judgement.fired and not run.record.explained
-    ]
-    low = [loss for loss in fired if loss is not None and loss < FITTED]
-    if row.role == "floor" or not low:
-        return []
-    return [
-        f"b fires in {part(len(low), len(row.finished), 'run')} where hardly any training loss is "
-        f"left ({compact(max(low))} or less): there the gradient is small because the data are "
-        "fitted, which is no fault of the rule"
-    ]
 
 
 def _network(run: Run) -> Any:
@@ -263,72 +140,6 @@ def ranked_on(group: Group) -> list[str]:
     return [f"{seeds}; accuracies are over all seeds: {listed(more)}"] * bool(more)
 
 
-def limits(row: Row, settings: Settings) -> list[str]:
-    """Name the thresholds in force that are not the protocol's, or not those of the diagnostics."""
-    unlike: dict[str, None] = {}
-    depth = settings.depth_utility
-    for criterion in (item for run in row.runs for item in criteria_of(run)):
-        limit = criterion.limit(settings.thresholds)
-        usual = THRESHOLDS.get(criterion.name, criterion.item.threshold)
-        given = criterion.margin and depth.floor_value is not None
-        if limit is not None and usual is not None and limit != usual and not given:
-            texts = (f"{criterion.shown(value):g}" for value in (limit, usual))
-            unlike["{} is judged at {}, not at {}".format(criterion.letter, *texts)] = None
-    if depth.floor_value is not None:
-        unlike[f"{AGAINST} a given accuracy of {depth.floor_value:g}"] = None
-    elif depth.floor != "matched":
-        unlike[f"{AGAINST} {depth.floor} with frozen blocks"] = None
-    return list(unlike)
-
-
-def options(row: Row, settings: Settings) -> str:
-    """List the options of a row whose defaults no run records: its name may leave some out."""
-    if row.method.name not in settings.unrecorded:
-        return ""
-    own = [
-        f"{key}={plain_text(value)}"
-        for key, value in sorted(row.method.params.items())
-        if key not in CORE_DEFAULTS or canonical(value) != canonical(CORE_DEFAULTS[key])
-    ]
-    return f"no run records the defaults of its options {', '.join(own)}" if own else ""
-
-
-def late(row: Row) -> list[str]:
-    """Name the measurements that were made after the runs, with their makers."""
-    lines = []
-    for run in row.runs:
-        seed, remarks = run.record.cell.seed, run.standing.late
-        lines += [f"seed {seed}: {item.text}" for item in remarks if item.judges]
-    others = Counter(item.text for run in row.runs for item in run.standing.late if not item.judges)
-    return lines + [f"{text} ({count} of {len(row.runs)} runs)" for text, count in others.items()]
-
-
-def of_row(
-    row: Row, rows: Sequence[Row], settings: Settings, changed: Collection[str] = ()
-) -> list[str]:
-    """Return all doubts about a row.
-
-    changed  identities of the runs by older code than that of other runs of the recipe
-    """
-    old = sum(run.record.identity in changed for run in row.runs)
-    aged = f"{part(old, len(row.runs), 'run')} by older code than others here" * bool(old)
-    points = above_ceiling(row, rows)
-    above = f"{with_interval(points)} pp above its ceiling" if points else ""
-    statements = [text for run in row.runs for text in run.standing.said]
-    others = [f"{count} {text}, as they say" for text, count in sorted(Counter(statements).items())]
-    beside = [*filter(None, [above, aged, options(row, settings)]), *tuning(row, rows)]
-    beside += [*other_recipe(row), *undeclared(row), *idle(row), *tied(row), *fitted(row)]
-    beside += cut_short(row, rows)
-    beside += [*limits(row, settings), *late(row)]
-    return beside + _few(others)
-
-
-def _few(lines: list[str]) -> list[str]:
-    """Return the first lines about other users, and the number of the further ones."""
-    more = [f"and {len(lines) - MOST_SAID} more by other users, as they say"]
-    return lines[:MOST_SAID] + (more if len(lines) > MOST_SAID else [])
-
-
 def of_group(group: Group, settings: Settings) -> list[str]:
     """Write the doubts about the rows of a recipe as lines under its table."""
     lines = below_local_ceiling(group)
@@ -342,22 +153,21 @@ def of_group(group: Group, settings: Settings) -> list[str]:
             by = f"{with_interval(points)} pp{alone}"
             question = "has its training seen the test set?"
             lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")
-        lines += [f"{row.label} {text}" for text in tuning(row, group.rows)]
+        lines += [f"{row.label} {text}" for text in row_doubts.tuning(row, group.rows)]
     lines += one_start(group) + redrawn(group) + alike(group) + ranked_on(group)
     lines += older_code(group)
-    for doubt in (other_recipe, undeclared, idle, tied, fitted, lambda r: cut_short(r, group.rows)):
-        shared = _shared(group.rows, doubt)
-        lines += [f"{listed(labels)}: {text}" for text, labels in shared.items()]
+    shared = _shared(group.rows, lambda row: row_doubts.of_training(row, group.rows))
+    lines += [f"{listed(labels)}: {text}" for text, labels in shared.items()]
     judged = group.competing
-    for text, labels in _shared(judged, lambda row: limits(row, settings)).items():
-        if not text.startswith(AGAINST):  # the legend says this one
+    for text, labels in _shared(judged, lambda row: row_doubts.limits(row, settings)).items():
+        if not text.startswith(row_doubts.AGAINST):  # the legend says this one
             every = len(labels) == len(judged)
             lines.append(text if every else f"{text} for {listed(labels)}")
-    for text, labels in _shared(group.rows, late).items():
+    for text, labels in _shared(group.rows, row_doubts.late).items():
         every = len(labels) == len(group.rows) > 1
         lines.append(f"{'every row' if every else listed(labels)}: {text}")
     for row in group.rows if settings.unrecorded else ():
-        if row.role != "floor" and (text := options(row, settings)):
+        if row.role != "floor" and (text := row_doubts.options(row, settings)):
             lines.append(f"{row.label}: {text}")
     return lines
 
@@ -382,4 +192,4 @@ def said(rows: Iterable[Row]) -> list[str]:
         f"{text}, as they say: {listed(f'{name} {count}' for name, count in labels.items())}"
         for text, labels in sorted(texts.items())
     ]
-    return _few(lines)
+    return row_doubts.few_users(lines)

@@ -1,0 +1,236 @@
+"""List the facts about a row that could have changed its verdict; every format shows them.
+
+These are thresholds unlike the protocol's, options whose defaults no run records, measurements made
+after the run, an accuracy above that of bp (the rule may have seen the test set), a search on more
+trials than a peer's or on the test set, another optimiser than the recipe's, a margin that is equal
+in all seeds, a training that a diagnostic ended before those beside it, a gradient that is small
+because the data are fitted, and a diagnostic of two versions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from bench_core.analysis.accuracies import SAME
+from bench_core.analysis.verdicts.ceilings import above_ceiling
+from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.recipes import unlike_steps
+from bench_core.analysis.verdicts.rows import Row, Run
+from bench_core.report.text.layout import listed
+from bench_core.report.text.numbers import compact, part, plural, with_interval
+from bench_core.report.words.criteria import criteria_of
+from bench_core.report.words.rows import gamma, information
+from bench_core.report.words.summary import rules
+from bench_core.results.hashing import canonical, plain_text
+from bench_core.suite.cells import CORE_DEFAULTS
+from bench_core.suite.protocol import THRESHOLDS
+
+AGAINST = "d is judged against"
+FITTED = 0.01  # training loss below which the gradient is small because the data are fitted
+EXACT = 0.99  # Γ deep of a credit that is the gradient
+MOST_SAID = 5  # lines about a row or a table: anybody can invent users
+
+
+def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
+    """Say that a row was tuned on more trials than a peer, on the test set, or more than once."""
+    if row.tuned is None or row.trials is None:
+        return []
+    least = min((peer.trials or 0 for peer in rules(rows)), default=row.trials)
+    fewest = least or "none"
+    lines = [f"was tuned on {row.trials} trials, a peer on {fewest}: more trials flatter a row"]
+    lines *= row.trials > least
+    if row.tuned.scored_on == "test":
+        lines.append("was tuned on the test set, which flatters its accuracy")
+    if others := len({*row.tuned.earlier} - {*row.tuned.cells}):
+        lines.append(
+            f"was searched more than once: {plural(others, 'cell')} of earlier winners do not "
+            "count, and their accuracies on the test set were known before the last search"
+        )
+    return lines
+
+
+def undeclared(row: Row) -> list[str]:
+    """Say that a rule audits the gradient and declares nothing by which it could know it."""
+    deep, used = gamma(row), information(row.runs)
+    ways = {
+        "exact_hidden_gradients",
+        "weight_transport",
+        "learned_feedback",
+        "extra_forward_passes",
+        "exact_top_credit",
+    }
+    alike = deep.estimate is not None and deep.estimate.mean >= EXACT
+    if row.role == "floor" or used is None or used & ways or not alike:
+        return []
+    return [
+        f"its credit is the gradient (Γ deep of {EXACT} or more), and it declares no way to know "
+        "it: does it pass `bench check`?"
+    ]
+
+
+def idle(row: Row) -> list[str]:
+    """Say that no block's trained weights make a difference, where block_utility was measured."""
+    every = [run.record.measurements.get("block_utility") for run in row.finished]
+    lost = [item.details.get("initial") for item in every if item is not None]
+    known = lost and all(isinstance(each, list) and each for each in lost)
+    if row.role == "floor" or not known or any(map(any, filter(None, lost))):
+        return []
+    text = "the accuracy on the probe stays the same when a block gets its initial weights "
+    return [text + "(block_utility): do its blocks learn at all?"]
+
+
+def tied(row: Row) -> list[str]:
+    """Say that a margin is equal in all seeds, so that its interval is that of rounding."""
+    if row.role == "floor":
+        return []
+    own = row.over_matched
+    if own is not None and own.tied and abs(own.estimate.mean) < 100 * SAME:
+        return ["its accuracy is that of its own floor in every seed: do its blocks learn at all?"]
+    equal = [over for over in (row.over_floor, row.over_bp) if over is not None and over.tied]
+    if any(over.estimate.half_width is None for over in equal):
+        return ["a margin over a floor is the same in both seeds, so it has no interval"]
+    text = "a margin over a floor is equal in all seeds; its interval is that of the rounding of "
+    return [f"{text}accuracies to a test sample"] * bool(equal)
+
+
+def other_recipe(row: Row) -> list[str]:
+    """Say that a rule changes weights by other means than the recipe's step, or by more steps."""
+    steps = unlike_steps(run.record for run in row.finished)
+    if row.role == "floor" or steps is None:
+        return []
+    if not steps:
+        return [
+            "changes weights by other means than the recipe's optimiser (`tools.updater`): a "
+            "margin over bp, or over its random blocks, may be that of the optimiser"
+        ]
+    more = f"takes {compact(steps)} steps of the optimiser in a batch, bp one"
+    return [f"{more}: it trains for longer"]
+
+
+def cut_short(row: Row, rows: Iterable[Row]) -> list[str]:
+    """Say that a diagnostic ended trainings of a rule before those that it is compared with."""
+    ended = [run.record for run in row.finished if run.record.stopped_by is not None]
+    longest = max((run.record.epochs for each in rows for run in each.finished), default=0)
+    early = [record for record in ended if record.epochs < longest]
+    if row.role == "floor" or not early:
+        return []
+    epochs = dict.fromkeys(str(record.epochs) for record in sorted(early, key=lambda r: r.epochs))
+    names = listed(sorted({str(record.stopped_by) for record in early}))
+    after = (
+        f"{names} ended {part(len(early), len(row.finished), 'run')} after epoch {listed(epochs)}"
+    )
+    return [f"{after}: margins and ranks compare them with trainings of {longest} epochs"]
+
+
+def fitted(row: Row) -> list[str]:
+    """Say that the gradient is at the floor where hardly any training loss is left."""
+    fired = [
+        run.record.train_loss
+        for run in row.finished
+        if "b" in run.judgement.fired and not run.record.explained
+    ]
+    low = [loss for loss in fired if loss is not None and loss < FITTED]
+    if row.role == "floor" or not low:
+        return []
+    return [
+        f"b fires in {part(len(low), len(row.finished), 'run')} where hardly any training loss is "
+        f"left ({compact(max(low))} or less): there the gradient is small because the data are "
+        "fitted, which is no fault of the rule"
+    ]
+
+
+def versions(row: Row, rows: Iterable[Row]) -> list[str]:
+    """Name the diagnostics of a row that two versions measured in the runs of its recipe."""
+    every: dict[str, set[int]] = defaultdict(set)
+    for run in (run for each in rows for run in each.finished):
+        for name, number in _numerics(run):
+            every[name].add(number)
+    own = {name for run in row.finished for name, _ in _numerics(run)}
+    return [
+        f"{name} was measured by {len(every[name])} versions of the diagnostic (numerics "
+        f"{listed(map(str, sorted(every[name])))}), whose figures and flags do not compare: "
+        f"`bench audit FOLDER --diagnostic {name}` measures it again"
+        for name in sorted(own)
+        if len(every[name]) > 1
+    ]
+
+
+def _numerics(run: Run) -> Iterator[tuple[str, int]]:
+    """Yield each diagnostic that measured a run, and its `numerics`."""
+    again = {item.name for item in run.standing.late}
+    for full, number in run.record.numerics.items():
+        kind, _, name = full.partition(" ")
+        short = name.rpartition("/")[2]
+        if kind == "diagnostic" and short in run.record.measurements and short not in again:
+            yield short, number
+
+
+def of_training(row: Row, rows: Iterable[Row]) -> list[str]:
+    """Return the doubts about how a row was trained and measured, beside the other rows."""
+    own = [*other_recipe(row), *undeclared(row), *idle(row), *tied(row), *fitted(row)]
+    return [*own, *cut_short(row, rows), *versions(row, rows)]
+
+
+def limits(row: Row, settings: Settings) -> list[str]:
+    """Name the thresholds in force that are not the protocol's, or not those of the diagnostics."""
+    unlike: dict[str, None] = {}
+    depth = settings.depth_utility
+    for criterion in (item for run in row.runs for item in criteria_of(run)):
+        limit = criterion.limit(settings.thresholds)
+        usual = THRESHOLDS.get(criterion.name, criterion.item.threshold)
+        given = criterion.margin and depth.floor_value is not None
+        if limit is not None and usual is not None and limit != usual and not given:
+            texts = (f"{criterion.shown(value):g}" for value in (limit, usual))
+            unlike["{} is judged at {}, not at {}".format(criterion.letter, *texts)] = None
+    if depth.floor_value is not None:
+        unlike[f"{AGAINST} a given accuracy of {depth.floor_value:g}"] = None
+    elif depth.floor != "matched":
+        unlike[f"{AGAINST} {depth.floor} with frozen blocks"] = None
+    return list(unlike)
+
+
+def options(row: Row, settings: Settings) -> str:
+    """List the options of a row whose defaults no run records: its name may leave some out."""
+    if row.method.name not in settings.unrecorded:
+        return ""
+    own = [
+        f"{key}={plain_text(value)}"
+        for key, value in sorted(row.method.params.items())
+        if key not in CORE_DEFAULTS or canonical(value) != canonical(CORE_DEFAULTS[key])
+    ]
+    return f"no run records the defaults of its options {', '.join(own)}" if own else ""
+
+
+def late(row: Row) -> list[str]:
+    """Name the measurements that were made after the runs, with their makers."""
+    lines = []
+    for run in row.runs:
+        seed, remarks = run.record.cell.seed, run.standing.late
+        lines += [f"seed {seed}: {item.text}" for item in remarks if item.judges]
+    others = Counter(item.text for run in row.runs for item in run.standing.late if not item.judges)
+    return lines + [f"{text} ({count} of {len(row.runs)} runs)" for text, count in others.items()]
+
+
+def of_row(
+    row: Row, rows: Sequence[Row], settings: Settings, changed: Collection[str] = ()
+) -> list[str]:
+    """Return all doubts about a row.
+
+    changed  identities of the runs by older code than that of other runs of the recipe
+    """
+    old = sum(run.record.identity in changed for run in row.runs)
+    aged = f"{part(old, len(row.runs), 'run')} by older code than others here" * bool(old)
+    points = above_ceiling(row, rows)
+    above = f"{with_interval(points)} pp above its ceiling" if points else ""
+    statements = [text for run in row.runs for text in run.standing.said]
+    others = [f"{count} {text}, as they say" for text, count in sorted(Counter(statements).items())]
+    beside = [*filter(None, [above, aged, options(row, settings)]), *tuning(row, rows)]
+    beside += [*of_training(row, rows), *limits(row, settings), *late(row)]
+    return beside + few_users(others)
+
+
+def few_users(lines: list[str]) -> list[str]:
+    """Return the first lines about other users, and the number of the further ones."""
+    more = [f"and {len(lines) - MOST_SAID} more by other users, as they say"]
+    return lines[:MOST_SAID] + (more if len(lines) > MOST_SAID else [])
