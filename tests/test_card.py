@@ -9,6 +9,7 @@ import pytest
 from bench_plugins.archs import bench_archs
 from bench_plugins.datasets import bench_datasets
 from bench_plugins.diagnostics import bench_diagnostics
+from bench_plugins.executors import bench_executors
 from bench_plugins.methods import bench_methods
 from conftest import Here, fake_dist, plugin
 from pybtex.database import parse_string as bibliography
@@ -120,6 +121,13 @@ def test_a_package_of_plugins_brings_its_own_works(
     assert works("code: me/rules", "own_package.rule") == {"me2026": entry}
     assert works("On Rulesets", "own_package.rule") == {}
     assert works("On Rules; arXiv:2606.21126", "no_such_package").keys() == {"hao2026"}
+
+
+def test_an_executor_is_described_by_its_module_and_its_function() -> None:
+    (ray,) = (each for each in bench_executors() if each.name == "ray")
+    shown = card(ray).definition
+    assert "--executor-set address=" in shown
+    assert "Keep the promises of an executor" in shown
 
 
 def test_no_code_gives_no_more_than_the_table() -> None:

@@ -197,6 +197,13 @@ def test_two_sets_of_results() -> None:
     assert by_label["dfa"].p_holm == pytest.approx(1.0)  # two tests at p = .5
     assert len(alone) == 1
     assert alone[0].startswith("only in B: lab/x (made · resmlp · cifar10 · 100 epochs · seeds 1,")
+    longer = seeds(FA, [0.5, 0.5], training={"epochs": 7})
+    _, alone = comparison.sets([suite(ours)], [suite([*theirs, *longer])])
+    only = "with this recipe only in {}, and several could be its pair: fa (made · resmlp · cifar10"
+    assert [line[: len(only)] for line in alone] == [
+        f"{only.format(side)} · {rest}"[: len(only)]
+        for side, rest in (("A", "100"), ("B", "5"), ("B", "7"))
+    ]
     document = json.loads(as_json(found, alone))
     assert document["schema"] == "bench-compare/1"
     assert len(document["comparisons"]) == 4

@@ -17,7 +17,7 @@ from test_archs import TINY, setting
 from torch.nn import functional as F
 
 from bench_core.api import Method
-from bench_core.execution.planning import validate
+from bench_core.execution.planning import fit
 from bench_core.training.audit import Audit
 from bench_core.training.credit import rms
 from bench_core.training.loop import train
@@ -548,8 +548,8 @@ def test_more_blocks_than_there_are_is_said_before_training():
         (Digits, Digits.Params()),
         DirectFeedbackAlignment,
     )
-    assert validate._unsupported((dfa, dfa.Params(train_last=3)), arch, data) is None
-    reason = validate._unsupported((dfa, dfa.Params(train_last=4)), arch, data)
+    assert fit.refusal((dfa, dfa.Params(train_last=3)), arch, data) is None
+    reason = fit.refusal((dfa, dfa.Params(train_last=4)), arch, data)
     assert reason == {
         "at": "method",
         "why": "train_last: 4 asks for more blocks than the 3 that there are",

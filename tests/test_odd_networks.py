@@ -14,7 +14,7 @@ from test_diagnostics import diagnostic
 from torch import nn
 
 from bench_core.errors import BenchError
-from bench_core.execution.planning import validate
+from bench_core.execution.planning import fit
 from bench_core.testing import checks
 from bench_core.testing.kit import run
 from bench_core.training.audit import Audit
@@ -75,6 +75,19 @@ class TooWide(Plain):
         super().__init__(params, shape, classes + 1)
 
 
+class Pooling(Plain):
+    """Its second block halves the state, and it forgot `residual = False`."""
+
+    def __init__(self, params: Any, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__(params, shape, classes)
+        self.blocks[1] = nn.Linear(WIDTH, WIDTH // 2)
+        self.readout = nn.Linear(WIDTH // 2, classes)
+
+
+class PoolingOn(Pooling):
+    residual = False
+
+
 class DropPath(Plain):
     def block(self) -> nn.Module:
         self.rate = torch.linspace(0, 0.1, 2)[1].item()  # no value on the meta device
@@ -116,10 +129,21 @@ def net_of(kind: type[Net]) -> Net:
 def refusal(kind: type[Net]) -> Any:
     bp = rule_class("bp")
     arch, data = (kind, kind.Params()), (Teacher, Teacher.Params())
-    return validate._unsupported((bp, bp.Params()), arch, data)
+    return fit.refusal((bp, bp.Params()), arch, data)
 
 
 # ------------------------------------------------------------------------------- the meta device
+
+
+def test_a_residual_stream_that_changes_its_shape_is_named_with_its_block() -> None:
+    said = refusal(Pooling)
+    assert said["at"] == "arch"
+    assert said["why"].startswith(f"block 1 makes ({WIDTH // 2},) of a state of shape ({WIDTH},)")
+    assert "set `residual = False` on the network" in said["why"]
+    [check] = checks(Pooling, only="takes_a_built_in_data_set")
+    assert "block 1 makes" in run(check).reason
+    assert refusal(PoolingOn) is None
+    assert refusal(Plain) is None
 
 
 def test_a_network_that_only_the_meta_device_refuses_is_accepted() -> None:

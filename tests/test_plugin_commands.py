@@ -258,6 +258,7 @@ def test_a_distribution_is_checked_with_all_that_it_brings(monkeypatch: pytest.M
         "method:bench-core/bp {}",
         "arch:bench-core/resmlp {}",
         "dataset:bench-core/digits {}",
+        "executor:bench-core/local {}",
     } <= set(asked)
     assert f"{len(asked)} components: {len(asked)} passed, 0 failed" in output
     asked.clear()

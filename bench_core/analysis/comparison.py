@@ -245,8 +245,11 @@ def sets(a: Sequence[Placed], b: Sequence[Placed]) -> tuple[list[Comparison], li
         if len(one) == len(two) == 1:
             where = f"{one[0].header} | {two[0].header}"
             comparisons.append(compared(where, one[0].row, two[0].row, "recipes differ"))
-        else:
-            for side, items in (("A", one), ("B", two)):
-                texts = ((item.row.label, f"{item.suite} · {item.header}") for item in items)
-                alone += [f"only in {side}: {label} ({place})" for label, place in texts]
+            continue
+        for side, items in (("A", one), ("B", two)):
+            only = f"only in {side}"
+            if one and two:
+                only = f"with this recipe only in {side}, and several could be its pair"
+            texts = ((item.row.label, f"{item.suite} · {item.header}") for item in items)
+            alone += [f"{only}: {label} ({place})" for label, place in texts]
     return _adjusted(comparisons), alone

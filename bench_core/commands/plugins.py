@@ -174,7 +174,7 @@ def _chosen(name: str, registry: Registry) -> Iterator[tuple[Installed, Mapping[
 
     brought = [item for item in registry.components if item.distribution == normalised(name)]
     if brought and "/" not in name:
-        yield from ((item, {}) for item in brought if item.kind != "executor")
+        yield from ((item, {}) for item in brought)
         return
     kind, colon, rest = name.partition(":")
     short, options = component("PLUGIN", rest if colon else name)

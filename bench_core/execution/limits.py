@@ -10,8 +10,8 @@ from __future__ import annotations
 from bench_core.errors import UsageError
 from bench_core.processes.groups import machine_memory
 from bench_core.results.record import RunRecord
-from bench_core.suite.budget import MIB
 from bench_core.suite.recipe import MAX_EPOCHS
+from bench_core.units import MIB
 
 SLOWER = 100  # times slower than the posted run may be: another device, a busy machine
 SECONDS = (600.0, 86_400.0)  # least and most of a budget

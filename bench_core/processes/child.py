@@ -25,12 +25,12 @@ from typing import Any, NoReturn
 from bench_core.errors import BenchError, UsageError
 from bench_core.printable import last_line
 from bench_core.processes import forking, groups
+from bench_core.units import MIB
 
 GUARD = "bench_core.processes.guard"
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # torch asks for huge pages for tensors of 2 MiB and more
 START = 60.0  # seconds for the interpreter and the module's own imports
 LOOK = 0.2  # seconds between looks at the memory of a child
-MIB = 1 << 20
 KEPT = 4096  # bytes of standard error, for the last line
 
 

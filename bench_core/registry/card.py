@@ -99,12 +99,20 @@ def split(docstring: str) -> dict[str, str]:
 
 
 def _docstring(target: str) -> str:
-    """Return the docstring of the class `package.module:Class`; empty if no code shows it."""
+    """Return the docstring of the class `package.module:Class`, of a function after its module's.
+
+    It is empty if no code shows one.
+    """
     module, _, name = target.partition(":")
     path = place(module)
     try:
-        body = ast.parse(contents(module, path)).body if path is not None else []
+        tree = ast.parse(contents(module, path)) if path is not None else ast.Module([], [])
     except (OSError, SyntaxError, ValueError, RecursionError):
         return ""
-    classes = (node for node in body if isinstance(node, ast.ClassDef) and node.name == name)
-    return next((ast.get_docstring(node, clean=False) or "" for node in classes), "")
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return ast.get_docstring(node, clean=False) or ""
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            texts = (ast.get_docstring(each) for each in (tree, node))
+            return "\n\n".join(filter(None, texts))
+    return ""

@@ -30,22 +30,22 @@ from typing import IO, Any
 from pydantic_core import from_json
 
 from bench_core.errors import StoreError, UsageError
+from bench_core.units import MIB
 
-_MIB = 1 << 20
 # bytes of a file, by kind; below them the parsed content takes less than 500 MB
 LARGEST = {
-    "run": 4 * _MIB,  # a real run.json has some thousand bytes
-    "suite": 48 * _MIB,  # 100,000 cells take 28 MiB
-    "submission": 48 * _MIB,
-    "tuning": 16 * _MIB,  # 10,000 trials of six rules
-    "late": 4 * _MIB,
-    "agreement": 1 * _MIB,
-    "epochs": 128 * _MIB,  # read line by line; 10,000 epochs of a deep network are smaller
+    "run": 4 * MIB,  # a real run.json has some thousand bytes
+    "suite": 48 * MIB,  # 100,000 cells take 28 MiB
+    "submission": 48 * MIB,
+    "tuning": 16 * MIB,  # 10,000 trials of six rules
+    "late": 4 * MIB,
+    "agreement": 1 * MIB,
+    "epochs": 128 * MIB,  # read line by line; 10,000 epochs of a deep network are smaller
     "lock": 4096,  # a process and its machine
-    "row": 4 * _MIB,  # one line of epochs.jsonl
+    "row": 4 * MIB,  # one line of epochs.jsonl
     "file": 16 << 30,  # any file of a run: hashed piece by piece; tensors are mapped
-    "header": 64 * _MIB,  # of a file of tensors
-    "site": 4 * _MIB,
+    "header": 64 * MIB,  # of a file of tensors
+    "site": 4 * MIB,
 }
 # bytes that the records of one command may take; with the program itself that is 500 MB
 _MB = os.environ.get("BENCH_MEMORY", "")

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from bench_core.suite.component import Model, setting
 
-MIB = 1 << 20
-
 
 class Budget(Model):
     """Limits of a cell and of a whole sweep; null: none."""

@@ -9,7 +9,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from bench_core.execution.planning.fit import misshapen
 from bench_core.execution.worker.global_state import TORCH_DRAWS
+from bench_core.printable import brief
 from bench_core.testing.comparing import copies, differs, distance, must_equal, must_preserve
 from bench_core.testing.global_state import preserved
 from bench_core.testing.kit import Failed, Skipped, check
@@ -37,12 +39,16 @@ def misfits(subject: Subject) -> dict[tuple[int, ...], str]:
     reasons = dict.fromkeys(SHAPES, "")
     for shape in SHAPES:
         for device in ("meta", "cpu"):  # code that asks for values fails on the meta device alone
+            x = torch.zeros(2, *shape, device=device)
             try:
-                built(subject, shape, device=device).states(torch.zeros(2, *shape, device=device))
-                reasons[shape] = ""
-                break
+                net = built(subject, shape, device=device)
+                if not (reason := misshapen(net, x)):
+                    net.states(x)
             except Exception as error:
-                reasons[shape] = f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
+                reason = brief(error)
+            reasons[shape] = reason
+            if not reason:
+                break
     return reasons
 
 

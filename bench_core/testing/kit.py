@@ -169,7 +169,9 @@ def checks(
     only = "_".join(only.split()) if only else None  # as the report writes it
     for wanted in (*expected, *([only] if only else [])):
         if wanted not in names:
-            raise UsageError(f"no check of a {kind} is called {wanted!r}; {_meant(wanted, names)}")
+            one = "an" if kind[0] in "aeiou" else "a"
+            hint = _meant(wanted, names)
+            raise UsageError(f"no check of {one} {kind} is called {wanted!r}; {hint}")
     component = import_module("bench_core.testing.subjects").subject(kind, target, options)
     for check in REGISTERED[kind]:
         if category in (None, check.category) and only in (None, check.name):

@@ -42,7 +42,7 @@ class _Task:
 
 
 def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: Options) -> None:
-    """Run the cells as `bench_core.execution.executors` says."""
+    """Keep the promises of an executor that `bench_core.execution.executors` lists."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray

@@ -89,7 +89,7 @@ class _Queued:
 
 
 def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: Options) -> None:
-    """Run the cells as `bench_core.execution.executors` says."""
+    """Keep the promises of an executor that `bench_core.execution.executors` lists."""
     try:
         import submitit
         from submitit.core.utils import FailedJobError

@@ -33,7 +33,7 @@ from bench_core.results import epochs, files, logs, store
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
 from bench_core.results.status import Status, is_reused
-from bench_core.suite.budget import MIB
+from bench_core.units import MIB
 
 WORKER = "bench_core.execution.worker.process"
 EX_IOERR = 74  # a worker's exit code if the results folder cannot be written

@@ -8,8 +8,7 @@ digests the code. A component that raises, exits, crashes or hangs is an error o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,11 +17,10 @@ from bench_core.errors import BenchError, PluginError, UsageError
 from bench_core.execution.planning.examination import (
     Answer,
     Examined,
-    Refusal,
     Request,
     Selected,
 )
-from bench_core.printable import brief
+from bench_core.execution.planning.fit import refusal
 from bench_core.processes import child
 from bench_core.registry.distributions import titled
 from bench_core.registry.faults import located
@@ -80,7 +78,7 @@ def answer(
         components.append(_component(registry, kind, name, params, data_dir, files_of))
     say("checking each method/network pair")
     trios = [
-        _unsupported(*(components[index][1] for index in trio)) for trio in request.get("trios", ())
+        refusal(*(components[index][1] for index in trio)) for trio in request.get("trios", ())
     ]
     selections = []
     for index, options in request.get("selections", ()):
@@ -184,83 +182,6 @@ def _misfit(target: Any) -> str | None:
     options = "freeze, penalty and the other options of every rule"
     misfit = f"its Params must derive from {base.__name__}.Params, which has {options}"
     return None if issubclass(target.Params, base.Params) else misfit
-
-
-@contextmanager
-def _without_draws() -> Iterator[None]:
-    """Skip `normal_` and `uniform_` on the meta device, where tensors have no values.
-
-    Drawing would load torch's compiler, which takes longer than the rest of a plan.
-    """
-    import torch
-
-    for name in ("normal_", "uniform_"):
-        setattr(torch.Tensor, name, lambda self, *arguments, **options: self)
-    try:
-        yield
-    finally:
-        for name in ("normal_", "uniform_"):
-            delattr(torch.Tensor, name)
-
-
-def _unsupported(method: Any, arch: Any, dataset: Any) -> Refusal | None:
-    """Say why a method cannot train a network on this data, and which of them is the cause.
-
-    None: it can, or a part of the trio is already known to be broken. The network is built on the
-    meta device. Code may fail there because tensors have no values, so a refusal counts only if the
-    real network is refused too.
-    """
-    if method is None or arch is None or dataset is None:
-        return None
-    refusal = None
-    for device in ("meta", "cpu"):
-        refusal = _refusal(method, arch, dataset, device)
-        if refusal is None:
-            break
-    return refusal
-
-
-def _refusal(method: Any, arch: Any, dataset: Any, device: str) -> Refusal | None:
-    """Build the network on a device; return the answer of `_unsupported` for it."""
-    import torch
-
-    from bench_core.training.loss import CROSS_ENTROPY, SQUARED_ERROR
-
-    (rule, rule_params), (net_class, net_params), (data_class, data_params) = method, arch, dataset
-    reason: Any = None
-    try:
-        data = data_class(data_params)
-        with torch.device(device), _without_draws() if device == "meta" else nullcontext():
-            net = net_class(net_params, data.shape, data.classes)
-            net.loss = SQUARED_ERROR if data.regression else CROSS_ENTROPY
-        if len(net.blocks) == 0:
-            reason = "it has no blocks: there is nothing for a learning rule to train"
-        elif not any(True for block in net.blocks for _ in block.parameters()):
-            reason = "its blocks have no parameters: there is nothing for a learning rule to train"
-        elif name := net.shared_parameter():
-            reason = (
-                f"{name} belongs to two of embed, blocks and readout: it would be trained twice"
-            )
-    except ValueError as error:  # an architecture refuses inputs of this shape
-        reason = brief(error).partition(": ")[2]
-    except (Exception, SystemExit) as error:
-        reason = f"it cannot be built for inputs of shape {data_class.shape}: {located(error)}"
-    if reason is not None:
-        return {"at": "arch", "why": reason}
-    if data.regression and getattr(rule_params, "random_targets", False):
-        reason = "random_targets draws classes, and this data set has none"
-    elif (rule_params.train_last or 0) > net.depth:
-        last, depth = rule_params.train_last, net.depth
-        reason = f"train_last: {last} asks for more blocks than the {depth} that there are"
-    else:
-        try:
-            reason = rule(rule_params).unsupported(net)
-        except (Exception, SystemExit) as error:
-            reason = f"it cannot say whether it supports this network: {located(error)}"
-        if reason is not None and not isinstance(reason, str):
-            shown = brief(TypeError(reason)).partition(": ")[2]
-            reason = f"unsupported() returned {shown}, not the reason as a text, or None"
-    return None if reason is None else {"at": "method", "why": reason}
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 import torch
 
 from bench_core.processes.child import HUGE_PAGES
-from bench_core.suite.budget import MIB
 from bench_core.training.audit import release_freed_memory
+from bench_core.units import MIB
 
 LARGE = 16 * 2**20  # bytes of a float32 state of one training batch
 APART = 4 * 2**20  # bytes of a tensor that then gets pages of its own

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from bench_core.results import store
 from bench_core.results.files import write_file, writing
-from bench_core.suite.budget import MIB
 from bench_core.training.checkpoint import storable
+from bench_core.units import MIB
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,3 @@
+"""Name the units of memory."""
+
+MIB = 1 << 20  # bytes
