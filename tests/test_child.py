@@ -62,7 +62,7 @@ def run(scripted: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
         body: str, request: object = None, seconds: float = 30.0, each: bool = False
     ) -> list[Any]:
         work = {"body": body, "request": request}
-        return list(child.answers("scripted", work, seconds, each=each))
+        return list(child.ask("scripted", work, seconds, each=each))
 
     return answers
 
@@ -108,7 +108,7 @@ def test_a_child_that_hangs_or_dies_says_how(run: Run, body: str, text: str) -> 
 
 def test_a_large_request_to_a_child_that_has_died_is_no_broken_pipe(tmp_path: Path) -> None:
     with pytest.raises(child.ChildError, match="No module named no_such_module_at_all"):
-        list(child.answers("no_such_module_at_all", "x" * (1 << 20), 30))
+        list(child.ask("no_such_module_at_all", "x" * (1 << 20), 30))
 
 
 def test_each_answer_has_its_own_limit(run: Run, leap: Any) -> None:
@@ -118,7 +118,7 @@ def test_each_answer_has_its_own_limit(run: Run, leap: Any) -> None:
     body = "for n in range(4):\n    say(n)\n"
 
     def take(body: str, **options: bool) -> None:
-        for answer in child.answers("scripted", {"body": body}, 5400, **options):
+        for answer in child.ask("scripted", {"body": body}, 5400, **options):
             answers.append(answer)
 
     take(body, each=True)
@@ -275,7 +275,7 @@ def test_a_forked_child_ends_with_its_server_and_says_so(scripted: Path, run: Ru
         child.send(process, {"body": "time.sleep(600)"})
         os.kill(process.parent, signal.SIGKILL)
         assert process.wait(HANG) == -signal.SIGKILL
-        assert process.lost
+        assert process.killed_with_server
     assert run("say(1)") == [1]  # with a new server
 
 

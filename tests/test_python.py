@@ -20,10 +20,10 @@ from records import CORE, seeds
 
 import bench_core
 from bench_core import Results, load, run_suite
-from bench_core.analysis.verdicts.judge import AT_FLOOR
 from bench_core.commands import functions, progress
 from bench_core.errors import UsageError
 from bench_core.report.results_object import Table
+from bench_core.suite.protocol import AT_FLOOR
 
 DOCS = Path(__file__).parent.parent / "docs"
 NOTEBOOK = json.loads((DOCS / "quickstart.ipynb").read_text(encoding="utf-8"))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from bench_core.api import Method, Net
 from bench_core.errors import StoreError
 from bench_core.execution.resumption import CannotResume, Keeper, saved_state
-from bench_core.execution.worker.continuity import answers, lost
+from bench_core.execution.worker.continuity import changed_credit, witness
 from bench_core.results import store
 from bench_core.training import checkpoint
 from bench_core.training.data import Data
@@ -69,7 +69,7 @@ def going(
                 raise Killed
 
     keeper = Deadly(
-        path, identity, every, net, method, lambda: {"rows": len(rows)}, lambda state, answers: None
+        path, identity, every, net, method, lambda: {"rows": len(rows)}, lambda state, before: None
     )
     train(method, net, data, RECIPE, 5, observe, keeper)
     return method, net, rows
@@ -488,7 +488,7 @@ def test_a_restored_rule_that_lacks_what_its_credit_needs_is_found(
     for epoch in (1, 2):
         method.step(data.train_x[:32], data.train_y[:32], epoch)
         kept, others = {n: v.clone() for n, v in state(method, net).items()}, drawn()
-        before = answers(net, method, data, 5, epoch)
+        before = witness(net, method, data, 5, epoch)
         assert_same_bits(state(method, net), kept)
         assert drawn() == others
     assert {"0", "1", "2"} <= {*before}
@@ -496,8 +496,8 @@ def test_a_restored_rule_that_lacks_what_its_credit_needs_is_found(
     restored, other, _ = make()
     loaded = checkpoint.Training(other, restored, {}).load(path, "i")
     assert loaded is not None
-    now = answers(other, restored, data, 5, 2)
-    assert lost(now, loaded[1], here=True) == site
+    now = witness(other, restored, data, 5, 2)
+    assert changed_credit(now, loaded[1], here=True) == site
     if kind is Centring:
         assert not torch.allclose(now["1"], before["1"])
 
@@ -506,7 +506,7 @@ def test_credits_are_another_rules_where_more_than_an_eighth_of_the_samples_diff
     a = torch.randn(16, 5, generator=torch.Generator().manual_seed(0))
 
     def verdict(now: Tensor | None, here: bool = True) -> str | None:
-        return lost({} if now is None else {"1": now}, {"1": a}, here)
+        return changed_credit({} if now is None else {"1": now}, {"1": a}, here)
 
     def changed(rows: int, factor: float) -> Tensor:
         return torch.cat([a[:rows] * factor, a[rows:]])
@@ -522,7 +522,7 @@ def test_credits_are_another_rules_where_more_than_an_eighth_of_the_samples_diff
     assert verdict(a[:, :4]) == "1"
     nan = a.clone()
     nan[:9, 0] = torch.nan
-    assert lost({"1": nan}, {"1": nan}, True) is None
+    assert changed_credit({"1": nan}, {"1": nan}, True) is None
 
 
 def test_a_full_disk_leaves_the_older_state(

@@ -166,11 +166,11 @@ def test_rounding_is_allowed_for_where_it_may_differ_alone(
     before = {"0": torch.ones(5, 3)}
     asked = []
 
-    def answers(epoch: int, samples: int) -> dict[str, Tensor]:
+    def witness(epoch: int, samples: int) -> dict[str, Tensor]:
         asked.append(samples)
         return {"0": 1.01 * before["0"]}
 
-    attempt.answers = answers  # type: ignore[method-assign, assignment]
+    attempt.witness = witness  # type: ignore[method-assign, assignment]
     torch.use_deterministic_algorithms(deterministic)
     try:
         with nullcontext() if goes_on else pytest.raises(CannotResume, match="another credit a_0"):

@@ -95,7 +95,7 @@ def tune(
     if unfinished := tuning.run(carry):
         echo(unfinished, err=True)
         sys.exit(Exit.SOME_FAILED)
-    warn(tuning.lost())
+    warn(tuning.without_result())
     plan, cells = tuning.winners()
     tuning.won(cells)
     show(plan, how.run(plan, registry, choose), wants_report)

@@ -99,7 +99,7 @@ def _one_after_the_other(runs: Sequence[Stored], job: Mapping[str, Any]) -> Iter
             left = [each.folder for each in runs[number:] if each.folder in limits]
             own = {**job, "folders": [str(folder.absolute()) for folder in left]}
             memory = max(limits[folder] for folder in left)
-            answers = child.answers(__name__, own, TIMEOUT, each=True, memory_mb=memory)
+            answers = child.ask(__name__, own, TIMEOUT, each=True, memory_mb=memory)
         try:
             answer = next(answers)
         except (child.ChildError, UsageError) as error:

@@ -64,8 +64,8 @@ class Keeper:
     every     epochs between saves; None: never
     through   a folder for the unfinished file
     remember  returns the worker's own state as JSON values; `recall` takes it back, with the epoch
-              and with what `answers` gave
-    answers   computes tensors after so many epochs by which a restored rule can be told from
+              and with what `witness` gave
+    witness   computes tensors after so many epochs by which a restored rule can be told from
               another one (`continuity`)
     """
 
@@ -74,11 +74,11 @@ class Keeper:
         remember: Callable[[], dict[str, Any]],
         recall: Callable[[dict[str, Any], dict[str, Tensor]], None],
         through: Path | None = None,
-        answers: Callable[[int], dict[str, Tensor]] = lambda epoch: {},
+        witness: Callable[[int], dict[str, Tensor]] = lambda epoch: {},
     ) -> None:  # fmt: skip
         self.path, self.identity, self.every = path, identity, every
         self.net, self.method, self.remember, self.recall = net, method, remember, recall
-        self.through, self.answers = through, answers
+        self.through, self.witness = through, witness
 
     def begin(self, streams: dict[str, Generator]) -> int:
         """Restore the saved state; return its epoch, 0 if none is saved. Raises CannotResume."""
@@ -92,9 +92,9 @@ class Keeper:
             raise CannotResume(str(error)) from error
         if saved is None:
             return 0
-        state, answers = saved
+        state, before = saved
         try:
-            self.recall(state, answers)
+            self.recall(state, before)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise CannotResume(f"its figures cannot be read: {type(error).__name__}") from error
         return int(state["epoch"])
@@ -102,6 +102,6 @@ class Keeper:
     def passed(self, epoch: int) -> None:
         """Save after every `every`-th epoch. Raises StoreError."""
         if self.every and epoch % self.every == 0:
-            answers = self.answers(epoch)
-            content = self.training.dump(epoch, self.identity, self.remember(), answers)
+            witness = self.witness(epoch)
+            content = self.training.dump(epoch, self.identity, self.remember(), witness)
             files.replace_file(self.path, content, through=self.through)

@@ -76,7 +76,7 @@ def send(process: groups.Process, request: Any) -> None:
         stdin.write(json.dumps(request).encode())
 
 
-def answers(
+def ask(
     module: str,
     request: Any,
     seconds: float,

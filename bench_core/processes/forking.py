@@ -55,15 +55,15 @@ RUN += "del sys.argv[:2]; runpy.run_module(module, run_name='__main__', alter_sy
 class Forked:
     """A forked child, with the interface of `subprocess.Popen` that its callers use.
 
-    parent  process id of the server
-    lost    whether the server ended before the child, which the kernel then killed
+    parent              process id of the server
+    killed_with_server  whether the server ended before the child, which the kernel then killed
     """
 
     def __init__(self, server: Server, pid: int, status: int, pipes: Sequence[int]) -> None:
         self.server, self.parent, self.pid = server, server.process.pid, pid
         self.status: int = status
         self.returncode: int | None = None
-        self.lost = False
+        self.killed_with_server = False
         self.stdin: IO[bytes] | None = os.fdopen(pipes[0], "wb")
         self.stdout: IO[bytes] | None = os.fdopen(pipes[1], "rb")
         self.stderr: IO[bytes] | None = os.fdopen(pipes[2], "rb") if len(pipes) > 2 else None
@@ -74,8 +74,8 @@ class Forked:
             code = os.read(self.status, 16)
             os.close(self.status)
             self.server.children.discard(self)
-            self.lost = not code
-            self.returncode = -signal.SIGKILL if self.lost else int(code)
+            self.killed_with_server = not code
+            self.returncode = -signal.SIGKILL if self.killed_with_server else int(code)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:

@@ -85,7 +85,7 @@ def examine(
         seconds = limit() if seconds is None else seconds
         request = {"points": [asdict(point) for point in left], "targets": targets}
         try:
-            for answer in child.answers(__name__, request, seconds, each=True, fork=fork):
+            for answer in child.ask(__name__, request, seconds, each=True, fork=fork):
                 results.append(TypeAdapter(ImportResult).validate_python(answer))
         except child.ChildError as error:
             if len(results) < len(points):

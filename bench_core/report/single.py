@@ -25,6 +25,7 @@ from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.reference import source
 from bench_core.suite.cells import CORE_DEFAULTS
+from bench_core.suite.protocol import AT_FLOOR
 
 SHOWN = 12  # epochs of a long curve
 UNITS = "pp: percentage points of accuracy; x: times. bench info NAME explains a diagnostic."
@@ -117,7 +118,7 @@ def _further(run: Run, width: int | None) -> str:
     for name, item in sorted(run.record.measurements.items()):
         if name not in above:
             at_floor = "b" in run.judgement.fired and described(name, item).needs_reference
-            reason = judge.AT_FLOOR if at_floor else item.not_diagnostic
+            reason = AT_FLOOR if at_floor else item.not_diagnostic
             says = f"not diagnostic: {reason}" if reason else item.raised or _by_layer(item)
             rows.append([name, Criterion(name, name, item).with_unit(item.value), says])
     if not rows:

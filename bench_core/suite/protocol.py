@@ -30,6 +30,7 @@ STANDARD = {
     "c": Standard("batch_stability", 0.3, "S4", "c_batch_stability"),
     "d": Standard("depth_utility", 2.0, "S5", "d_margin_pp", "D3"),
 }
+AT_FLOOR = "reference at the floor"  # why a comparison with the gradient is not diagnostic
 LETTERS = {letter: item.name for letter, item in STANDARD.items()}
 THRESHOLDS = {item.name: item.threshold for item in STANDARD.values()}
 

@@ -81,7 +81,7 @@ def some_controls(subject: Subject) -> Sequence[Any]:
 
 
 @cache
-def answers(subject: Subject) -> list[tuple[Any, Measured, Measurement]]:
+def measured_controls(subject: Subject) -> list[tuple[Any, Measured, Measurement]]:
     """Return every control, and what the diagnostic measures on the network that it changed."""
     measured = []
     for control in some_controls(subject):
@@ -114,7 +114,7 @@ def it_has_controls(subject: Subject) -> None:
 @check("diagnostic", "contract")
 def its_controls_behave(subject: Subject) -> None:
     """Every control gives the answer that it expects."""
-    for control, measured, _ in answers(subject):
+    for control, measured, _ in measured_controls(subject):
         if not control.expect(measured):
             answer = f"measured {measured.value}, which is not what it expects"
             raise Failed(f"control {control.name!r}: {answer}")
@@ -145,7 +145,7 @@ def a_rule_that_fires_fires_on_its_controls(subject: Subject) -> None:
         raise Skipped("it never fires on a network")
     if target.threshold is None:
         raise Failed(f"direction is {target.direction!r} and there is no threshold")
-    firing = {fires(measurement) for _, _, measurement in answers(subject)}
+    firing = {fires(measurement) for _, _, measurement in measured_controls(subject)}
     if firing != {True, False}:
         often = "all fire" if firing == {True} else "never fire"
         raise Failed(f"its controls {often} by direction and threshold")

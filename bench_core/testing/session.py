@@ -75,7 +75,7 @@ def carry_out(request: Request, seconds: float = SECONDS) -> Iterator[Outcome]:
         check: dict[str, Any] | None = None
         job = {**asdict(request), "skip": done}
         try:
-            for answer in child.answers(__name__, job, seconds, each=True):
+            for answer in child.ask(__name__, job, seconds, each=True):
                 if "outcome" in answer:
                     check, done = None, done + 1
                     yield Outcome(**answer["outcome"])

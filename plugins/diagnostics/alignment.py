@@ -8,8 +8,8 @@ import torch
 from bench_plugins.diagnostics.expect import value_is
 from torch import Tensor
 
-from bench_core.analysis.verdicts.judge import AT_FLOOR
 from bench_core.api import Control, Diagnostic, Measured
+from bench_core.suite.protocol import AT_FLOOR
 from bench_core.training.audit import Audit
 from bench_core.training.diagnostic_tools import because, credits_become, deep_mean, median
 from bench_core.training.method import Credits

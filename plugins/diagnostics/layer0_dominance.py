@@ -6,8 +6,8 @@ from typing import Any
 
 from bench_plugins.diagnostics.expect import value_is
 
-from bench_core.analysis.verdicts.judge import AT_FLOOR
 from bench_core.api import Control, Diagnostic, Measured
+from bench_core.suite.protocol import AT_FLOOR
 from bench_core.training.audit import Audit
 
 

@@ -13,8 +13,8 @@ from bench_plugins.diagnostics.fresh_feedback import credits_of, fresh_rule
 from pydantic import Field
 from torch import Tensor
 
-from bench_core.analysis.verdicts.judge import AT_FLOOR
 from bench_core.api import Control, Diagnostic, Measured, Method, ParamsModel
+from bench_core.suite.protocol import AT_FLOOR
 from bench_core.training.audit import LARGE, Audit
 from bench_core.training.diagnostic_tools import credits_become, deep_mean
 from bench_core.training.probe import ProbeBatch

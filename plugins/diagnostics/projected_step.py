@@ -16,8 +16,8 @@ from bench_plugins.diagnostics.one_update import (
 )
 from torch import Tensor
 
-from bench_core.analysis.verdicts.judge import AT_FLOOR
 from bench_core.api import Control, Diagnostic, Measured
+from bench_core.suite.protocol import AT_FLOOR
 from bench_core.training.audit import Audit
 from bench_core.training.copies import CannotCopy
 

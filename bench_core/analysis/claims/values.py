@@ -12,7 +12,6 @@ from typing import Any
 
 from bench_core.analysis.first_firing import firings
 from bench_core.analysis.verdicts.judge import (
-    AT_FLOOR,
     NOT_IN_USE,
     Settings,
     judged,
@@ -25,6 +24,7 @@ from bench_core.results.epochs import ReadCurve
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, fires
 from bench_core.suite.claim import ClaimedFigure
+from bench_core.suite.protocol import AT_FLOOR
 
 
 class NotRun(Exception):  # noqa: N818 - an outcome, not an error

@@ -79,7 +79,7 @@ class Floors:
     def bp(self) -> Floor:
         return self.named(BP)
 
-    def lost(self, name: str) -> bool:
+    def none_finished(self, name: str) -> bool:
         """Decide whether the one floor of a method has runs, but none that is finished."""
         keys = self._keys(name)
         return len(keys) == 1 and not accuracies(self.frozen[keys[0]])

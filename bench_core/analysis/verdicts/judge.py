@@ -44,7 +44,7 @@ from bench_core.results.record import (
 from bench_core.suite.cells import CORE_DEFAULTS, FLOOR_OPTIONS
 from bench_core.suite.judging import DepthUtility
 from bench_core.suite.names import CEILING, FROZEN, LOCAL_CEILING, OURS
-from bench_core.suite.protocol import STANDARD, may_have
+from bench_core.suite.protocol import AT_FLOOR, STANDARD, may_have
 
 Role = Literal["method", "floor", "ceiling"]
 Thresholds = Mapping[str, float]
@@ -57,7 +57,6 @@ D_DEFAULT = described(
     _D.name,
     Measurement(letter="d", direction="below", threshold=_D.threshold, unit="pp", across="floor"),
 )
-AT_FLOOR = "reference at the floor"
 UNSETTLED = "its inference ends further from its equilibrium than it began"
 NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
 UNTRAINED = "already fires on the untrained network"

@@ -153,7 +153,7 @@ class _Recipe:
         }
         broken = sum(run.status == "done" and not is_finished(run) for run in runs)
         replaced = mute and not unjudged
-        few = _unsure(own, below, mute, replaced, floors.lost(BP))
+        few = _unsure(own, below, mute, replaced, floors.none_finished(BP))
         if not few and (self.bp if replaced else chosen).lost & by_seed.keys():
             few = LOST_OF_FLOOR
         values, counts = by_seed.values(), not explained(runs)

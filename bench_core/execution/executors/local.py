@@ -66,7 +66,7 @@ class _Sweep:
         self.deadline = time.monotonic() + (options.sweep_seconds or math.inf)
         self.leases = Leases(options.per_gpu)
         self.running: list[_Running] = []
-        self.lost: set[str] = set()  # identities of cells whose fork server ended
+        self.orphans: set[str] = set()  # identities of cells whose fork server ended
         self.selector = selectors.DefaultSelector()
 
     def __enter__(self) -> _Sweep:
@@ -110,7 +110,7 @@ class _Sweep:
             return {"event": "end", "record": supervise.skip(job, self.sweep_seconds)}
         if device:
             job = {**job, "device": "cuda"}  # the worker sees the leased one alone
-        orphaned = cell.identity in self.lost
+        orphaned = cell.identity in self.orphans
         worker = supervise.start(job, lock, environment(device), not orphaned)
         worker.orphaned = orphaned
         running = _Running(cell, worker, held.pop_all())
@@ -140,13 +140,13 @@ class _Sweep:
             _report(running, self.on_event)
             self.running.remove(running)
             with running.held:
-                if supervise.lost(running.worker):
+                if supervise.server_ended_first(running.worker):
                     supervise.end([running.worker])
                     again.append(running.cell)
                     continue
                 record = supervise.finish(running.worker)
             self.on_event(running.cell, {"event": "end", "record": record})
-        self.lost |= {cell.identity for cell in again}
+        self.orphans |= {cell.identity for cell in again}
         return again
 
 

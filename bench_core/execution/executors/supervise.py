@@ -237,10 +237,14 @@ def _over_budget(worker: Worker) -> tuple[Status, str] | None:
     return "oom", f"{used:.0f} MiB resident, {limit}, after epoch {epochs}"
 
 
-def lost(worker: Worker) -> bool:
+def server_ended_first(worker: Worker) -> bool:
     """Test whether a worker ended with the process that it was forked from, and left no run."""
     process, run = worker.process, store.stamp(worker.final)
-    by_itself = not isinstance(process, Forked) or not process.lost or worker.ending is not None
+    by_itself = (
+        not isinstance(process, Forked)
+        or not process.killed_with_server
+        or worker.ending is not None
+    )
     return not by_itself and run in (None, worker.before)
 
 

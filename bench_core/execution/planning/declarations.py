@@ -30,7 +30,7 @@ def ask(item: Installed) -> dict[str, Any]:
     """
     request = {"kind": item.kind, "name": item.full_name}
     try:
-        (answer,) = child.answers(__name__, request, SECONDS)
+        (answer,) = child.ask(__name__, request, SECONDS)
     except child.ChildError as error:
         raise UsageError(f"{item.full_name}: its import {error}") from None
     return dict(answer)

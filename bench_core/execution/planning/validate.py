@@ -44,7 +44,7 @@ def ask(request: Request, timeout: float = TIMEOUT) -> Answer:
     line: Any = "loading the plugins"
     phase = line
     try:
-        for line in child.answers(__name__, request, timeout, memory_mb=request.get("memory_mb")):
+        for line in child.ask(__name__, request, timeout, memory_mb=request.get("memory_mb")):
             phase = line if isinstance(line, str) else phase
     except child.ChildError as error:
         raise UsageError(f"{phase}: it {error}") from None

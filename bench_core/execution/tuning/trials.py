@@ -213,7 +213,7 @@ class Tuning:
                 return f"{what}; the same command continues the search"
         return ""
 
-    def lost(self) -> Iterator[str]:
+    def without_result(self) -> Iterator[str]:
         """Say of each rule without a finished trial how the trials ended, and name a log."""
         for one in self.contenders:
             if self.rules[one.key].best is not None:

@@ -28,7 +28,7 @@ HERE = 1e-6  # on the same machine, with the same versions, where torch's result
 ELSEWHERE = 5e-2  # rounding grows where an inference has many steps: 3e-4 after 5 epochs of ep
 
 
-def answers(
+def witness(
     net: Net, method: Method, data: Data, seed: int, epoch: int, samples: int = SAMPLES
 ) -> dict[str, Tensor]:
     """Return the credits of each sample after `epoch` epochs by name, (N, features).
@@ -46,7 +46,7 @@ def answers(
         return {}
     named = {name: net.flat(a).detach().clone() for name, a in named_credits(credits, net.sites)}
     if samples > FEWER and sum(a.nbytes for a in named.values()) > LARGE:
-        return answers(net, method, data, seed, epoch, FEWER)
+        return witness(net, method, data, seed, epoch, FEWER)
     return named
 
 
@@ -71,7 +71,9 @@ def _same_draws() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
-def lost(now: Mapping[str, Tensor], before: Mapping[str, Tensor], here: bool) -> str | None:
+def changed_credit(
+    now: Mapping[str, Tensor], before: Mapping[str, Tensor], here: bool
+) -> str | None:
     """Name the first credit that is another one; None if the rule goes on.
 
     here  whether both were computed in one environment, whose results are deterministic; elsewhere

@@ -36,7 +36,7 @@ from bench_core.execution.machine import CodeChanged, check_machine, check_modul
 from bench_core.execution.planning.job import Job, make_record
 from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.execution.worker.cell import attempt, build_cell, diagnostics, environment
-from bench_core.execution.worker.continuity import SAMPLES, answers, lost
+from bench_core.execution.worker.continuity import SAMPLES, changed_credit, witness
 from bench_core.execution.worker.global_state import ARITHMETIC, of_recipe, read, unlike
 from bench_core.execution.worker.memory import limit_gpu, peak_memory, spare_memory
 from bench_core.execution.worker.tensors import save_tensors
@@ -166,7 +166,7 @@ class CellRun:
         }
         self.keeper = Keeper(
             store.resume_file(self.final), job["identity"], job["checkpoint_every"], net, method,
-            self.remember, self.recall, self.folder, self.answers,
+            self.remember, self.recall, self.folder, self.witness,
         )  # fmt: skip
         every = job["evaluate_every"]
         spare_memory(method.task.shapes, method.task.batch_size)
@@ -269,10 +269,10 @@ class CellRun:
         with writing(self.final), files.append_to(self.folder / store.EPOCHS) as file:
             file.write("".join(f"{line}\n" for line in lines).encode())
 
-    def answers(self, epoch: int, samples: int = SAMPLES) -> dict[str, Tensor]:
-        """Compute what a restored rule is compared by (`continuity.answers`)."""
+    def witness(self, epoch: int, samples: int = SAMPLES) -> dict[str, Tensor]:
+        """Compute what a restored rule is compared by (`continuity.witness`)."""
         net, method, data = self.built.net, self.built.method, self.built.data.opened()
-        return answers(net, method, data, self.cell.seed, epoch, samples)
+        return witness(net, method, data, self.cell.seed, epoch, samples)
 
     def remember(self) -> dict[str, Any]:
         """Return what a later attempt must know of this one, which is written next."""
@@ -306,7 +306,7 @@ class CellRun:
         unlike = {key: value for key, value in then.items() if value != now.get(key)}
         if other := {key: unlike[key] for key in unlike.keys() - {"earlier", *NO_CAUSE}}:
             earlier[str(state["epoch"])] = other
-        if before and (name := self._lost(before, state["epoch"], here=not other)):
+        if before and (name := self._changed_credit(before, state["epoch"], here=not other)):
             credit = f"credit a_{name}" if name.isdigit() else f"Credits.{name}"
             raise CannotResume(
                 f"the rule rebuilt from it gives another {credit}, because its state_dict "
@@ -319,11 +319,11 @@ class CellRun:
         self.fields |= {**measured, "resumed": epochs}
         print(f"continues after epoch {state['epoch']}")
 
-    def _lost(self, before: dict[str, Tensor], epoch: int, here: bool) -> str | None:
+    def _changed_credit(self, before: dict[str, Tensor], epoch: int, here: bool) -> str | None:
         """Name a credit of the restored rule that is not the saved one."""
-        now = self.answers(epoch, len(next(iter(before.values()))))
+        now = self.witness(epoch, len(next(iter(before.values()))))
         exact = self.job["device"] == "cpu" and torch.are_deterministic_algorithms_enabled()
-        return lost(now, before, here=here and exact)
+        return changed_credit(now, before, here=here and exact)
 
     def record(self, status: Status, reason: str | None = None) -> RunRecord:
         last: dict[str, Any] = self.rows[-1] if self.rows else {}

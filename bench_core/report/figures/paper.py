@@ -130,7 +130,7 @@ def render(spec: Spec, form: Format) -> bytes:
     if limit == resource.RLIM_INFINITY:
         return _converted(spec, form)
     try:
-        (text,) = child.answers(__name__, {"spec": spec, "form": form}, SECONDS, fork=False)
+        (text,) = child.ask(__name__, {"spec": spec, "form": form}, SECONDS, fork=False)
     except child.ChildError:
         reason = f"it needs up to 100 GB of address space, and `ulimit -v` allows {limit >> 10} kB"
         hint = "raise that limit; `bench report` draws without the engine"

@@ -137,7 +137,8 @@ def ranked_on(group: Group) -> list[str]:
         if row.rank is not None and len(row.finished) > fewest > 0
     ]
     seeds = f"The ranks compare two rules on the seeds that both have, at the least {fewest}"
-    return [f"{seeds}; accuracies are over all seeds: {listed(more)}"] * bool(more)
+    wide = "the rule with the fewest widens the ranks of all"
+    return [f"{seeds}; {wide}; accuracies are over all seeds: {listed(more)}"] * bool(more)
 
 
 def of_group(group: Group, settings: Settings) -> list[str]:

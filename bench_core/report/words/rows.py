@@ -25,6 +25,7 @@ from bench_core.results.record import Measurement
 from bench_core.results.reference import source
 from bench_core.suite.cells import built_in
 from bench_core.suite.names import CEILING, FROZEN
+from bench_core.suite.protocol import AT_FLOOR
 
 N = 128  # the batch that a printed ‖g‖ belongs to; the store keeps per-sample values
 NOT_FINITE = "it is not finite"
@@ -113,7 +114,7 @@ def gamma(row: Row) -> Gamma:
     counts = +counts
     reasons = [
         reason if count == len(read) else f"{reason} in {count} of {len(read)} runs"
-        for reason, count in sorted(counts.items(), key=lambda one: (one[0] != judge.AT_FLOOR, one))
+        for reason, count in sorted(counts.items(), key=lambda one: (one[0] != AT_FLOOR, one))
     ]
     reason = " and ".join(reasons) or None
     in_use = all(item.in_use for item in read)
