@@ -96,9 +96,9 @@ def test_the_quickstart_flags_three_rules_and_a_second_run_trains_nothing(tmp_pa
     assert verdicts == {
         "bp": "single seed",
         "ep": "single seed",
-        "dfa": "single seed, flagged (d)",
-        "state_bridge": "single seed, flagged (d)",
-        "credit_bridge": "single seed, flagged (d)",
+        "dfa": "single seed, flagged (d), bp floor",
+        "state_bridge": "single seed, flagged (d), bp floor",
+        "credit_bridge": "single seed, flagged (d), bp floor",
     }
     assert sum("[frozen]" in label for label in rows) == 5
     again = bench("run", "quickstart", "--seed", "456", cwd=tmp_path)

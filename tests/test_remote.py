@@ -436,6 +436,20 @@ def test_a_run_that_comes_too_late_does_not_replace_another(
     assert again == {"is": "reused"}
 
 
+def test_a_cell_that_another_runner_trained_is_not_reported_as_trained_here(tmp_path: Path) -> None:
+    """Its epochs were seen, because the folder is shared; the last of them may be missing."""
+    (cell,) = cells(tmp_path, 1)
+    told: list[str] = []
+    watch = remote.Watch([cell], lambda c, event: told.append(event["event"]))
+    store.temporary(cell.folder).mkdir(parents=True)
+    row = {"epoch": 0, "learning_rate": 0.1, "accuracy": 0.1, "measurements": {}}
+    (store.temporary(cell.folder) / store.EPOCHS).write_text(json.dumps(row) + "\n")
+    watch.look()
+    record = make_record(forged.job(cell), status="done").model_copy(update={"checksum": "x"})
+    watch.end(cell, record, ran=False)
+    assert told == ["start", "epoch", "reused"]
+
+
 @pytest.mark.parametrize(
     ("outcome", "budget", "adopted"),
     [

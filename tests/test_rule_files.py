@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import sys
@@ -450,6 +451,13 @@ def test_a_module_that_was_edited_after_the_plan_is_not_recorded_as_the_planned_
     record = worker.CellRun(job, print).run()
     assert record.status == "crashed"  # `bench run` trains it again
     assert record.reason == "edited_rule was edited after the run was planned: run it again"
+
+    path.unlink()
+    importlib.invalidate_caches()
+    record = worker.CellRun(job, print).run()
+    assert record.status == "crashed"
+    assert record.reason == "edited_rule is gone since the run was planned: put it back"
+    check_modules(modules, here=False)  # another machine need not have the file at this place
 
 
 def test_after_an_undone_edit_todays_runs_stay_whatever_runs_next(

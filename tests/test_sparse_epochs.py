@@ -115,7 +115,12 @@ def test_a_first_firing_lies_between_two_measurements() -> None:
 
 
 def test_a_training_that_is_continued_elsewhere_says_where_it_began(tmp_path: Path) -> None:
-    job = {"cell": records.run().cell.model_dump(), "final": str(tmp_path / "i"), "device": "cpu"}
+    job = {
+        "cell": records.run().cell.model_dump(),
+        "final": str(tmp_path / "i"),
+        "device": "cpu",
+        "diagnostics": [],
+    }
     here = {"torch": "2", "device_name": "A", "commit": "1"}
     there = {"torch": "2", "device_name": "B", "commit": "2", "instructions": "AVX2"}
     epoch = {"epoch": 0, "learning_rate": 0.1, "accuracy": 0.5, "seconds": 1.0, "measurements": {}}
@@ -157,7 +162,12 @@ def test_rounding_is_allowed_for_where_it_may_differ_alone(
 ) -> None:
     """The credit of the restored rule is the saved one but for a part in a hundred."""
     here = {"torch": "2", "device_name": "A", "commit": "1"}
-    job = {"cell": records.run().cell.model_dump(), "final": str(tmp_path / "i"), "device": "cpu"}
+    job = {
+        "cell": records.run().cell.model_dump(),
+        "final": str(tmp_path / "i"),
+        "device": "cpu",
+        "diagnostics": [],
+    }
     attempt = CellRun({**job, **EVERY}, print)
     attempt.job["device"] = device
     attempt.fields["environment"] = here
@@ -180,11 +190,31 @@ def test_rounding_is_allowed_for_where_it_may_differ_alone(
     assert asked == [5]  # as many as were saved
 
 
+@pytest.mark.parametrize(("saved", "serves"), [("a", True), ("b", False), (None, True)])
+def test_a_saved_state_serves_if_its_diagnostics_are_those_of_today(
+    tmp_path: Path, saved: str | None, serves: bool
+) -> None:
+    listed = {"name": "lab/own", "params": {}, "code": "a"}
+    job = {"cell": records.run().cell.model_dump(), "final": str(tmp_path / "i"), "device": "cpu"}
+    attempt = CellRun({**job, "diagnostics": [listed], **EVERY}, print)
+    store.temporary(attempt.final).mkdir()
+    measured_by = {} if saved is None else {"diagnostics": {"lab/own": saved}}
+    state = {"rows": [], "seconds": 1.0, "resumed": [], "epoch": -1, "measured": {}, **measured_by}
+    told = "the diagnostic lab/own was edited, and two versions cannot share a curve"
+    with nullcontext() if serves else pytest.raises(CannotResume, match=told):
+        attempt.recall(state, {})
+
+
 def test_a_training_that_begins_anew_keeps_nothing_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would need the memory of two."""
-    job = {"cell": records.run().cell.model_dump(), "final": str(tmp_path / "i"), "device": "cpu"}
+    job = {
+        "cell": records.run().cell.model_dump(),
+        "final": str(tmp_path / "i"),
+        "device": "cpu",
+        "diagnostics": [],
+    }
     told: list[Any] = []
     attempt = CellRun({**job, **EVERY}, told.append)
     store.temporary(attempt.final).mkdir()
@@ -213,6 +243,7 @@ def test_a_saved_state_with_sparser_epochs_is_not_continued(
         "cell": records.run().cell.model_dump(),
         "final": str(tmp_path / "i"),
         "device": "cpu",
+        "diagnostics": [],
         **EVERY,
     }
     attempt = CellRun({**job, "evaluate_every": 2}, print)

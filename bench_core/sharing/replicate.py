@@ -30,7 +30,7 @@ from bench_core.execution.planning import validate
 from bench_core.execution.planning.components import code_of, numerics_of
 from bench_core.execution.planning.examination import Examined, Request, option_faults
 from bench_core.execution.planning.fingerprint import cell_identity
-from bench_core.execution.planning.job import Job, Measuring, make_job
+from bench_core.execution.planning.job import Job, Measuring, make_job, measuring
 from bench_core.execution.planning.plan import PlannedCell
 from bench_core.registry.distributions import OURS
 from bench_core.registry.registry import Registry
@@ -156,11 +156,7 @@ def plan_again(
             numerics_of(parts, measured),
             parts[0]["defaults"],
         )
-        diagnostics = tuple(
-            Measuring(name=item["name"], params=item["params"], files=item["files"])
-            for item in measured
-        )
-        planned.append(Again(run, cell, diagnostics, budget))
+        planned.append(Again(run, cell, tuple(map(measuring, measured)), budget))
     return planned, by_reason(faults)
 
 

@@ -311,7 +311,7 @@ class Watch:
         if ran and kept:
             self._started(cell)
             self._rows(cell, cell.folder)
-        kind = "end" if cell.identity in self.epochs or not kept else "reused"
+        kind = "end" if (ran and cell.identity in self.epochs) or not kept else "reused"
         self.on_event(cell, {"event": kind, "record": record})
 
     def anew(self, cell: PlannedCell, reason: str) -> None:

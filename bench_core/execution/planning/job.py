@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import bench_core
-from bench_core.execution.planning.fingerprint import ALGORITHM
+from bench_core.execution.planning.examination import Examined
+from bench_core.execution.planning.fingerprint import ALGORITHM, CORE
 from bench_core.printable import brief, last_line
+from bench_core.results.hashing import digest
 from bench_core.results.record import RunRecord, now
 
 if TYPE_CHECKING:
@@ -31,6 +33,23 @@ class Measuring(Named):
     files: dict[str, str]  # module → digest
 
 
+class Listed(Named):
+    """A diagnostic of a job."""
+
+    code: str  # digest of its modules, without those of the core
+
+
+def measuring(examined: Examined) -> Measuring:
+    """Return a diagnostic that `validate` has examined."""
+    name, params = examined["name"], examined["params"]
+    return Measuring(name=name, params=params, files=examined["files"])
+
+
+def _listed(each: Measuring) -> Listed:
+    own = {name: file for name, file in each["files"].items() if name.partition(".")[0] != CORE}
+    return Listed(name=each["name"], params=each["params"], code=digest(own))
+
+
 class Job(TypedDict):
     """All that a worker process must know of a cell, as plain JSON values.
 
@@ -45,7 +64,7 @@ class Job(TypedDict):
     device: str
     final: str  # the run folder
     data_dir: str | None
-    diagnostics: list[Named]
+    diagnostics: list[Listed]
     passport: dict[str, bool]
     why: str
     budget: dict[str, float | int]  # limits of the cell (`Budget.of_cell`)
@@ -84,7 +103,7 @@ def make_job(
         "device": cell.device,
         "final": str(cell.folder.absolute()),
         "data_dir": str(data_dir.absolute()) if data_dir else None,
-        "diagnostics": [Named(name=each["name"], params=each["params"]) for each in diagnostics],
+        "diagnostics": [_listed(each) for each in diagnostics],
         "passport": dict(cell.passport),
         "why": cell.why,
         "budget": dict(budget),

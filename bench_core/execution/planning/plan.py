@@ -18,7 +18,7 @@ from bench_core.execution.planning.components import (
 )
 from bench_core.execution.planning.fingerprint import cell_identity
 from bench_core.execution.planning.floors import resolved_cells
-from bench_core.execution.planning.job import Job, Measuring, make_job
+from bench_core.execution.planning.job import Job, Measuring, make_job, measuring
 from bench_core.execution.planning.remarks import remarks
 from bench_core.execution.planning.reuse import Action, StoredRuns
 from bench_core.execution.planning.shipped import Shipped, trained
@@ -139,10 +139,7 @@ def make_plan(
     suite_folder.refuse_newer(results / suite.name)
     components = Components(suite, registry)
     components.examine(data_dir)
-    diagnostics = tuple(
-        Measuring(name=item["name"], params=item["params"], files=item["files"])
-        for item in components.parts(components.diagnostics)
-    )
+    diagnostics = tuple(map(measuring, components.parts(components.diagnostics)))
     folder = results / suite.name
     stored = StoredRuns(folder, suite, retry_failed)
     shipped = Shipped(reference, suite, diagnostics) if reference else None

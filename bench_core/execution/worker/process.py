@@ -149,7 +149,7 @@ class CellRun:
             raise NoDevice(missing)
         training = {**TrainingOptions().model_dump(), **cell.training, "device": device}
         self.expected = of_recipe(self.arithmetic, training)
-        check_modules(job["modules"])
+        check_modules(job["modules"], here=not job.get("verify"))
         names = [ref.name for ref in cell.refs.values()]
         registry = plugins.load_for(names + [entry["name"] for entry in job["diagnostics"]])
         limit_gpu(device, job["budget"].get("gpu_memory_mb"))
@@ -283,6 +283,7 @@ class CellRun:
             "seconds": self.seconds,
             "resumed": self.fields["resumed"],
             "every": self.every,
+            "diagnostics": {each["name"]: each["code"] for each in self.job["diagnostics"]},
             "environment": self.fields.get("environment", {}),
             "measured": {
                 key: _plain(self.fields.get(key, {})) for key in ("initial", "measurements")
@@ -294,6 +295,10 @@ class CellRun:
         for name, has in state.get("every", {}).items():
             if has < 1 or self.every[name] % has:
                 raise CannotResume(f"its epochs have {name} {has}, not {self.every[name]}")
+        for each in self.job["diagnostics"]:
+            if state.get("diagnostics", {}).get(each["name"], each["code"]) != each["code"]:
+                edited = f"the diagnostic {each['name']} was edited"
+                raise CannotResume(f"{edited}, and two versions cannot share a curve")
         rows, seconds, epochs = state["rows"], state["seconds"], [*state["resumed"], state["epoch"]]
         if [Epoch.model_validate(row).epoch for row in rows] != list(range(state["epoch"] + 1)):
             raise ValueError("its rows are not those of its epochs")
