@@ -175,8 +175,8 @@ def test_two_rules_that_differ_by_the_resolution_are_told_apart_four_times_out_o
 
 def test_a_rule_that_widens_all_ranks_is_named() -> None:
     quiet = [{s: 0.5 + k / 20 + (s % 3) / 1000 * (-1) ** k for s in range(3)} for k in range(5)]
-    assert rank(quiet).loud is None
-    assert rank([*quiet, {0: 0.1, 1: 0.9, 2: 0.4}]).loud == 5
+    assert rank(quiet).dominant is None
+    assert rank([*quiet, {0: 0.1, 1: 0.9, 2: 0.4}]).dominant == 5
 
 
 def test_counts_that_differ_by_one_sample_in_every_seed_are_not_told_apart() -> None:

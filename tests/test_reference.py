@@ -112,7 +112,7 @@ def test_a_compact_run_says_what_the_run_says(finished: Finished, shipped: Path)
                 again = other.measurements[name]
                 assert again.value == (item.value and float(f"{item.value:.7g}"))
                 assert (again.letter, again.threshold) == (item.letter, item.threshold)
-                assert again.details == compact.rounded(item.details)
+                assert again.details == compact.seven_digits(item.details)
 
 
 def test_a_compact_run_has_no_fault_and_few_bytes(finished: Finished, shipped: Path) -> None:

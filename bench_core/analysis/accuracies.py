@@ -39,10 +39,10 @@ def of_accuracies(
         return estimate(own)
     roundings = (2 if differences else 1) / max(1, len(own))
     known = [*map(abs, own), *beside]
-    return rounded(estimate(own), [own], roundings, known, differences)[0]
+    return with_rounding(estimate(own), [own], roundings, known, differences)[0]
 
 
-def rounded(
+def with_rounding(
     mean: Estimate,
     sides: Collection[Collection[float]],
     roundings: float,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -15,9 +14,6 @@ from bench_core.commands.options import (
 )
 from bench_core.errors import Exit
 from bench_core.report.text.terminal import echo
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command()

@@ -3,7 +3,7 @@
 The parent starts an interpreter in a session of its own, or forks one that has imported torch
 (`bench_core.processes.forking`). The child has the parent's import path, so a plugin that a script
 or a notebook found is found there too. The parent writes the request to standard input and reads
-answers with a deadline (`answers`). The child's side is `serve`. The channel is
+answers with a deadline (`ask`). The child's side is `serve`. The channel is
 a duplicate of the child's standard output; its prints go to standard error, of which the parent
 keeps the end. The last line of a child is either "end" or "problem", a user's mistake. A child
 that hangs or ends without such a line is a `ChildError`. A child is always ended together with
@@ -93,12 +93,12 @@ def ask(
     Raises ChildError if the child hangs or ends before its last line, UsageError if it sends a
     problem.
     """
-    errors = bytearray()
     with start(module, env=environment(), fork=fork, stderr=subprocess.PIPE) as process:
         try:
             _must_fit(process, memory_mb)  # it lives until it has its request
             send(process, request)
-            for line in _lines(process, errors, seconds, each, memory_mb):
+            output = _Output(process, seconds, each, memory_mb)
+            for line in output.lines():
                 try:
                     kind, content = json.loads(line)
                 except (ValueError, TypeError):
@@ -112,7 +112,7 @@ def ask(
             code = process.wait(seconds)
             assert process.stderr is not None
             os.set_blocking(process.stderr.fileno(), False)
-            last = last_line(bytes(errors + (process.stderr.read() or b"")))
+            last = last_line(output.errors + (process.stderr.read() or b""))
             how = f"ended the process ({how_it_ended(code)})"
             raise ChildError(f"{how}: {last}" if last else how)
         except (TimeoutError, subprocess.TimeoutExpired):
@@ -126,41 +126,58 @@ def _must_fit(process: groups.Process, memory_mb: float | None) -> None:
         raise ChildError(f"used more than {memory_mb:g} MiB of memory")
 
 
-def _lines(
-    process: groups.Process, errors: bytearray, seconds: float, each: bool, memory_mb: float | None
-) -> Iterator[bytes]:
-    """Yield the lines of standard output; keep the end of standard error in `errors`.
+class _Output:
+    """Read what a child prints until its standard output ends, or until its deadline.
 
-    Raises TimeoutError at the deadline, ChildError for too much memory. With `each`, every line
-    moves the deadline.
+    errors  the end of its standard error so far
     """
-    assert process.stdout is not None
-    assert process.stderr is not None
-    deadline = time.monotonic() + (START if each else seconds)
-    rest = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        selector.register(process.stderr, selectors.EVENT_READ)
-        while True:
-            left = max(0.0, deadline - time.monotonic())
-            ready = selector.select(left if memory_mb is None else min(left, LOOK))
-            if time.monotonic() > deadline or not (ready or memory_mb):
-                raise TimeoutError
-            _must_fit(process, memory_mb)
-            for key, _ in ready:
-                chunk = os.read(key.fd, 1 << 16)
-                if key.fileobj is process.stderr:
-                    errors[:] = (errors + chunk)[-KEPT:]
+
+    def __init__(
+        self, process: groups.Process, seconds: float, each: bool, memory_mb: float | None
+    ) -> None:
+        """Take the limits of `ask`."""
+        self.process, self.seconds, self.each, self.memory_mb = process, seconds, each, memory_mb
+        self.deadline = time.monotonic() + (START if each else seconds)
+        self.errors = b""
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines of standard output; with `each`, every line moves the deadline.
+
+        Raises TimeoutError at the deadline, ChildError for too much memory.
+        """
+        rest = b""
+        for chunk in self._chunks():
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield line
+                if self.each:
+                    self.deadline = time.monotonic() + self.seconds
+
+    def _chunks(self) -> Iterator[bytes]:
+        with selectors.DefaultSelector() as selector:
+            for pipe in (self.process.stdout, self.process.stderr):
+                assert pipe is not None
+                selector.register(pipe, selectors.EVENT_READ)
+            while True:
+                for key in self._ready(selector):
+                    chunk = os.read(key.fd, 1 << 16)
+                    if key.fileobj is self.process.stdout:
+                        if not chunk:
+                            return
+                        yield chunk
+                        continue
+                    self.errors = (self.errors + chunk)[-KEPT:]
                     if not chunk:
-                        selector.unregister(process.stderr)
-                elif not chunk:
-                    return
-                else:
-                    *lines, rest = (rest + chunk).split(b"\n")
-                    for line in lines:
-                        yield line
-                        if each:
-                            deadline = time.monotonic() + seconds
+                        selector.unregister(key.fileobj)
+
+    def _ready(self, selector: selectors.BaseSelector) -> list[selectors.SelectorKey]:
+        """Wait for output, and return the pipes that have some."""
+        left = max(0.0, self.deadline - time.monotonic())
+        ready = selector.select(left if self.memory_mb is None else min(left, LOOK))
+        if time.monotonic() > self.deadline or not (ready or self.memory_mb):
+            raise TimeoutError
+        _must_fit(self.process, self.memory_mb)
+        return [key for key, _ in ready]
 
 
 def how_it_ended(code: int) -> str:

@@ -26,7 +26,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bench_core.results import epochs
-from bench_core.results.compact import TEXTS, rounded
+from bench_core.results.compact import TEXTS, seven_digits
 from bench_core.results.details import SCHEMAS
 from bench_core.results.epochs import Epoch
 from bench_core.results.hashing import canonical
@@ -217,7 +217,7 @@ def _of_plugin(part: str) -> bool:
 
 def _short(value: Any, *runs: RunRecord) -> Any:
     """Round the numbers if one of the runs is compact."""
-    return rounded(value) if any(run.original for run in runs) else value
+    return seven_digits(value) if any(run.original for run in runs) else value
 
 
 def _numbers(details: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,19 +74,20 @@ def _are_lists(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(item, list) and item for item in values)
 
 
-def rounded(value: Any) -> Any:
+def seven_digits(value: Any) -> Any:
     """Round every float to seven significant digits."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    return [rounded(item) for item in value] if isinstance(value, list) else value
+        return {key: seven_digits(item) for key, item in value.items()}
+    return [seven_digits(item) for item in value] if isinstance(value, list) else value
 
 
 def _figures(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Round the numbers of a run or of a row; settings and limits stand deeper and are exact."""
     return {
-        key: rounded(value) if isinstance(value, float) else value for key, value in raw.items()
+        key: seven_digits(value) if isinstance(value, float) else value
+        for key, value in raw.items()
     }
 
 
@@ -97,7 +98,7 @@ def _measured(
     default = Measurement().model_dump()
     return {
         name: {
-            key: rounded(value) if key in ("value", "details") else value
+            key: seven_digits(value) if key in ("value", "details") else value
             for key, value in item.items()
             if key not in texts and (key not in default or value != default[key])
         }

@@ -26,9 +26,8 @@ from bench_core.results.store import EPOCHS, PACKED, Unreadable, first_fault
 
 MOST = 1_000_000  # values of a curve that is kept in memory: some 10,000 epochs, and 100 MB
 READ = 5_000_000  # values of a curve that is read row by row, in some seconds
-ROWS = (
-    100_001  # of a curve: the untrained network, and the most epochs that `bench replicate` trains
-)
+# of a curve: the untrained network, and the most epochs that `bench replicate` trains
+ROWS = 100_001
 
 
 class Epoch(BaseModel):

@@ -142,6 +142,11 @@ def read_json(path: Path, kind: str, parts: int = 2) -> Any:
     return parsed(read(path, kind, parts), kind)
 
 
+def newer(version: int, known: int) -> str:
+    """Write that a file was written by a newer bench."""
+    return f"has schema {version}, newer than this bench reads ({known}): update bench-core"
+
+
 def parsed(content: bytes, kind: str) -> Any:
     """Parse JSON that other people wrote. Raises ValueError: "is no JSON: …", "has …".
 

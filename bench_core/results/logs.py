@@ -1,4 +1,4 @@
-"""Keep log.txt, the output of a run's plugins, small and safe to print.
+"""Limit the size of log.txt, the output of a run's plugins, and remove its control characters.
 
 The worker prints to a file beside its temporary folder (`store.output_file`), so its last output
 survives its death. The runner checks the size several times a second and cuts the middle out of an

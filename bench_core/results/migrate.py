@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench_core.results.files import newer
 from bench_core.results.record import SCHEMA, Measurement
 
 OLDER: dict[str, dict[str, Any]] = {
@@ -108,8 +109,7 @@ def migrated(raw: Any) -> dict[str, Any]:
     if not isinstance(version, int) or isinstance(version, bool) or version < min(STEPS):
         raise ValueError(f"has no schema that this bench knows ({min(STEPS)} … {SCHEMA})")
     if version > SCHEMA:
-        newer = f"newer than this bench reads ({SCHEMA}): update bench-core"
-        raise NewerSchema(f"has schema {version}, {newer}")
+        raise NewerSchema(newer(version, SCHEMA))
     for step in range(version, SCHEMA):
         raw = {**STEPS[step](raw), "schema": step + 1}
     return dict(raw)

@@ -191,7 +191,7 @@ class RunRecord(Frozen):
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     identity: str
-    algorithm: int = 1  # the rule that computed the identity
+    algorithm: int = 1  # the version of the algorithm that computed the identity
     suite: str
     cell: Cell
     status: Status

@@ -283,8 +283,7 @@ def installed(home: Path | None = None) -> Reference | None:
     try:
         raw = files.read_json(home / CELLS, "suite", parts=1)
         if isinstance(raw, dict) and isinstance(raw.get("schema"), int) and raw["schema"] > SCHEMA:
-            newer = f"has schema {raw['schema']}, newer than this bench reads ({SCHEMA})"
-            raise ValueError(f"{newer}: update bench-core")
+            raise ValueError(files.newer(raw["schema"], SCHEMA))
         content = Cells.model_validate(raw)
     except ValidationError as error:
         reason = f"does not follow its schema: {store.first_fault(error)}"

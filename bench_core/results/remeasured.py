@@ -103,8 +103,7 @@ def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, tuple[Remark, ..
         try:
             late = Late.model_validate(files.read_json(path, "late"))
             if late.late_schema > SCHEMA:
-                newer = f"has schema {late.late_schema}, newer than this bench reads ({SCHEMA})"
-                raise ValueError(f"{newer}: update bench-core")
+                raise ValueError(files.newer(late.late_schema, SCHEMA))
             if late.digest() != late.checksum:
                 raise ValueError("was changed: its checksum differs")
             if late.checkpoint != checkpoint_sum(record):

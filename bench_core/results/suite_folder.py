@@ -113,8 +113,7 @@ def content(folder: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise Unreadable("is no mapping")
     if isinstance(version := raw.get("schema"), int) and version > SCHEMA:
-        newer = f"newer than this bench reads ({SCHEMA}): update bench-core"
-        raise Newer(f"has schema {version}, {newer}")
+        raise Newer(files.newer(version, SCHEMA))
     for name in raw.keys() - LISTS:
         if (size := len(json.dumps(raw[name]))) > LONGEST_OF_SUITE:
             limit = f"at most {LONGEST_OF_SUITE} are read"

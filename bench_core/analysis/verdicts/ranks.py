@@ -76,15 +76,15 @@ class Ranking:
     deviation   the typical deviation √p of a paired difference, or that of its rounding; 0: all are
                 equal over the seeds, and not rounded
     unpaired    pairs of rows that were compared without common seeds
-    loud        the row without which p were less than a quarter and another row's interval
-                narrower, if there is one
+    dominant    the row that supplies most of p (without it p is less than a quarter), if it widens
+                the interval of another row
     """
 
     intervals: tuple[tuple[int, int] | None, ...]
     n: int = 0
     deviation: float = 0.0
     unpaired: tuple[tuple[int, int], ...] = ()
-    loud: int | None = None
+    dominant: int | None = None
 
 
 def critical(rules: int, seeds: int) -> float:
@@ -144,11 +144,11 @@ def rank(rows: Sequence[Mapping[int, float]], step: float = 0.0) -> Ranking:
     step  of the accuracies, 1/N if they are shares of N samples; 0: they are not rounded
     """
     ranking = _rank(rows, step)
-    return replace(ranking, loud=_widening(rows, step, ranking))
+    return replace(ranking, dominant=_widening(rows, step, ranking))
 
 
 def _rank(rows: Sequence[Mapping[int, float]], step: float) -> Ranking:
-    """Rank methods; `loud` is the row that may widen the intervals of others."""
+    """Rank methods; `dominant` is the row that may widen the intervals of others."""
     import numpy as np
 
     ranked = [index for index, row in enumerate(rows) if len(row) >= 2]
@@ -197,19 +197,21 @@ def _rank(rows: Sequence[Mapping[int, float]], step: float) -> Ranking:
 
 
 def _widening(rows: Sequence[Mapping[int, float]], step: float, ranking: Ranking) -> int | None:
-    """Return the loud row if another row's interval is narrower without it."""
-    if ranking.loud is None:
+    """Return the dominant row if another row's interval is narrower without it."""
+    if ranking.dominant is None:
         return None
-    quiet = _rank([{} if index == ranking.loud else row for index, row in enumerate(rows)], step)
+    quiet = _rank(
+        [{} if index == ranking.dominant else row for index, row in enumerate(rows)], step
+    )
     for index, (before, after) in enumerate(zip(ranking.intervals, quiet.intervals, strict=True)):
-        # without the loud rule one rank fewer is possible anyway
+        # without the dominant rule one rank fewer is possible anyway
         if (
-            index != ranking.loud
+            index != ranking.dominant
             and before
             and after
             and after[1] - after[0] < before[1] - before[0] - 1
         ):
-            return ranking.loud
+            return ranking.dominant
     return None
 
 

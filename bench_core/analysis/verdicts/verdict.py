@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench_core.analysis.accuracies import of_accuracies, rounded
+from bench_core.analysis.accuracies import of_accuracies, with_rounding
 from bench_core.analysis.stats import Estimate, estimate, welch_difference
 from bench_core.analysis.verdicts.judge import Floor, Judgement, in_order
 from bench_core.analysis.verdicts.kinds import (
@@ -127,7 +127,7 @@ def margin(
         roundings = 1 / len(seeds) + 1 / len(floor_seeds)
     known = [*by_seed.values(), *floor.accuracies.values(), *beside]
     over, tied = (
-        rounded(over, sides, roundings, known, bool(floor_seeds)) if counts else (over, False)
+        with_rounding(over, sides, roundings, known, bool(floor_seeds)) if counts else (over, False)
     )
     return Margin(over.scaled(100.0), how, seeds, floor_seeds, tied)
 

@@ -66,10 +66,7 @@ class PlannedCell:
 class Plan:
     """All cells of a suite: its own in the suite's order, then the floors and the ceiling.
 
-    troubles  warnings: components that the suite names twice, entries of `exclude` that match no
-              cell or that the floors undo, stored runs that cannot be read, diagnostics that runs
-              to reuse lack or that every verdict needs, and limits, title or claims unlike those of
-              the folder's last plan
+    troubles  warnings, a line each: stored runs that cannot be read, and what `remarks` yields
     absent    devices of the cells that are not on this machine → why
     defaults  a rule's full name, `arch NAME`, `dataset NAME` or `diagnostic NAME` → the defaults
               of its parameters

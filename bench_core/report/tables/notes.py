@@ -294,8 +294,8 @@ def _ranks(group: Group) -> list[str]:
     ]
     if (more := len(ranking.unpaired) - 3) > 0:
         lines.append(f"{more} more pairs share no two seeds and are compared unpaired")
-    if ranking.loud is not None:
-        name = group.rows[ranking.loud].label
+    if ranking.dominant is not None:
+        name = group.rows[ranking.dominant].label
         scatter = f"{name} scatters so much over the seeds"
         lines.append(f"{scatter} that it widens the ranks of others")
     if rules > 1 and not ranking.deviation:
