@@ -17,12 +17,10 @@ unexport PYTHONDONTWRITEBYTECODE  # its hundreds of children would compile every
 suite: $(VENV)/.test  # worksteal: each process takes half of the files, and the first to finish takes from the other's rest
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-# the tests that kill, interrupt and race processes
-PROCESSES := $(addprefix tests/test_,budget.py child.py files.py plan.py plugins.py received.py recovery.py remote.py resume.py run.py merge.py soak.py store.py store_machine.py surroundings.py trust.py)
 BUSY := import os, sys; all(os.getppid() == int(sys.argv[1]) for _ in iter(int, 1))
 
 test-stress: $(VENV)/.test  ## the tests of processes beside four busy loops, on a machine that has two cores
-	@for _ in 1 2 3 4; do $(BIN)/python -c '$(BUSY)' $$$$ & done; $(BIN)/python -m pytest $(PROCESSES)
+	@for _ in 1 2 3 4; do $(BIN)/python -c '$(BUSY)' $$$$ & done; $(BIN)/python -m pytest -m 'processes and not soak'
 
 soak: $(VENV)/.test  ## kills, faults and races, tens of each: docs/reliability.md
 	$(BIN)/python -m pytest -m soak -s tests

@@ -23,6 +23,8 @@ from bench_core.results import locks, logs
 from bench_core.results.status import is_reused
 from bench_core.suite.budget import Budget
 
+pytestmark = pytest.mark.processes
+
 IGNORES = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 NOTE = "open({path!r}, 'a').write(str(os.getpid()) + chr(10))\n"
 READY = "(store.temporary(final) / 'ready').touch()\ntime.sleep(600)"

@@ -22,6 +22,8 @@ from conftest import HANG, alive, wait_until
 from bench_core.errors import UsageError
 from bench_core.processes import child, forking, groups
 
+pytestmark = pytest.mark.processes
+
 SCRIPTED = """
 import os, signal, subprocess, sys, time
 from bench_core.errors import UsageError

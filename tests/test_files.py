@@ -22,6 +22,8 @@ from bench_core.results.remeasured import late_files
 from bench_core.results.scan import Stored, _weight, scan
 from bench_core.sharing import verify
 
+pytestmark = pytest.mark.processes
+
 IDENTITY = "ab" * 16
 
 

@@ -17,6 +17,8 @@ from bench_core.results import ledger, locks, store, suite_folder
 from bench_core.results.scan import scan
 from bench_core.sharing import merge as merging
 
+pytestmark = pytest.mark.processes
+
 
 def test_runs_are_copied_as_they_are_and_twice_is_once(tmp_path: Path) -> None:
     put(tmp_path / "a", true(seed=1))

@@ -35,6 +35,8 @@ from bench_core.suite.load import load_suite
 from bench_core.training.diagnostic import Diagnostic, Measured
 from bench_core.training.params import read
 
+pytestmark = pytest.mark.processes
+
 NUMBERS = count()
 UNREAD = SimpleNamespace(net=nn.Identity())  # an audit that no diagnostic reads
 RESMLP = "{name: resmlp, width: 8, depth: 2}"

@@ -19,6 +19,8 @@ from bench_core.registry import loading, plugins
 from bench_core.registry.distributions import OURS
 from bench_core.registry.registry import Registry, resolve
 
+pytestmark = pytest.mark.processes
+
 NUMBERS = count()
 GOOD = plugin("bench_methods()", 'return [Component("fine", "somewhere.over:Rainbow", "a rule")]')
 

@@ -26,6 +26,8 @@ from bench_core.results import locks, store, suite_folder
 from bench_core.results.hashing import jsonable
 from bench_core.results.scan import scan
 
+pytestmark = pytest.mark.processes
+
 A, B = "a" * 32, "b" * 32
 
 OF_THE_LAST = "cells of the last `bench run` or `bench tune`"

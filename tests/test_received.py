@@ -28,6 +28,8 @@ from bench_core.results import store
 from bench_core.results.scan import Stored, scan
 from bench_core.sharing.submission import write_compact
 
+pytestmark = pytest.mark.processes
+
 MEMORY = 500_000  # kB
 SECONDS = 10  # of CPU that a command may take: other work on the machine does not count
 GUARD = 60  # seconds until a command counts as hanging

@@ -24,6 +24,8 @@ from conftest import HANG, Finished, Here, alive, leftovers, runs, wait_until, w
 from bench_core.execution.executors import supervise
 from bench_core.processes.forking import Forked
 
+pytestmark = pytest.mark.processes
+
 
 def figures(results: Path) -> object:
     """The leaderboard without what depends on the clock."""

@@ -25,6 +25,8 @@ from bench_core.results.hashing import checksum
 from bench_core.results.record import Measurement, checked
 from bench_core.results.scan import Stored, scan
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def copy(finished: Finished, tmp_path):

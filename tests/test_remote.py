@@ -40,6 +40,8 @@ from bench_core.results import locks, store, suite_folder
 from bench_core.results.record import SCHEMA
 from bench_core.suite.load import load_suite
 
+pytestmark = pytest.mark.processes
+
 BESIDE = "import os, sys\nsys.executable = os.environ.get('FORGED_WORKER') or sys.executable\n"
 
 

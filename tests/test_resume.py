@@ -26,6 +26,8 @@ from bench_core.training import checkpoint
 from bench_core.training.data import Data
 from bench_core.training.loop import EpochRow, train
 
+pytestmark = pytest.mark.processes
+
 EPOCHS = 4
 RECIPE = {**TRAINING, "epochs": EPOCHS, "learning_rate": 1e-2}
 Make = Callable[[], tuple[Method, Net, Data]]

@@ -23,6 +23,8 @@ from bench_core.errors import StoreError
 from bench_core.execution.executors import Options, local
 from bench_core.results import logs, store
 
+pytestmark = pytest.mark.processes
+
 # --------------------------------------------------------------------------------- one faulty sweep
 
 HOOKS = """

@@ -26,6 +26,8 @@ from folders import leaderboard
 
 from bench_core.results.scan import scan
 
+pytestmark = pytest.mark.processes
+
 RUNNER = """
 import os, sys
 from pathlib import Path

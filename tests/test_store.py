@@ -29,6 +29,8 @@ from bench_core.results.hashing import canonical
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import scan
 
+pytestmark = pytest.mark.processes
+
 IDENTITY = "0123456789abcdef" * 2
 FILES = {
     "log.txt": b"a line\n",

@@ -27,6 +27,8 @@ from bench_core.results import locks, store, suite_folder
 from bench_core.results.scan import scan
 from bench_core.sharing import merge
 
+pytestmark = pytest.mark.processes
+
 IDENTITIES = st.sampled_from([letter * 32 for letter in "abc"])
 SUITES = st.sampled_from(["s", "t"])
 

@@ -38,6 +38,8 @@ from bench_core.execution import listeners
 from bench_core.processes import groups
 from bench_core.results import store
 
+pytestmark = pytest.mark.processes
+
 # pidfd_open; chmod, fchmod, fchmodat, fchmodat2; unshare
 REFUSED = (434, 90, 91, 268, 452, 272)
 

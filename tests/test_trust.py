@@ -36,6 +36,8 @@ from bench_core.sharing import merge as merging
 from bench_core.sharing import replicate
 from bench_core.suite.protocol import LETTERS, THRESHOLDS
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def other_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
