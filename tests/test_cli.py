@@ -472,6 +472,22 @@ def test_nohup_is_respected_and_a_term_is_not_a_crash(monkeypatch: pytest.Monkey
     assert seen == {signal.SIGHUP: signal.SIG_IGN, signal.SIGTERM: signal.default_int_handler}
 
 
+def test_a_term_while_a_run_is_planned_is_an_interrupt_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import signal
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    monkeypatch.setattr(run, "planned", lambda suite, options: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        done = CliRunner().invoke(cli.bench, ["run", "x"])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert done.exit_code == 130
+    assert "interrupted: nothing had begun" in done.output
+
+
 def test_the_runner_is_imported_without_torch() -> None:
     code = "import sys, bench_core.execution.runner; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

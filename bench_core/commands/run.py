@@ -22,6 +22,7 @@ from bench_core.commands.report import write_page
 from bench_core.commands.results import print_leaderboards
 from bench_core.commands.suggestions import Seed, SuiteCommand
 from bench_core.errors import Exit, UsageError
+from bench_core.report.text.escape import visible
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class How:
         from bench_core.execution.runner import run_plan
 
         with spared("progress"):
-            echo(f"{plan.suite.name}: {plan.counts} · {plan.folder}")
+            echo(f"{plan.suite.name}: {plan.counts} · {visible(str(plan.folder))}")
         with interruptible("finished cells are kept; the same command runs the rest"):
             return run_plan(
                 plan, registry, self.executor, self.options, display, lambda line: warn([line])
@@ -194,7 +195,8 @@ def run(suite: str, wants_report: bool, **options: Any) -> None:
     from bench_core.commands.progress import choose
 
     how = how_of(options)
-    plan, registry = planned(suite, options)
+    with interruptible("nothing had begun"):
+        plan, registry = planned(suite, options)
     how.check(registry)
     show(plan, how.run(plan, registry, choose), wants_report)
 

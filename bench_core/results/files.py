@@ -228,7 +228,7 @@ def writing(path: Path, output: bool = False) -> Iterator[None]:
 def _reason(path: Path, error: OSError) -> str:
     """Say why a path cannot be written, where the system's words do not; else ""."""
     if isinstance(error, FileNotFoundError) and not path.parent.exists():
-        return f"there is no folder {path.parent}"
+        return f"there is no folder {path.parent}: was it moved or removed meanwhile?"
     if isinstance(error, Refused):
         where = "it" if error.filename == str(path) else error.filename
         return f"{where} {error.strerror}; remove it"
