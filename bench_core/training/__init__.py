@@ -4,6 +4,5 @@ Every module here decides numbers, and is part of the identity of a cell. Code t
 number belongs outside of this package.
 """
 
-NUMERICS = (
-    1  # raise it with every change of loop, optimiser, clipping or streams that moves numbers
-)
+# raise it with every change of loop, optimiser, clipping or streams that moves numbers
+NUMERICS = 1

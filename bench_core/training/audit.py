@@ -75,8 +75,8 @@ class Audit:
     epoch         the epoch of the credits, counted from 0
     initial       the network's parameters and buffers before training, if they are known
     history       the rows of epochs.jsonl so far; the last one's measurements may be incomplete
-    edit_credits  a function by which a control replaces the credits: it gets the `Credits` and
-                  g_0 … g_L of a batch, and returns other `Credits`; None: they stay
+    edit_credits  edit_credits(credits, g) → `Credits`, by which a control replaces the credits of a
+                  batch; g: its gradients g_0 … g_L; None: they stay
     due           the diagnostics that will be measured: one pass computes their `per_batch`
     """
 
