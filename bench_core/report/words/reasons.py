@@ -83,6 +83,11 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     if row.replaced and kind == UNDETERMINED and row.judged.unread:
         too = "does too" if row.over_bp is not None else "was not run"
         lines.append(f"the interval of its floor reaches {chance(row)}, and {BP_FLOOR} {too}")
+        if row.over_bp is not None:
+            lines.append(
+                "blocks are judged where random ones do better than chance: more epochs, or classes "
+                "of like size"
+            )
     missing = {letter for run in row.finished for letter in run.judgement.missing}
     names = LETTERS | {item.letter: item.short for item in criteria([row])}
     margins = {item.letter for item in criteria([row]) if item.margin}
