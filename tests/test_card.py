@@ -127,7 +127,7 @@ def test_an_executor_is_described_by_its_module_and_its_function() -> None:
     (ray,) = (each for each in bench_executors() if each.name == "ray")
     shown = card(ray).definition
     assert "--executor-set address=" in shown
-    assert "Keep the promises of an executor" in shown
+    assert "Run the cells; " in shown
 
 
 def test_no_code_gives_no_more_than_the_table() -> None:

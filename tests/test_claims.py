@@ -33,7 +33,7 @@ from bench_core.suite.claim import Expectation, parse_figure
 from bench_core.suite.judging import DepthUtility
 from bench_core.suite.load import load_suite
 
-BP, DFA = "bench-core/bp", "bench-core/dfa"
+BP, DFA, FA = "bench-core/bp", "bench-core/dfa", "bench-core/fa"
 FILE: dict[str, Any] = {
     "arch": {"name": "resmlp", "width": 256},
     "dataset": {"name": "cifar10"},
@@ -917,6 +917,35 @@ def test_a_claim_of_a_verdict_is_the_verdict_of_the_row() -> None:
     one = [run(DFA, 42, 0.4, measurements=SICK)]
     for records in (one, [*one, run(DFA, 123, status="interrupted")]):  # one finished seed
         assert outcome(records, claim("walked_back", value=1, tolerance=0)).status == "holds"
+
+
+def test_equal_margins_have_the_interval_of_rounding_as_in_the_table() -> None:
+    """Counts of 360 images, which the accuracies of bp show: .95 and .91667 alone may be of 60."""
+    bp = seeds(BP, [353 / 360, 354 / 360, 355 / 360])
+    mine = [*seeds(DFA, [342 / 360] * 3), *frozen(DFA, [330 / 360] * 3)]
+    other = [*seeds(FA, [336 / 360] * 3), *frozen(FA, [330 / 360] * 3)]
+    (group,) = judge_all([*bp, *mine, *other], Settings(defaults=DEFAULTS))
+    (row,) = (row for row in group.rows if row.label == "dfa")
+    assert row.margin is not None
+    assert row.margin.half_width == pytest.approx(t_critical(3) * 100 / 360 * math.sqrt(2 / 3 / 12))
+
+    def half(records: list[RunRecord], **fields: Any) -> float | None:
+        found = outcome(records, claim("margin", **fields)).measured
+        assert found is not None
+        return None if found.high is None else found.high - found.value
+
+    assert half([*bp, *mine]) == pytest.approx(row.margin.half_width)
+    assert half([*bp, *mine], divide_by=100) == pytest.approx(row.margin.half_width / 100)
+    of_two = half([*bp, *mine, *other], minus="fa")
+    assert of_two == pytest.approx(row.margin.half_width * math.sqrt(2))
+    two = [record for record in [*bp, *mine] if record.cell.seed != 456]
+    assert half(two) is None  # of two equal margins the table has none either
+    accuracy = outcome([*bp, *mine], claim()).measured
+    assert accuracy is not None
+    assert accuracy.high is not None
+    assert accuracy.high - accuracy.value == pytest.approx(
+        t_critical(3) / 360 * math.sqrt(1 / 3 / 12)
+    )
 
 
 def test_a_margin_counts_the_seeds_that_the_floor_has() -> None:

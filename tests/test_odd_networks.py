@@ -84,6 +84,13 @@ class Pooling(Plain):
         self.readout = nn.Linear(WIDTH // 2, classes)
 
 
+class Broadcasting(Plain):
+    """Its blocks return one column, which would be added to all."""
+
+    def block(self) -> nn.Module:
+        return nn.Linear(WIDTH, 1)
+
+
 class PoolingOn(Pooling):
     residual = False
 
@@ -142,6 +149,7 @@ def test_a_residual_stream_that_changes_its_shape_is_named_with_its_block() -> N
     assert "set `residual = False` on the network" in said["why"]
     [check] = checks(Pooling, only="takes_a_built_in_data_set")
     assert "block 1 makes" in run(check).reason
+    assert refusal(Broadcasting)["why"].startswith("block 0 makes (1,) of a state of shape")
     assert refusal(PoolingOn) is None
     assert refusal(Plain) is None
 

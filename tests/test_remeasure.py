@@ -236,6 +236,11 @@ def test_the_later_measurement_counts(copy):
     assert troubles == []
     assert record.measurements["alignment"].value == 0.25
     assert record.measurements["scale_growth"] == run.record.measurements["scale_growth"]
+    key = "diagnostic bench-core/alignment"
+    assert key in run.record.numerics
+    assert key not in record.numerics  # a file of an older bench does not say by which it was made
+    remeasured.write(run.folder, a_late(run, versions={"numerics": 7}))
+    assert remeasured.attach(run.record, run.folder)[0].numerics[key] == 7
 
 
 @pytest.mark.parametrize(

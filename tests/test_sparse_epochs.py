@@ -190,19 +190,26 @@ def test_rounding_is_allowed_for_where_it_may_differ_alone(
     assert asked == [5]  # as many as were saved
 
 
-@pytest.mark.parametrize(("saved", "serves"), [("a", True), ("b", False), (None, True)])
+@pytest.mark.parametrize(
+    ("changed", "serves"), [({}, True), ({"code": "b"}, False), ({"params": {"k": 2}}, False)]
+)
 def test_a_saved_state_serves_if_its_diagnostics_are_those_of_today(
-    tmp_path: Path, saved: str | None, serves: bool
+    tmp_path: Path, changed: dict[str, Any], serves: bool
 ) -> None:
-    listed = {"name": "lab/own", "params": {}, "code": "a"}
+    listed = {"name": "lab/own", "params": {"k": 1}, "code": "a"}
     job = {"cell": records.run().cell.model_dump(), "final": str(tmp_path / "i"), "device": "cpu"}
     attempt = CellRun({**job, "diagnostics": [listed], **EVERY}, print)
     store.temporary(attempt.final).mkdir()
-    measured_by = {} if saved is None else {"diagnostics": {"lab/own": saved}}
-    state = {"rows": [], "seconds": 1.0, "resumed": [], "epoch": -1, "measured": {}, **measured_by}
-    told = "the diagnostic lab/own was edited, and two versions cannot share a curve"
+    attempt.leave_child = lambda: None  # type: ignore[method-assign]
+    saved = attempt.remember()  # what the training before this one has written
+    assert saved["diagnostics"] == {"lab/own": listed}
+    state = {**saved, "seconds": 1.0, "epoch": -1, "measured": {}}
+    state["diagnostics"] = {"lab/own": {**listed, **changed}}
+    told = "the diagnostic lab/own has other code or options now, and two of it cannot"
     with nullcontext() if serves else pytest.raises(CannotResume, match=told):
         attempt.recall(state, {})
+    del state["diagnostics"]  # of a version that kept none
+    attempt.recall(state, {})
 
 
 def test_a_training_that_begins_anew_keeps_nothing_of_the_first(

@@ -319,6 +319,7 @@ def test_rules_that_only_name_the_commonest_class_are_said_to_do_so() -> None:
     good = [0.90, 0.91, 0.92]
     assert "dfa is no more accurate than the commonest class (.694)." in said(good, flat)
     assert "commonest" not in said(good, [0.715, 0.716, 0.717])
+    assert "commonest" not in said(good, [0.704, 0.705, 0.706])  # by a point, but not by chance
     assert "commonest" not in said(good, [0.65, 0.80, 0.90])  # its interval reaches it, that is all
     assert "commonest" not in opening([*seeds(BP, flat), *seeds(DFA, flat)])  # runs state none
 
@@ -328,6 +329,8 @@ def test_the_size_of_a_margin_has_the_digits_that_show_its_sign() -> None:
     assert unsigned(Estimate(-1.111, 1.091, 1.0, 5)) == "1.11 ± 1.09"  # not 1.1 ± 1.1
     assert unsigned(Estimate(-0.0187, 0.0038, 1.0, 2)) == "0.02 ± 0.00"
     assert unsigned(Estimate(-0.0187, None, None, 1)) == "0.02"
+    assert unsigned(Estimate(-0.00012, 0.0, 0.0, 2)) == "0.0001 ± 0.0000"
+    assert unsigned(Estimate(-0.01, 0.04, 0.1, 3)) == "0.01 ± 0.04"  # it contains 0, and is not 0
     assert unsigned(Estimate(-1.05, 1.06, 1.0, 3)) == "1.1 ± 1.1"  # it contains 0
     assert unsigned(Estimate(0.0, 0.0, 0.0, 3)) == "0.0 ± 0.0"
 
@@ -338,8 +341,8 @@ def test_trainings_that_a_diagnostic_ended_are_not_silently_compared_with_whole_
         for record, epochs in zip(seeds(DFA, [0.3, 0.31, 0.32]), (7, 7, 9), strict=True)
     ]
     told = (
-        "scale_growth ended all 3 runs after epoch 7, 9: margins and ranks compare them "
-        "with trainings of 100 epochs"
+        "scale_growth ended all 3 runs after epoch 7, 9: margins and ranks compare with trainings "
+        "of 100 epochs"
     )
     records = [*GOOD, *ended, *OVER]
     assert f"dfa: {told}" in leaderboard(records, width=None)
@@ -350,9 +353,21 @@ def test_trainings_that_a_diagnostic_ended_are_not_silently_compared_with_whole_
     (found,) = judge_all(records)
     rows = {row.label: row for row in found.rows}
     assert compared("", rows["dfa"], rows["bp"]).note == (
-        "trainings of unequal length: 7, 9 and 100 epochs"
+        "trainings of unequal length, in epochs by seed (A: 7, 7, 9; B: 100, 100, 100)"
     )
     assert compared("", rows["bp"], rows["bp[frozen]"]).note == ""
+    alike = [
+        record.model_copy(update={"epochs": 7, "stopped_by": "scale_growth"})
+        for record in [*seeds(BP, [0.6, 0.61, 0.62]), *seeds(DFA, [0.3, 0.31, 0.32])]
+    ]
+    floors = [*frozen(BP, [0.4, 0.41, 0.42]), *OVER]
+    short = leaderboard([*alike, *floors], width=None)  # their floors alone go on
+    assert "ended all 3 runs after epoch 7: margins compare with trainings of 100 epochs" in short
+    (found,) = judge_all([*alike, *floors])
+    rows = {row.label: row for row in found.rows}
+    assert compared("", rows["dfa"], rows["bp"]).note == ""
+    assert "margins" not in leaderboard(alike, width=None).partition("Ranks")[2].partition("\n")[0]
+    assert "compare with trainings" not in leaderboard(alike, width=None)
 
 
 def test_a_gradient_at_the_floor_of_fitted_data_is_no_fault_of_the_rule() -> None:
@@ -363,7 +378,7 @@ def test_a_gradient_at_the_floor_of_fitted_data_is_no_fault_of_the_rule() -> Non
         "the gradient is small because the data are fitted, which is no fault of the rule"
     )
     assert f"dfa: {told}" in leaderboard([*GOOD, *fitted, *OVER], width=None)
-    lost = seeds(DFA, [0.1, 0.1, 0.11], train_loss=2.3, measurements=low)
+    lost = seeds(DFA, [0.1, 0.1, 0.11], train_loss=0.02, measurements=low)
     assert "fitted" not in leaderboard([*GOOD, *lost, *OVER], width=None)
 
 
@@ -382,6 +397,9 @@ def test_figures_by_two_versions_of_a_diagnostic_are_named() -> None:
     assert all(told in row["doubts"] for row in group["rows"])
     same = [*numbered(BP, 2, [0.61, 0.62]), *numbered(DFA, 2, [0.5, 0.51])]
     assert "versions" not in leaderboard(same, width=None)
+    asked = {"diagnostic bench-core/drift": 1}  # which measured neither of them
+    other = [*seeds(BP, [0.6, 0.61], numerics=asked), *seeds(DFA, [0.5, 0.51], numerics={})]
+    assert "versions" not in leaderboard(other, width=None)
 
 
 def is_frozen_bp(record: RunRecord) -> bool:

@@ -114,7 +114,7 @@ def test_a_replica_measures_with_the_options_of_its_suite(
 
     def ask(request: dict[str, Any]) -> dict[str, Any]:
         asked.append(request)
-        return {"components": [], "trios": [None]}
+        return {"components": [{} for _ in request["components"]], "trios": [None]}
 
     monkeypatch.setattr(replicate.validate, "ask", ask)
     replicate._describe(scan([forged]).runs[0], plugins.load(), None, 1.0)

@@ -730,12 +730,46 @@ def test_a_floor_that_lost_a_run_grants_no_verdict() -> None:
     assert row_of([*rule, *floor, *bp], "dfa").verdict == "trustworthy"
     lost = run(DFA, 456, None, "diverged", params={"freeze": "blocks"})
     found = [*rule, *floor[:2], lost, *bp]
-    assert row_of(found, "dfa").verdict == "undetermined (its floor has unfinished runs)"
-    assert "dfa has a floor with unfinished runs" in leaderboard(found, width=None)
+    assert row_of(found, "dfa").verdict == "undetermined (its floor lost runs)"
+    assert "dfa has a floor that lost runs, so the finished ones" in leaderboard(found, width=None)
     other = run(DFA, 7, None, "diverged", params={"freeze": "blocks"})  # a seed of none of its runs
     assert row_of([*rule, *floor, other, *bp], "dfa").verdict == "trustworthy"
     low = seeds(DFA, [0.2, 0.21, 0.22])
     assert row_of([*low, *floor[:2], lost, *bp], "dfa").judged.kind == "walked back"
+
+
+def test_the_floor_that_lost_a_run_is_named_if_it_is_the_one_that_is_read() -> None:
+    chance: Any = {"chance": 0.1}
+    bp = [*seeds(BP, [0.62, 0.63, 0.64], **chance), *frozen(BP, [0.4, 0.41, 0.42], **chance)[:2]]
+    bp.append(run(BP, 456, None, "diverged", params={"freeze": "blocks"}, **chance))
+    rule = seeds(DFA, [0.45, 0.46, 0.47], **chance)
+    wrecked = frozen(DFA, [0.1, 0.11, 0.09], **chance)
+    found = [*rule, *wrecked, *bp]
+    assert row_of(found, "dfa").verdict == "undetermined (bp's floor lost runs)"
+    assert "dfa cannot be judged: bp's random blocks, which stand for its own, lost runs" in (
+        leaderboard(found, width=None)
+    )
+    # bp's floor is not the one that is read: the rule's own is whole
+    own = [*rule, *frozen(DFA, [0.40, 0.41, 0.42], **chance), *bp]
+    assert row_of(own, "dfa").verdict == "trustworthy"
+    blind = [*seeds(BP, [0.405, 0.415, 0.425]), *frozen(BP, [0.4, 0.41, 0.42])]
+    lost = run(DFA, 456, None, "diverged", params={"freeze": "blocks"})
+    unread = [*seeds(DFA, [0.41, 0.42, 0.43]), *frozen(DFA, [0.40, 0.41, 0.42])[:2], lost, *blind]
+    assert row_of(unread, "dfa").verdict == "undetermined (d not judged)"
+
+
+def test_a_single_seed_at_the_limit_below_bps_floor_is_beyond_the_rounding_of_floats() -> None:
+    for own, floor in ((0.28, 0.30), (0.41, 0.43)):
+        bp = [run(BP, 42, 0.62), *frozen(BP, [floor])]
+        row = row_of([*bp, run(DFA, 42, own), *frozen(DFA, [0.2])], "dfa")
+        assert row.verdict == "single seed, bp floor", own
+
+
+def test_two_equal_margins_over_a_given_floor_have_no_interval_either() -> None:
+    settings = Settings(depth_utility=DepthUtility(floor_value=0.3))
+    (group,) = judge_all([*seeds(DFA, [0.4, 0.4])], settings)
+    (row,) = group.rows
+    assert row.verdict == "undetermined (its margin is the same in both seeds)"
 
 
 def test_a_recipe_that_cannot_judge_says_so_and_not_that_a_rule_lies_below() -> None:

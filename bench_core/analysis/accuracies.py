@@ -25,21 +25,22 @@ FEWEST_SAMPLES, MOST_OF_SEVEN, MOST_SAMPLES = 100, 2_886, 100_000
 def of_accuracies(
     values: Iterable[float],
     beside: Iterable[float] = (),
-    differences: bool = False,
+    terms: int = 1,
     counts: bool = True,
 ) -> Estimate:
     """Estimate the mean of accuracies, or of their differences by seed.
 
     beside  further accuracies on the same test set, which help to find its size
+    terms   accuracies in a value: 2 in a difference, 4 in that of two margins
     counts  whether they are shares of a number of samples; explained variance is none
     Raises `ValueError` for no values or a value that is not finite.
     """
     own = list(values)
     if not counts:
         return estimate(own)
-    roundings = (2 if differences else 1) / max(1, len(own))
+    roundings = terms / max(1, len(own))
     known = [*map(abs, own), *beside]
-    return with_rounding(estimate(own), [own], roundings, known, differences)[0]
+    return with_rounding(estimate(own), [own], roundings, known, terms > 1)[0]
 
 
 def with_rounding(

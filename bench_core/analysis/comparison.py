@@ -87,8 +87,8 @@ def compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
         remarks.append("no seed finished on both sides")
     elif ours.keys() != theirs.keys() or not (a.complete and b.complete):
         remarks.append("only seeds that both sides finished")
-    if lengths := _unlike_lengths(a, b):
-        remarks.append(f"trainings of unequal length: {lengths}")
+    if lengths := _unlike_lengths(a, b, seeds):
+        remarks.append(f"trainings of unequal length, in epochs by seed ({lengths})")
     if places := _unlike_places(a, b, seeds):
         remarks.append(f"trained on different machines or PyTorch: {' and '.join(sorted(places))}")
 
@@ -98,7 +98,7 @@ def compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
     effect = None
     if seeds and not unlike:
         counts = not explained(run.record for run in (*a.runs, *b.runs))
-        rounded = of_accuracies(differences, beside, differences=True, counts=counts)
+        rounded = of_accuracies(differences, beside, terms=2, counts=counts)
         effect = (estimate(differences) if same else rounded).scaled(100.0)
 
     def side(row: Row, finished: Mapping[int, float]) -> Side:
@@ -118,13 +118,15 @@ def compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
     )
 
 
-def _unlike_lengths(a: Row, b: Row) -> str:
-    """Write the epochs of two rows if a diagnostic ended one of them early; "" otherwise."""
-    finished = [*a.finished, *b.finished]
-    lengths = [sorted({run.record.epochs for run in row.finished}) for row in (a, b)]
-    if lengths[0] == lengths[1] or all(run.record.stopped_by is None for run in finished):
+def _unlike_lengths(a: Row, b: Row, seeds: Sequence[int]) -> str:
+    """Write the epochs of two rows if a diagnostic ended one of a pair early; "" otherwise."""
+    runs = [{run.record.cell.seed: run.record for run in row.finished} for row in (a, b)]
+    pairs = [(runs[0][seed], runs[1][seed]) for seed in seeds]
+    stopped = any(record.stopped_by for pair in pairs for record in pair)
+    if not stopped or all(one.epochs == other.epochs for one, other in pairs):
         return ""
-    return " and ".join(", ".join(map(str, own)) for own in lengths) + " epochs"
+    epochs = ([str(pair[side].epochs) for pair in pairs] for side in (0, 1))
+    return "; ".join(f"{name}: {', '.join(own)}" for name, own in zip("AB", epochs, strict=True))
 
 
 def _unlike_data(a: Row, b: Row) -> str:

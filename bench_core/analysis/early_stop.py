@@ -84,9 +84,7 @@ def savings(records: Iterable[RunRecord]) -> list[Saving]:
                 at={run.cell.seed: run.epochs for run in runs},
                 planned=runs[0].cell.last_epoch,
                 seconds=sum(seconds) if len(seconds) == len(runs) else None,
-                cost=of_accuracies(changes, differences=True, counts=not explained(runs)).scaled(
-                    100.0
-                )
+                cost=of_accuracies(changes, terms=2, counts=not explained(runs)).scaled(100.0)
                 if len(changes) == len(runs)
                 else None,
             )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 from bench_core.errors import BenchError, UsageError
 from bench_core.execution.planning import validate
@@ -12,7 +11,7 @@ from bench_core.execution.planning.examination import Request, option_faults
 from bench_core.execution.planning.fingerprint import CORE
 from bench_core.execution.planning.job import Job
 from bench_core.execution.planning.syntax import syntax_digest
-from bench_core.registry.modules import contents, place
+from bench_core.registry.modules import place
 from bench_core.registry.registry import Registry
 from bench_core.suite.cells import PARTS
 
@@ -21,30 +20,23 @@ class CodeChanged(BenchError):  # noqa: N818
     """A module that is no longer the module of the plan."""
 
 
-def check_modules(modules: Mapping[str, str], here: bool = True) -> None:
+def check_modules(modules: Mapping[str, str], files: Iterable[str] = ()) -> None:
     """Compare the modules of plugins, which this process imports next, with those of the plan.
 
     A module that was edited since would be recorded as the planned one. Raises CodeChanged.
 
     modules  module → digest of its code
-    here     whether they were planned on this machine, so that each must still be there
+    files    modules of rules that were taken from files of this machine: each must still be there
     """
+    for module in files:
+        if (path := place(module)) is None or not path.exists():
+            raise CodeChanged(f"{module} is gone since the run was planned: put it back")
     for module, digest in modules.items():
         if module.partition(".")[0] == CORE or " " in module:
             continue
         path = place(module)
-        if here and (path is None or not _is_there(module, path)):
-            raise CodeChanged(f"{module} is gone since the run was planned: put it back")
         if path is not None and path.is_file() and syntax_digest(path.read_bytes()) != digest:
             raise CodeChanged(f"{module} was edited after the run was planned: run it again")
-
-
-def _is_there(module: str, path: Path) -> bool:
-    try:
-        contents(module, path)
-    except OSError:
-        return False
-    return True
 
 
 def check_machine(job: Job, registry: Registry) -> None:

@@ -171,7 +171,7 @@ def measured(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                 diagnostic=entry["name"],
                 params=diagnostic.params.model_dump(mode="json"),
                 measurement=measurement,
-                versions=versions,
+                versions={**versions, "numerics": diagnostic.numerics},
                 measured=now(),
             )
             remeasured.write(folder, late)

@@ -32,7 +32,7 @@ class Late(Sealed):
     diagnostic: str  # full name
     params: dict[str, Any]
     measurement: Measurement
-    versions: dict[str, Any]
+    versions: dict[str, Any]  # the environment, and the `numerics` of the diagnostic
     measured: str  # time
     checksum: str = ""
 
@@ -93,11 +93,12 @@ def late_files(folder: Path, troubles: list[str]) -> Iterator[Path]:
 
 
 def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, tuple[Remark, ...], list[str]]:
-    """Return the record with the late measurements of its folder.
+    """Return the record with the late measurements of its folder, and the `numerics` of these.
 
     Also returns a remark on each of them, and the faults of their files.
     """
-    measurements, remarks = dict(record.measurements), []
+    measurements, numerics = dict(record.measurements), dict(record.numerics)
+    remarks: list[Remark] = []
     troubles: list[str] = []
     for path in late_files(folder, troubles):
         try:
@@ -120,8 +121,12 @@ def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, tuple[Remark, ..
             before = None if own is None else own.value
             remarks.append(Remark(name, maker, item.value, before, judges))
             measurements[name] = item
-    if measurements != record.measurements:
-        record = record.model_copy(update={"measurements": measurements})
+            numerics.pop(key := f"diagnostic {late.diagnostic}", None)  # older files do not say
+            if isinstance(number := late.versions.get("numerics"), int):
+                numerics[key] = number
+    if remarks:
+        update = {"measurements": measurements, "numerics": numerics}
+        record = record.model_copy(update=update)
     return record, tuple(remarks), troubles
 
 

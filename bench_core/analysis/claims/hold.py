@@ -263,13 +263,13 @@ def _interval(
             return Interval(mean, *_within(low, high, claim), logs.n)
         whose = "the sign of the claim" if claim.factor is not None else "a logarithm"
         notes.append(f"a value has not {whose}, so the mean is arithmetic")
+    terms = 1 if claim.minus is None else 2
     if is_accuracy:
-        item = of_accuracies(values, group.of_bp, claim.minus is not None, _counts(row))
-    elif (over := _margin(claim, row)) is not None and claim.minus is None:
+        item = of_accuracies(values, group.of_bp, terms, _counts(row))
+    elif is_margin(claim.parsed):
         points = 100 / claim.divide_by
         shares = [value / points for value in values]
-        item = of_accuracies(shares, group.of_bp, bool(over.floor_seeds), _counts(row))
-        item = item.scaled(points)
+        item = of_accuracies(shares, group.of_bp, 2 * terms, _counts(row)).scaled(points)
     else:
         item = estimate(values)
     low, high = (None, None) if claim.parsed.kind in SHARES else _ends(item)

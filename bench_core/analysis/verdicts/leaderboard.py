@@ -43,6 +43,7 @@ from bench_core.analysis.verdicts.verdict import (
     CANNOT_JUDGE,
     EQUAL,
     EQUAL_OF_BP,
+    LOST_OF_BP,
     LOST_OF_FLOOR,
     NONE_OF_BP,
     ONE_SEED_OF_BP,
@@ -154,8 +155,8 @@ class _Recipe:
         broken = sum(run.status == "done" and not is_finished(run) for run in runs)
         replaced = mute and not unjudged
         few = _unsure(own, below, mute, replaced, floors.none_finished(BP))
-        if not few and (self.bp if replaced else chosen).lost & by_seed.keys():
-            few = LOST_OF_FLOOR
+        if not few and not unjudged and (self.bp if replaced else chosen).lost & by_seed.keys():
+            few = LOST_OF_BP if replaced else LOST_OF_FLOOR
         values, counts = by_seed.values(), not explained(runs)
         return Row(
             label=label(ref, floors.peers[ref.name], self.settings.defaults),

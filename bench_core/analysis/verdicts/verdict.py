@@ -9,9 +9,9 @@ docs/protocol.md, section 6, has the rules and their reasons. In the order in wh
    below 0 (`bp floor`), if no weight of its blocks changes in any run, or if the accuracy of a
    run is not finite.
 3. `undetermined` if a run did not finish, a diagnostic was not measured or d cannot be judged; if
-   the floor has one seed, or that of bp, and the rule lies `ONE_SEED` points below it; the same if
-   two seeds have equal margins; if the floor has a run of the rule's seeds that did not finish; or
-   if bp's floor has no finished run.
+   the margin that d reads has no interval (its floor has one seed, or two margins are equal), or
+   that over bp's floor has none and the rule lies `ONE_SEED` points below it; if the floor that d
+   reads lost a run of the rule's seeds; or if bp's floor has no finished run.
 4. `trustworthy` if the margin reaches the threshold and its interval lies above 0.
 5. `not separated from its floor` otherwise.
 
@@ -50,7 +50,7 @@ BEATS = STANDARD["d"].threshold
 STILL = "blocks unchanged"
 BELOW_BP = "bp floor"
 ONE_SEED_OF_FLOOR = "its floor has one seed"
-LOST_OF_FLOOR = "its floor has unfinished runs"
+LOST_OF_FLOOR, LOST_OF_BP = "its floor lost runs", "bp's floor lost runs"
 ONE_SEED_OF_BP, NONE_OF_BP = "bp's floor has one seed", "bp's floor has no finished run"
 EQUAL = "its margin is the same in both seeds"
 EQUAL_OF_BP = "its margin over bp's floor is the same in both seeds"
@@ -126,9 +126,7 @@ def margin(
         how = "mean" if over.half_width is None else "unpaired"
         roundings = 1 / len(seeds) + 1 / len(floor_seeds)
     known = [*by_seed.values(), *floor.accuracies.values(), *beside]
-    over, tied = (
-        with_rounding(over, sides, roundings, known, bool(floor_seeds)) if counts else (over, False)
-    )
+    over, tied = with_rounding(over, sides, roundings, known, True) if counts else (over, False)
     return Margin(over.scaled(100.0), how, seeds, floor_seeds, tied)
 
 
@@ -170,7 +168,7 @@ def beats(points: Estimate | None) -> bool:
 
 def worse(points: Estimate | None) -> bool:
     """Decide whether a margin is shown to be negative; a single seed needs `ONE_SEED` points."""
-    alone = points is not None and points.half_width is None and points.mean <= -ONE_SEED
+    alone = points is not None and points.half_width is None and round(points.mean, 9) <= -ONE_SEED
     return alone or below_zero(points)
 
 

@@ -41,7 +41,7 @@ def default_slots(cells: Sequence[PlannedCell], per_gpu: int) -> int:
 
 
 def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: Options) -> None:
-    """Keep the promises of an executor that `bench_core.execution.executors` lists."""
+    """Run the cells; `bench_core.execution.executors` has the contract."""
     slots = options.slots or default_slots(cells, options.per_gpu)
     waiting = list(cells)
     with _Sweep(job, on_event, options) as sweep:

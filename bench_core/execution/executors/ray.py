@@ -42,7 +42,7 @@ class _Task:
 
 
 def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: Options) -> None:
-    """Keep the promises of an executor that `bench_core.execution.executors` lists."""
+    """Run the cells; `bench_core.execution.executors` has the contract."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray

@@ -89,7 +89,7 @@ class _Queued:
 
 
 def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: Options) -> None:
-    """Keep the promises of an executor that `bench_core.execution.executors` lists."""
+    """Run the cells; `bench_core.execution.executors` has the contract."""
     try:
         import submitit
         from submitit.core.utils import FailedJobError

@@ -92,16 +92,14 @@ def misshapen(net: Net, x: Tensor) -> str:
             h = net.embed(x)
             for number, block in enumerate(net.blocks if net.residual else ()):
                 f = block(h)
-                try:
-                    h = h + f
-                except RuntimeError:
-                    shapes = (tuple(each.shape[1:]) for each in (f, h))
-                    made, had = shapes
+                if f.shape != h.shape:
+                    made, had = (tuple(each.shape[1:]) for each in (f, h))
                     return (
                         f"block {number} makes {made} of a state of shape {had}, and residual "
                         "states keep their shape: set `residual = False` on the network, and add "
                         "the skip inside the block"
                     )
+                h = h + f
     except Exception:  # the network asks for other inputs, or for values
         return ""
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
@@ -13,6 +13,7 @@ import bench_core
 from bench_core.execution.planning.examination import Examined
 from bench_core.execution.planning.fingerprint import ALGORITHM, CORE
 from bench_core.printable import brief, last_line
+from bench_core.registry.distributions import FILE
 from bench_core.results.hashing import digest
 from bench_core.results.record import RunRecord, now
 
@@ -77,6 +78,11 @@ class Job(TypedDict):
     checkout: dict[str, Any]
     cwd: NotRequired[str]  # of the worker; its parent's without it
     verify: NotRequired[bool]  # whether the worker compares its machine with the plan
+
+
+def rule_files(code: Iterable[str]) -> list[str]:
+    """Return the modules of rules that were taken from files, of the distributions of a job."""
+    return [name.removesuffix(FILE) for name in code if name.endswith(FILE)]
 
 
 def make_job(

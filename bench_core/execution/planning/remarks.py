@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench_core.errors import did_you_mean
 from bench_core.execution.planning.components import Components
 from bench_core.execution.planning.examination import Examined
-from bench_core.results import store, suite_folder
+from bench_core.results import remeasured, store, suite_folder
 from bench_core.results.hashing import canonical, jsonable
 from bench_core.results.record import Cell
 from bench_core.suite.cells import PARTS, CellSpec, same_name
@@ -182,14 +182,14 @@ def _unmeasured(diagnostics: Sequence[Examined], planned: Sequence[PlannedCell])
     late = {name.rpartition("/")[2] for name in alone}
     lacking, versions = Counter[str](), Counter[tuple[str, int, int]]()
     for cell in (cell for cell in planned if cell.action == "reuse"):
-        record = store.read(cell.folder)
+        record, _, _ = remeasured.attach(store.read(cell.folder), cell.folder)
         if record.status == "done" and record.numerics:  # older ones do not say
             asked = {name.rpartition("/")[2] for name in record.numerics}
             there = {path.name.split(".")[1] for path in cell.folder.glob("late.*.json")}
             lacking.update(late - asked - there)
             for name, now in alone.items():
                 short, before = name.rpartition("/")[2], record.numerics.get(f"diagnostic {name}")
-                if before not in (None, now) and short not in there:
+                if before not in (None, now):
                     versions[short, before, now] += 1
     lines = []
     for name, count in sorted(lacking.items()):

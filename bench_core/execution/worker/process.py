@@ -33,7 +33,7 @@ from bench_core.execution.devices import absent
 from bench_core.execution.energy import Meter
 from bench_core.execution.executors.supervise import EX_IOERR
 from bench_core.execution.machine import CodeChanged, check_machine, check_modules
-from bench_core.execution.planning.job import Job, make_record
+from bench_core.execution.planning.job import Job, make_record, rule_files
 from bench_core.execution.resumption import CannotResume, Keeper
 from bench_core.execution.worker.cell import attempt, build_cell, diagnostics, environment
 from bench_core.execution.worker.continuity import SAMPLES, changed_credit, witness
@@ -149,7 +149,7 @@ class CellRun:
             raise NoDevice(missing)
         training = {**TrainingOptions().model_dump(), **cell.training, "device": device}
         self.expected = of_recipe(self.arithmetic, training)
-        check_modules(job["modules"], here=not job.get("verify"))
+        check_modules(job["modules"], () if job.get("verify") else rule_files(job["code"]))
         names = [ref.name for ref in cell.refs.values()]
         registry = plugins.load_for(names + [entry["name"] for entry in job["diagnostics"]])
         limit_gpu(device, job["budget"].get("gpu_memory_mb"))
@@ -283,7 +283,7 @@ class CellRun:
             "seconds": self.seconds,
             "resumed": self.fields["resumed"],
             "every": self.every,
-            "diagnostics": {each["name"]: each["code"] for each in self.job["diagnostics"]},
+            "diagnostics": {each["name"]: each for each in self.job["diagnostics"]},
             "environment": self.fields.get("environment", {}),
             "measured": {
                 key: _plain(self.fields.get(key, {})) for key in ("initial", "measurements")
@@ -295,10 +295,11 @@ class CellRun:
         for name, has in state.get("every", {}).items():
             if has < 1 or self.every[name] % has:
                 raise CannotResume(f"its epochs have {name} {has}, not {self.every[name]}")
+        saved = state.get("diagnostics", {})
         for each in self.job["diagnostics"]:
-            if state.get("diagnostics", {}).get(each["name"], each["code"]) != each["code"]:
-                edited = f"the diagnostic {each['name']} was edited"
-                raise CannotResume(f"{edited}, and two versions cannot share a curve")
+            if saved.get(each["name"], each) != each:
+                what = f"the diagnostic {each['name']} has other code or options now"
+                raise CannotResume(f"{what}, and two of it cannot share a curve")
         rows, seconds, epochs = state["rows"], state["seconds"], [*state["resumed"], state["epoch"]]
         if [Epoch.model_validate(row).epoch for row in rows] != list(range(state["epoch"] + 1)):
             raise ValueError("its rows are not those of its epochs")

@@ -84,10 +84,8 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         too = "does too" if row.over_bp is not None else "was not run"
         lines.append(f"the interval of its floor reaches {chance(row)}, and {BP_FLOOR} {too}")
         if row.over_bp is not None:
-            lines.append(
-                "blocks are judged where random ones do better than chance: more epochs, or classes "
-                "of like size"
-            )
+            remedy = "more epochs, or classes of like size"
+            lines.append(f"blocks are judged where random ones do better than chance: {remedy}")
     missing = {letter for run in row.finished for letter in run.judgement.missing}
     names = LETTERS | {item.letter: item.short for item in criteria([row])}
     margins = {item.letter for item in criteria([row]) if item.margin}

@@ -111,16 +111,27 @@ def other_recipe(row: Row) -> list[str]:
 def cut_short(row: Row, rows: Iterable[Row]) -> list[str]:
     """Say that a diagnostic ended trainings of a rule before those that it is compared with."""
     ended = [run.record for run in row.finished if run.record.stopped_by is not None]
-    longest = max((run.record.epochs for each in rows for run in each.finished), default=0)
-    early = [record for record in ended if record.epochs < longest]
-    if row.role == "floor" or not early:
+    if row.role == "floor" or not ended:
         return []
-    epochs = dict.fromkeys(str(record.epochs) for record in sorted(early, key=lambda r: r.epochs))
-    names = listed(sorted({str(record.stopped_by) for record in early}))
-    after = (
-        f"{names} ended {part(len(early), len(row.finished), 'run')} after epoch {listed(epochs)}"
-    )
-    return [f"{after}: margins and ranks compare them with trainings of {longest} epochs"]
+    first = min(record.epochs for record in ended)
+    longer = {
+        each.role == "floor": max(run.record.epochs for run in each.finished)
+        for each in sorted(rows, key=_longest)
+        if _longest(each) > first
+    }
+    if not longer:
+        return []
+    epochs = dict.fromkeys(str(record.epochs) for record in sorted(ended, key=lambda r: r.epochs))
+    names = listed(sorted({str(record.stopped_by) for record in ended}))
+    count = part(len(ended), len(row.finished), "run")
+    after = f"{names} ended {count} after epoch {listed(epochs)}"
+    what = " and ".join(["margins"] * (True in longer) + ["ranks"] * (False in longer))
+    return [f"{after}: {what} compare with trainings of {max(longer.values())} epochs"]
+
+
+def _longest(row: Row) -> int:
+    """Return the epochs of the longest finished training; 0 without any."""
+    return max((run.record.epochs for run in row.finished), default=0)
 
 
 def fitted(row: Row) -> list[str]:
@@ -133,10 +144,11 @@ def fitted(row: Row) -> list[str]:
     low = [loss for loss in fired if loss is not None and loss < FITTED]
     if row.role == "floor" or not low:
         return []
+    loss = compact(max(low)) + " or less" * (len(low) > 1)
+    count = part(len(low), len(row.finished), "run")
     return [
-        f"b fires in {part(len(low), len(row.finished), 'run')} where hardly any training loss is "
-        f"left ({compact(max(low))} or less): there the gradient is small because the data are "
-        "fitted, which is no fault of the rule"
+        f"b fires in {count} where hardly any training loss is left ({loss}): there the gradient "
+        "is small because the data are fitted, which is no fault of the rule"
     ]
 
 
@@ -158,11 +170,10 @@ def versions(row: Row, rows: Iterable[Row]) -> list[str]:
 
 def _numerics(run: Run) -> Iterator[tuple[str, int]]:
     """Yield each diagnostic that measured a run, and its `numerics`."""
-    again = {item.name for item in run.standing.late}
     for full, number in run.record.numerics.items():
         kind, _, name = full.partition(" ")
         short = name.rpartition("/")[2]
-        if kind == "diagnostic" and short in run.record.measurements and short not in again:
+        if kind == "diagnostic" and short in run.record.measurements:
             yield short, number
 
 

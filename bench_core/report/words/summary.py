@@ -21,6 +21,7 @@ from bench_core.analysis.verdicts.verdict import (
     CANNOT_JUDGE,
     EQUAL,
     EQUAL_OF_BP,
+    LOST_OF_BP,
     LOST_OF_FLOOR,
     NONE_OF_BP,
     ONE_SEED_OF_BP,
@@ -215,7 +216,10 @@ def reason(row: Row) -> str:
         return "has|have unfinished runs"
     silent = {text for run in done for _, text in run.judgement.not_diagnostic}
     if verdict.unsure == LOST_OF_FLOOR:
-        return "has|have a floor with unfinished runs, so its finished ones are not a fair sample"
+        return "has|have a floor that lost runs, so the finished ones are not a fair sample"
+    if verdict.unsure == LOST_OF_BP:
+        lost = "lost runs, so the finished ones are not a fair sample"
+        return f"cannot be judged: bp's random blocks, which stand for its|their own, {lost}"
     if verdict.unsure == ONE_SEED_OF_FLOOR:
         return "has|have a floor with one seed, which is too few for a verdict"
     if verdict.unsure == EQUAL or (verdict.unsure == EQUAL_OF_BP and row.replaced):
