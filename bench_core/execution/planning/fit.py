@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench_core.execution.planning.examination import Refusal
 from bench_core.printable import brief
+from bench_core.registry.distributions import our_packages
 from bench_core.registry.faults import located
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def _refusal_on(device: str, method: Any, arch: Any, dataset: Any) -> Refusal | 
             reason = (
                 f"{name} belongs to two of embed, blocks and readout: it would be trained twice"
             )
-        else:
+        elif net_class.__module__.partition(".")[0] not in our_packages():
+            # the first pass on the meta device loads torch's decompositions, half a second
             reason = misshapen(net, torch.zeros(2, *data.shape, device=device)) or None
     except ValueError as error:  # an architecture refuses inputs of this shape
         reason = brief(error).partition(": ")[2]
