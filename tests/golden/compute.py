@@ -21,8 +21,8 @@ one thread; "default" kernels are torch's without AVX, oneDNN and MKL being kept
     default                                    5e-10      6e-7
 
 The 7e-10 is a mean of cosines that cancel to 2e-3 (target_alignment of direct_kolen_pollack on
-vit_mini). The figures of small_cnn are of an AMD EPYC, the others of an Intel Xeon. Parameters move by 1e-11 at most: the bias of vit_mini's keys, whose gradient is
-rounding.
+vit_mini). The figures of small_cnn come from an AMD EPYC, the others from an Intel Xeon. Parameters
+move by 1e-11 at most: the bias of vit_mini's keys, whose gradient is rounding.
 
 What does not show: a factor of all credit near 1, since AdamW does not see the size of a gradient
 (1 + 1e-7 passes; another direction or another eps does not); options that no file here uses.
