@@ -124,7 +124,7 @@ MISTAKES = {
     "no default results": (["leaderboard"], "results: no such results folder"),
     "a second rule forgotten": (
         ["compare", "dfa", "audit6"],
-        "name a second method, as in `bench compare dfa bp audit6`",
+        "name a second method, as in `bench compare dfa bp audit6`, or a second folder",
     ),
     "another case": (["info", "DFA"], "no component is called 'DFA'; did you mean dfa?"),
     "a suite without a search": (

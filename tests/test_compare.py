@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import invoke
-from folders import audit_folder
+from folders import audit_folder, write
 from hypothesis import given
 from hypothesis import strategies as st
 from records import SICK, frozen, run, seeds
@@ -207,6 +207,15 @@ def test_two_sets_of_results() -> None:
     document = json.loads(as_json(found, alone))
     assert document["schema"] == "bench-compare/1"
     assert len(document["comparisons"]) == 4
+
+
+def test_a_folder_that_is_not_there_is_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "mine", seeds(DFA, [0.3, 0.31]))
+    _, _, error = invoke("compare", "mine", "nope")
+    assert str(error) == "nope: no such results folder to compare with mine"
 
 
 def test_sets_of_different_data_are_told(tmp_path: Path) -> None:

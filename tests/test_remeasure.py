@@ -19,6 +19,8 @@ from bench_core import cli
 from bench_core.analysis.gather import gather
 from bench_core.errors import BenchError, UsageError
 from bench_core.execution import remeasure
+from bench_core.execution.worker.cell import make
+from bench_core.registry import plugins
 from bench_core.report.pages.provenance import suite_of
 from bench_core.results import locks, remeasured, store
 from bench_core.results.hashing import checksum
@@ -226,6 +228,12 @@ def test_credits_are_compared_only_where_they_were_computed_alike(
         monkeypatch.setattr(remeasure.store, "read", lambda folder, sums, record=stated: record)
         remeasure.measured(job, run.folder)
         assert bool(asked) is alike
+
+
+def test_a_run_whose_rule_lost_an_option_is_not_rebuilt() -> None:
+    said = "^the installed bench-core/dfa has other parameters: lost: unknown key"
+    with pytest.raises(UsageError, match=said):
+        make(plugins.load(), "method", "bench-core/dfa", {"lost": 0.25})
 
 
 def test_the_later_measurement_counts(copy):

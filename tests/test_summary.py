@@ -341,8 +341,8 @@ def test_trainings_that_a_diagnostic_ended_are_not_silently_compared_with_whole_
         for record, epochs in zip(seeds(DFA, [0.3, 0.31, 0.32]), (7, 7, 9), strict=True)
     ]
     told = (
-        "scale_growth ended all 3 runs after epoch 7, 9: margins and ranks compare with trainings "
-        "of 100 epochs"
+        "scale_growth ended trainings: this rule ends after epoch 7, 9, bp[frozen] after 100, "
+        "dfa[frozen] after 100, other rules after 100; margins and ranks compare unlike lengths"
     )
     records = [*GOOD, *ended, *OVER]
     assert f"dfa: {told}" in leaderboard(records, width=None)
@@ -362,12 +362,19 @@ def test_trainings_that_a_diagnostic_ended_are_not_silently_compared_with_whole_
     ]
     floors = [*frozen(BP, [0.4, 0.41, 0.42]), *OVER]
     short = leaderboard([*alike, *floors], width=None)  # their floors alone go on
-    assert "ended all 3 runs after epoch 7: margins compare with trainings of 100 epochs" in short
+    ends = "dfa: scale_growth ended trainings: this rule ends after epoch 7, bp[frozen] after 100"
+    assert f"{ends}, dfa[frozen] after 100; margins compare unlike lengths" in short
     (found,) = judge_all([*alike, *floors])
     rows = {row.label: row for row in found.rows}
     assert compared("", rows["dfa"], rows["bp"]).note == ""
-    assert "margins" not in leaderboard(alike, width=None).partition("Ranks")[2].partition("\n")[0]
-    assert "compare with trainings" not in leaderboard(alike, width=None)
+    assert "unlike lengths" not in leaderboard(alike, width=None)
+    of_bp = [
+        record.model_copy(update={"epochs": 3, "stopped_by": "scale_growth"})
+        for record in frozen(BP, [0.4, 0.41, 0.42])
+    ]
+    cut = leaderboard([*GOOD[:3], *of_bp, *seeds(DFA, [0.3, 0.31, 0.32]), *OVER], width=None)
+    ends = "scale_growth ended trainings: this rule ends after epoch 100, bp[frozen] after 3"
+    assert f"bp, dfa: {ends}; margins compare unlike lengths" in cut
 
 
 def test_a_gradient_at_the_floor_of_fitted_data_is_no_fault_of_the_rule() -> None:

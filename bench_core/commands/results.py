@@ -122,9 +122,14 @@ def compare(a: str, b: str, results: Paths, form: str | None) -> None:
             raise UsageError(f"{a} and {b}: no runs to compare")
     else:
         if not results and shown_folder(Path(b)).is_dir():
-            two = f"name a second method, as in `bench compare {a} bp {b}`"
+            two = f"name a second method, as in `bench compare {a} bp {b}`, or a second folder"
             raise UsageError(f"{b} is a suite or a results folder: {two}")
-        pairs, alone = comparison.methods(gathered(results)[0], a, b), []
+        try:
+            pairs, alone = comparison.methods(gathered(results)[0], a, b), []
+        except UsageError:
+            if results or not shown_folder(Path(a)).is_dir():
+                raise
+            raise UsageError(f"{b}: no such results folder to compare with {a}") from None
     if form == "json":
         text = comparison.as_json(pairs, alone)
     else:

@@ -8,11 +8,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bench_core.errors import BenchError, ChangedByDiagnostic, CreditError
+from pydantic import ValidationError
+
+from bench_core.errors import BenchError, ChangedByDiagnostic, CreditError, UsageError
+from bench_core.execution.planning.examination import option_faults
 from bench_core.printable import plain
 from bench_core.registry.faults import located
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results.record import Cell, Measurement, checked
+from bench_core.suite.messages import explain
 from bench_core.training.diagnostic import Diagnostic, Measured
 from bench_core.training.net import in_eval
 from bench_core.training.params import read
@@ -40,9 +44,17 @@ def build_cell(
 
 
 def make(registry: Registry, kind: Any, name: str, params: dict[str, Any]) -> tuple[Any, Any]:
-    """Return a component's class and its validated parameters."""
+    """Return a component's class and its validated parameters.
+
+    Raises UsageError for parameters that the installed class does not take.
+    """
     target = resolve(registry.find(kind, name))
-    return target, read(target.Params, params)
+    try:
+        return target, read(target.Params, params)
+    except ValidationError as error:
+        found = explain(error.errors(include_url=False), target.Params, params)
+        faults = ", ".join(option_faults({"invalid": found}))
+        raise UsageError(f"the installed {name} has other parameters: {faults}") from None
 
 
 def diagnostics(

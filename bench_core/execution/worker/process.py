@@ -299,7 +299,10 @@ class CellRun:
         for each in self.job["diagnostics"]:
             if saved.get(each["name"], each) != each:
                 what = f"the diagnostic {each['name']} has other code or options now"
-                raise CannotResume(f"{what}, and two of it cannot share a curve")
+                rest = (
+                    "finished runs keep the figures of the other: `bench audit` measures them again"
+                )
+                raise CannotResume(f"{what}, and two of it cannot share a curve; {rest}")
         rows, seconds, epochs = state["rows"], state["seconds"], [*state["resumed"], state["epoch"]]
         if [Epoch.model_validate(row).epoch for row in rows] != list(range(state["epoch"] + 1)):
             raise ValueError("its rows are not those of its epochs")

@@ -70,7 +70,8 @@ def alike(group: Group) -> list[str]:
             lengths[names] = all(option(row.method, "normalize") == "sample" for row in same)
     why = "; one cause may be `normalize: sample`, which removes the length of a credit"
     return [
-        f"{listed(names)} trained the same network for seed {listed(map(str, own))}: accuracy and "
+        f"{listed(names)} trained the same network for {'seeds' if len(own) > 1 else 'seed'} "
+        f"{listed(map(str, own))}: accuracy and "
         f"norms of states and gradients are equal in seven digits{why * lengths[names]}"
         for names, own in seeds.items()
     ]

@@ -24,6 +24,7 @@ from bench_core.report.words.rows import gamma, information
 from bench_core.report.words.summary import rules
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.suite.cells import CORE_DEFAULTS
+from bench_core.suite.names import CEILING, FROZEN
 from bench_core.suite.protocol import THRESHOLDS
 
 AGAINST = "d is judged against"
@@ -108,30 +109,37 @@ def other_recipe(row: Row) -> list[str]:
     return [f"{more}: it trains for longer"]
 
 
-def cut_short(row: Row, rows: Iterable[Row]) -> list[str]:
-    """Say that a diagnostic ended trainings of a rule before those that it is compared with."""
-    ended = [run.record for run in row.finished if run.record.stopped_by is not None]
+def cut_short(row: Row, rows: Sequence[Row]) -> list[str]:
+    """Say that a diagnostic made trainings unlike in length whose accuracies are subtracted.
+
+    These are a row and its floors, and a row whose trainings were ended and the other rules.
+    """
+    ended = {each.label for each in rows for run in each.finished if run.record.stopped_by}
     if row.role == "floor" or not ended:
         return []
-    first = min(record.epochs for record in ended)
-    longer = {
-        each.role == "floor": max(run.record.epochs for run in each.finished)
-        for each in sorted(rows, key=_longest)
-        if _longest(each) > first
-    }
-    if not longer:
+    names = {row.floor.name, f"{CEILING}[{FROZEN}]"}
+    floors = [each for each in rows if each.role == "floor" and each.label in names]
+    own = row.label in ended
+    unlike = [
+        each for each in floors if (own or each.label in ended) and _lengths(each) != _lengths(row)
+    ]
+    peers = [each for each in rows if each.role != "floor" and _lengths(each) != _lengths(row)]
+    if not unlike and not (own and peers):
         return []
-    epochs = dict.fromkeys(str(record.epochs) for record in sorted(ended, key=lambda r: r.epochs))
-    names = listed(sorted({str(record.stopped_by) for record in ended}))
-    count = part(len(ended), len(row.finished), "run")
-    after = f"{names} ended {count} after epoch {listed(epochs)}"
-    what = " and ".join(["margins"] * (True in longer) + ["ranks"] * (False in longer))
-    return [f"{after}: {what} compare with trainings of {max(longer.values())} epochs"]
+    others = [f"{each.label} after {_lengths(each)}" for each in unlike]
+    what = ["margins"] * bool(unlike)
+    if own and peers:
+        others.append(f"other rules after {'; '.join(dict.fromkeys(map(_lengths, peers)))}")
+        what.append("ranks")
+    by = {str(run.record.stopped_by) for each in rows for run in each.finished}
+    diagnostic = listed(sorted(by - {"None"}))
+    lengths = f"this rule ends after epoch {_lengths(row)}, {', '.join(others)}"
+    return [f"{diagnostic} ended trainings: {lengths}; {' and '.join(what)} compare unlike lengths"]
 
 
-def _longest(row: Row) -> int:
-    """Return the epochs of the longest finished training; 0 without any."""
-    return max((run.record.epochs for run in row.finished), default=0)
+def _lengths(row: Row) -> str:
+    """Write the epochs after which the finished trainings of a row ended."""
+    return listed(map(str, sorted({run.record.epochs for run in row.finished})))
 
 
 def fitted(row: Row) -> list[str]:
@@ -177,7 +185,7 @@ def _numerics(run: Run) -> Iterator[tuple[str, int]]:
             yield short, number
 
 
-def of_training(row: Row, rows: Iterable[Row]) -> list[str]:
+def of_training(row: Row, rows: Sequence[Row]) -> list[str]:
     """Return the doubts about how a row was trained and measured, beside the other rows."""
     own = [*other_recipe(row), *undeclared(row), *idle(row), *tied(row), *fitted(row)]
     return [*own, *cut_short(row, rows), *versions(row, rows)]
