@@ -214,8 +214,8 @@ def test_a_folder_that_is_not_there_is_the_one_that_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "mine", seeds(DFA, [0.3, 0.31]))
-    _, _, error = invoke("compare", "mine", "nope")
-    assert str(error) == "nope: no such results folder to compare with mine"
+    with pytest.raises(UsageError, match=r"^nope: no such results folder to compare with mine$"):
+        invoke("compare", "mine", "nope")
 
 
 def test_sets_of_different_data_are_told(tmp_path: Path) -> None:
