@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -439,9 +441,17 @@ def test_a_run_without_standard_streams_does_its_work(bench: Bench, finished: Fi
     assert files[0] == files[1]
 
 
-def test_nohup_is_respected_and_a_term_is_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    import signal
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Afterwards signals are handled as before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
+
+@pytest.mark.usefixtures("handlers")
+def test_nohup_is_respected_and_a_term_is_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench_core.execution import runner
 
     seen = {}
@@ -458,32 +468,21 @@ def test_nohup_is_respected_and_a_term_is_not_a_crash(monkeypatch: pytest.Monkey
         counts = "0 cells"
         suite = type("Suite", (), {"name": "s"})
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
     monkeypatch.setattr(runner, "run_plan", run_plan)
     monkeypatch.setattr(run, "planned", lambda suite, options: (Nothing(), None))
-    try:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        done = CliRunner().invoke(cli.bench, ["run", "x"])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    done = CliRunner().invoke(cli.bench, ["run", "x"])
     assert done.exit_code == 130
     assert "interrupted: finished cells are kept" in done.output
     assert seen == {signal.SIGHUP: signal.SIG_IGN, signal.SIGTERM: signal.default_int_handler}
 
 
+@pytest.mark.usefixtures("handlers")
 def test_a_term_while_a_run_is_planned_is_an_interrupt_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import signal
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
     monkeypatch.setattr(run, "planned", lambda suite, options: os.kill(os.getpid(), signal.SIGTERM))
-    try:
-        done = CliRunner().invoke(cli.bench, ["run", "x"])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    done = CliRunner().invoke(cli.bench, ["run", "x"])
     assert done.exit_code == 130
     assert "interrupted: nothing had begun" in done.output
 

@@ -375,6 +375,8 @@ def test_trainings_that_a_diagnostic_ended_are_not_silently_compared_with_whole_
     cut = leaderboard([*GOOD[:3], *of_bp, *seeds(DFA, [0.3, 0.31, 0.32]), *OVER], width=None)
     ends = "scale_growth ended trainings: this rule ends after epoch 100, bp[frozen] after 3"
     assert f"bp, dfa: {ends}; margins compare unlike lengths" in cut
+    both = leaderboard([*GOOD[:3], *of_bp, *ended, *OVER], width=None)
+    assert f"bp: {ends}; margins compare unlike lengths" in both  # that dfa was cut is said of dfa
 
 
 def test_a_gradient_at_the_floor_of_fitted_data_is_no_fault_of_the_rule() -> None:

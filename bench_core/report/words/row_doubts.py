@@ -120,9 +120,7 @@ def cut_short(row: Row, rows: Sequence[Row]) -> list[str]:
     names = {row.floor.name, f"{CEILING}[{FROZEN}]"}
     floors = [each for each in rows if each.role == "floor" and each.label in names]
     own = row.label in ended
-    unlike = [
-        each for each in floors if (own or each.label in ended) and _lengths(each) != _lengths(row)
-    ]
+    unlike = [each for each in floors if _lengths(each) != _lengths(row)]
     peers = [each for each in rows if each.role != "floor" and _lengths(each) != _lengths(row)]
     if not unlike and not (own and peers):
         return []
