@@ -10,7 +10,16 @@ import pytest
 import torch
 from bench_plugins.archs.resmlp import ResMLP
 
-from bench_core.api import Credits, Laws, LocalMethod, Method, Passport, draws_from
+from bench_core.api import (
+    Credits,
+    Diagnostic,
+    Laws,
+    LocalMethod,
+    Measured,
+    Method,
+    Passport,
+    draws_from,
+)
 from bench_core.errors import BenchError
 from bench_core.printable import brief
 from bench_core.registry.faults import located, misfit
@@ -75,6 +84,36 @@ def test_a_constructor_with_other_arguments_is_told_those_of_its_base() -> None:
         f"Flat.__init__ ({line(Flat.__init__)}) must take params, shape, classes "
         "and call super().__init__(params, shape, classes)"
     )
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "known"),
+    [
+        ("when", "end", "'final' or 'epochs'"),
+        ("direction", "over", "'above' or 'below' or None"),
+        ("across", "seeds", "'floor' or 'ceiling' or None"),
+        ("axis", "lin", "'linear' or 'log'"),
+        ("threshold", "50", "float or None"),
+        ("letter", None, "str"),
+        ("repeatable", 1, "bool"),
+    ],
+)
+def test_an_attribute_of_a_diagnostic_has_one_of_its_values(
+    attribute: str, value: Any, known: str
+) -> None:
+    """With another `when` it never measured, and no run said so."""
+
+    class Own(Diagnostic):
+        def measure(self, audit: Any) -> Measured:
+            return Measured(1.0)
+
+    assert misfit(Own, Diagnostic) == ""
+    setattr(Own, attribute, value)
+    told = f"{attribute} of Own ({line(Own)}) must be {known}, not {value!r}"
+    assert misfit(Own, Diagnostic) == told
+    Own.threshold, Own.direction = 50, "above"  # type: ignore[assignment]
+    setattr(Own, attribute, getattr(Diagnostic, attribute))
+    assert misfit(Own, Diagnostic) == ""
 
 
 # -------------------------------------------------------------------------------------- exceptions

@@ -669,14 +669,29 @@ def test_a_plan_says_which_cells_continue(planned, monkeypatch: pytest.MonkeyPat
     first = planned()
     begun = first.cells[1].identity
 
+    state: dict[str, Any] = {"epoch": 7}
+
     def saved(folder: Path) -> dict[str, Any] | None:
-        return {"epoch": 7} if folder.name == begun else None
+        return state if folder.name == begun else None
 
     monkeypatch.setattr("bench_core.execution.planning.reuse.saved_state", saved)
     again = planned()
     assert again.counts.endswith(f"{len(first.cells)} to run (1 continues)")
     assert again.cells[1].why == "no run of it here yet; continues after epoch 7"
     assert again.cells[0].why == "no run of it here yet"
+    name = "bench-core/alignment"
+    for unlike, why in (
+        ({"every": {"diagnose_every": 2}}, "its epochs have diagnose_every 2, not 1"),
+        ({"diagnostics": {name: {"name": name, "params": {}, "code": "of another version"}}},
+         f"the diagnostic {name} has other code or options now, and two of it cannot share"),
+    ):  # fmt: skip
+        state |= unlike
+        again = planned()
+        assert "continue" not in again.counts
+        assert f"begins anew, because its state after epoch 7 cannot be used: {why}" in (
+            again.cells[1].why
+        )
+        state.pop(*unlike)
 
 
 def test_a_run_from_another_device_is_reused_and_the_plan_says_so(planned) -> None:

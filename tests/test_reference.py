@@ -317,7 +317,7 @@ def test_rows_of_an_earlier_reference_are_no_own_runs(
     own, row, *_ = sorted(runs(home))
     shutil.rmtree(home / row)
     shutil.copytree(shipped / "tiny" / row, home / row)
-    stored = StoredRuns(home, load_suite(finished.suite), False)
+    stored = StoredRuns(home, load_suite(finished.suite), [], False)
     keys = {name: key for key, name in stored.earlier.items()}
     trained = stored.trained(reference.Reference(tmp_path / "newer"))
     assert (keys[own] in trained, keys[row] in trained) == (True, False)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from conftest import HANG, Bench, Finished, alive, fake_dist, runs, wait_until
+from conftest import HANG, TINY, Bench, Finished, alive, fake_dist, runs, wait_until
 from folders import write
 from records import run, seeds
 
@@ -50,7 +50,6 @@ from bench_core.api import Component, Diagnostic, Measured, hookimpl
 
 class Sleeps(Diagnostic):
     title = sentence = unit = "x"
-    when = "end"
 
     def measure(self, audit):
         pathlib.Path(os.environ["BEGUN"], str(os.getpid())).touch()
@@ -249,6 +248,55 @@ def test_the_later_measurement_counts(copy):
     assert key not in record.numerics  # a file of an older bench does not say by which it was made
     remeasured.write(run.folder, a_late(run, versions={"numerics": 7}))
     assert remeasured.attach(run.record, run.folder)[0].numerics[key] == 7
+
+
+OWN = """
+from bench_core.api import Component, Diagnostic, Measured, hookimpl
+
+class Own(Diagnostic):
+    title = sentence = unit = "x"
+
+    def measure(self, audit):
+        return Measured(0.5)
+
+@hookimpl
+def bench_diagnostics():
+    return [Component("own", "own_diagnostic:Own", "x")]
+"""
+
+
+def test_an_edited_diagnostic_is_named_until_it_measures_again(tmp_path: Path) -> None:
+    """Its author has not raised its `numerics`, and the edit came between two commands."""
+    site = tmp_path / "site"
+    fake_dist(site, "x-own", "own_diagnostic", OWN)
+    (tmp_path / "tiny.yaml").write_text(TINY + "diagnostics: [own]\nfloors: false\n")
+    bench = Bench(tmp_path)
+
+    def run(seed: int) -> None:
+        told = bench("run", "tiny.yaml", "--seed", seed, path=[site])
+        assert told.returncode == 0, told.stderr
+
+    def table() -> str:
+        return " ".join(bench("leaderboard", "results", path=[site]).stdout.split())
+
+    run(1)
+    (site / "own_diagnostic.py").write_text(
+        OWN.replace("    def m", '    """Measure."""\n\n    def m')
+    )
+    assert "own" not in bench("plan", "tiny.yaml", path=[site]).stderr  # words, and no code
+    (site / "own_diagnostic.py").write_text(OWN.replace("0.5", "0.25"))
+    remedy = "`bench audit results/tiny --diagnostic own` measures it again"
+    told = f"1 of the runs to reuse measured own with code that has changed since; {remedy}"
+    assert told in bench("plan", "tiny.yaml", path=[site]).stderr
+    run(2)
+    by = [record["measured_by"]["x-own/own"] for record in runs(tmp_path / "results/tiny").values()]
+    assert len(set(by)) == 2
+    versions = "own was measured by 2 versions of the diagnostic (its code differs"
+    assert versions in table()
+    said = bench("audit", "results/tiny", "--diagnostic", "own", path=[site])
+    assert said.returncode == 0, said.stderr
+    assert versions not in table()
+    assert "changed since" not in bench("plan", "tiny.yaml", path=[site]).stderr
 
 
 @pytest.mark.parametrize(

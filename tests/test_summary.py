@@ -411,6 +411,22 @@ def test_figures_by_two_versions_of_a_diagnostic_are_named() -> None:
     assert "versions" not in leaderboard(other, width=None)
 
 
+def test_figures_by_two_codes_of_a_diagnostic_are_named() -> None:
+    """An edit without a raised number, between two commands."""
+
+    def by_code(method: str, code: str | None, values: list[float]) -> list[RunRecord]:
+        items = {**measured(), "own": Measurement(value=0.5)}
+        by = {} if code is None else {"measured_by": {"lab/own": code}}
+        numerics = {"training": 1, "diagnostic lab/own": 1}
+        return seeds(method, values, measurements=items, numerics=numerics, **by)
+
+    told = "own was measured by 2 versions of the diagnostic (its code differs between the runs)"
+    for first, second, names in (("a", "b", "bp, dfa: "), ("a", "a", None), ("a", None, None)):
+        mixed = [*by_code(BP, first, [0.61, 0.62]), *by_code(DFA, second, [0.5, 0.51])]
+        text = leaderboard(mixed, width=None)
+        assert f"{names}{told}" in text if names else "versions" not in text
+
+
 def is_frozen_bp(record: RunRecord) -> bool:
     return record.cell.method.name == BP and record.cell.method.params["freeze"] == "blocks"
 

@@ -25,7 +25,7 @@ from bench_core.printable import few
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
-    from bench_core.execution.planning.job import Named
+    from bench_core.execution.planning.job import Listed
     from bench_core.registry.registry import Registry
     from bench_core.results.record import Measurement
     from bench_core.results.scan import Stored
@@ -150,16 +150,17 @@ def _cell(item: Measurement | None) -> str:
     return "–" if item.value is None else f"{item.value:.4g}"
 
 
-def _validated(registry: Registry, texts: Iterable[str]) -> list[Named]:
-    """Return the full name and the validated parameters of each diagnostic, or raise UsageError."""
+def _validated(registry: Registry, texts: Iterable[str]) -> list[Listed]:
+    """Return each diagnostic with its validated parameters and code, or raise UsageError."""
     from bench_core.execution.planning import validate
     from bench_core.execution.planning.examination import option_faults
+    from bench_core.execution.planning.job import listed, measuring
 
     asked = []
     for text in texts:
         name, options = component("--diagnostic", text)
         asked.append(("diagnostic", registry.find("diagnostic", name).full_name, options))
-    diagnostics: list[Named] = []
+    diagnostics: list[Listed] = []
     examined = validate.ask({"components": asked})["components"]
     for (_, name, _), answer in zip(asked, examined, strict=True):
         if "error" in answer:
@@ -170,5 +171,5 @@ def _validated(registry: Registry, texts: Iterable[str]) -> list[Named]:
             raise UsageError(
                 f"{name} compares runs: `bench leaderboard` computes it from stored results"
             )
-        diagnostics.append({"name": name, "params": answer["params"]})
+        diagnostics.append(listed(measuring(answer)))
     return diagnostics

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import BenchError, UsageError
 from bench_core.execution.limits import allowance
+from bench_core.execution.planning.job import measured_by
 from bench_core.execution.worker.cell import attempt, build_cell, diagnostics, environment
 from bench_core.execution.worker.tensors import probe
 from bench_core.processes import child
@@ -28,6 +29,7 @@ from bench_core.suite.recipe import TrainingOptions
 from bench_core.training.checkpoint import Training, part
 
 if TYPE_CHECKING:
+    from bench_core.execution.planning.job import Listed
     from bench_core.training.audit import Audit
 
 TIMEOUT = 3600.0  # seconds for one run
@@ -45,14 +47,13 @@ class Remeasured:
 
 def audit_runs(
     runs: Sequence[Stored],
-    wanted: Sequence[Mapping[str, Any]],
+    wanted: Sequence[Listed],
     data_dir: Path | None,
     device: str | None,
     workers: int,
 ) -> Iterator[Remeasured]:
     """Measure diagnostics on the checkpoints of several runs at once, and keep the measurements.
 
-    wanted  `{"name": full name, "params": …}` of each
     device  None: the device that the run was trained on
     """
     job = {
@@ -165,13 +166,14 @@ def measured(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         untouched.check(name, audit)
         measurements[name] = measurement.model_dump(mode="json")
         if measurement.raised is None:
+            code = measured_by([entry]).get(entry["name"])
             late = remeasured.Late(
                 late_schema=remeasured.SCHEMA,
                 checkpoint=remeasured.checkpoint_sum(record),
                 diagnostic=entry["name"],
                 params=diagnostic.params.model_dump(mode="json"),
                 measurement=measurement,
-                versions={**versions, "numerics": diagnostic.numerics},
+                versions={**versions, "numerics": diagnostic.numerics, "code": code},
                 measured=now(),
             )
             remeasured.write(folder, late)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from bench_core.training.checkpoint import TYPES, Training, header, seal
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+    from bench_core.execution.planning.job import Listed
     from bench_core.training.method import Method
     from bench_core.training.net import Net
 
@@ -49,6 +50,25 @@ def _is_mine(path: str) -> bool:
             return bool(metadata["blake2b"] == seal(metadata["state"], named, key))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
+
+
+def obstacle(
+    state: Mapping[str, Any], every: Mapping[str, int], diagnostics: Sequence[Listed]
+) -> str:
+    """Say why a training with these settings cannot continue from a saved state; "" if it can.
+
+    every  `evaluate_every` and `diagnose_every`
+    """
+    for name, has in state.get("every", {}).items():
+        if has < 1 or every[name] % has:
+            return f"its epochs have {name} {has}, not {every[name]}"
+    saved = state.get("diagnostics", {})
+    for each in diagnostics:
+        if saved.get(each["name"], each) != each:
+            what = f"the diagnostic {each['name']} has other code or options now"
+            rest = "finished runs keep the figures of the other: `bench audit` measures them again"
+            return f"{what}, and two of it cannot share a curve; {rest}"
+    return ""
 
 
 class CannotResume(Exception):  # noqa: N818

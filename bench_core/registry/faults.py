@@ -10,13 +10,14 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from bench_core.errors import BenchError, CreditError, did_you_mean
-from bench_core.printable import brief, origin, own_line
+from bench_core.printable import brief, cut, origin, own_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +35,7 @@ DETACHED = (
 
 
 def misfit(target: type, base: type) -> str:
-    """Say why the core cannot make an object of a class derived from `base`; "" if it can."""
+    """Say why the core cannot use a class derived from `base`; "" if it can."""
     lacking = []
     for name in sorted(getattr(target, "__abstractmethods__", ())):
         near = get_close_matches(name, vars(target), n=1)
@@ -51,7 +52,36 @@ def misfit(target: type, base: type) -> str:
         return _must(target, "__init__", "take {0} and call super().__init__({0})", arguments)
     except ValueError:  # it shows no signature
         pass
+    return _excluded_value(target, base)
+
+
+def _excluded_value(target: type, base: type) -> str:
+    """Name an attribute of a diagnostic with a value of another type than `base` declares."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from bench_core.training.diagnostic import Diagnostic
+
+    if not issubclass(base, Diagnostic):
+        return ""
+    for name, declared in get_type_hints(base).items():
+        (kind,) = get_args(declared)  # of ClassVar[…]
+        try:
+            TypeAdapter(kind).validate_python(getattr(target, name), strict=True)
+        except ValidationError:
+            known, value = " or ".join(_choices(kind)), cut(repr(getattr(target, name)))
+            return f"{name} of {target.__name__}{written(target)} must be {known}, not {value}"
     return ""
+
+
+def _choices(kind: Any) -> Iterator[str]:
+    """Yield the values of a literal type, or the names of the types of a union."""
+    if isinstance(kind, str):
+        yield repr(kind)
+    elif parts := get_args(kind):
+        for part in parts:
+            yield from _choices(part)
+    else:
+        yield "None" if kind is NoneType else kind.__name__
 
 
 def located(error: BaseException) -> str:

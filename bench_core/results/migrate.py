@@ -12,6 +12,7 @@
            then
     4 → 5  `steps_per_batch` is new, null until then
     5 → 6  `blocks_changed` is new, null until then
+    6 → 7  `measured_by` is new, empty until then
 
 A file is migrated when it is read and never rewritten, so its checksum stays that of its author. A
 new field needs a default and a new schema number, because readers refuse unknown fields.
@@ -97,7 +98,7 @@ def _unchanged(raw: dict[str, Any]) -> dict[str, Any]:
     return raw
 
 
-STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _unchanged, 5: _unchanged}
+STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _unchanged, 5: _unchanged, 6: _unchanged}
 
 
 def migrated(raw: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from bench_core.results.hashing import canonical, digest, file_text, flat, jsona
 from bench_core.results.status import Status
 
 EVERY = ("evaluate_every", "diagnose_every")  # fields of a run and of a suite
-SCHEMA = 6  # bench_core.results.migrate lists what changed since the older ones
+SCHEMA = 7  # bench_core.results.migrate lists what changed since the older ones
 LONGEST_NAME = 200  # of a measurement: tables and messages repeat it
 MOST_MEASUREMENTS = 100  # of a run or of an epoch: each can be a column of every table
 # of an environment: the digest of the code decides instead
@@ -220,6 +220,7 @@ class RunRecord(Frozen):
     environment: dict[str, Any] = Field(default_factory=dict)
     code: dict[str, Any] = Field(default_factory=dict)
     numerics: dict[str, int] = Field(default_factory=dict)  # of training and of every component
+    measured_by: dict[str, str] = Field(default_factory=dict)  # diagnostic → digest of its code
     data_checksum: str = ""
     finished: str = ""
     files: dict[str, FileSum] = Field(default_factory=dict)

@@ -32,7 +32,7 @@ class Late(Sealed):
     diagnostic: str  # full name
     params: dict[str, Any]
     measurement: Measurement
-    versions: dict[str, Any]  # the environment, and the `numerics` of the diagnostic
+    versions: dict[str, Any]  # the environment; the diagnostic's `numerics` and digest of `code`
     measured: str  # time
     checksum: str = ""
 
@@ -93,11 +93,12 @@ def late_files(folder: Path, troubles: list[str]) -> Iterator[Path]:
 
 
 def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, tuple[Remark, ...], list[str]]:
-    """Return the record with the late measurements of its folder, and the `numerics` of these.
+    """Return the record with the late measurements of its folder, and the versions of these.
 
     Also returns a remark on each of them, and the faults of their files.
     """
     measurements, numerics = dict(record.measurements), dict(record.numerics)
+    measured_by = dict(record.measured_by)
     remarks: list[Remark] = []
     troubles: list[str] = []
     for path in late_files(folder, troubles):
@@ -124,8 +125,13 @@ def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, tuple[Remark, ..
             numerics.pop(key := f"diagnostic {late.diagnostic}", None)  # older files do not say
             if isinstance(number := late.versions.get("numerics"), int):
                 numerics[key] = number
+            measured_by.pop(late.diagnostic, None)
+            if isinstance(code := late.versions.get("code"), str):
+                measured_by[late.diagnostic] = code
     if remarks:
-        update = {"measurements": measurements, "numerics": numerics}
+        update = {
+            "measurements": measurements, "numerics": numerics, "measured_by": measured_by
+        }  # fmt: skip
         record = record.model_copy(update=update)
     return record, tuple(remarks), troubles
 

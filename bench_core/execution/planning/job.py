@@ -16,6 +16,7 @@ from bench_core.printable import brief, last_line
 from bench_core.registry.distributions import FILE
 from bench_core.results.hashing import digest
 from bench_core.results.record import RunRecord, now
+from bench_core.suite.names import OURS
 
 if TYPE_CHECKING:
     from bench_core.execution.planning.plan import PlannedCell
@@ -46,9 +47,19 @@ def measuring(examined: Examined) -> Measuring:
     return Measuring(name=name, params=params, files=examined["files"])
 
 
-def _listed(each: Measuring) -> Listed:
+def listed(each: Measuring) -> Listed:
+    """Return a diagnostic with the digest of its code, as a job has it."""
     own = {name: file for name, file in each["files"].items() if name.partition(".")[0] != CORE}
     return Listed(name=each["name"], params=each["params"], code=digest(own))
+
+
+def measured_by(diagnostics: Iterable[Listed]) -> dict[str, str]:
+    """Return diagnostic → digest of its code, as a run records it.
+
+    Diagnostics of bench-core are left out: their `numerics` count instead.
+    """
+    others = (each for each in diagnostics if each["name"].partition("/")[0] != OURS)
+    return {each["name"]: each["code"] for each in others}
 
 
 class Job(TypedDict):
@@ -60,6 +71,7 @@ class Job(TypedDict):
     identity: str
     algorithm: int
     numerics: dict[str, int]
+    measured_by: dict[str, str]  # diagnostic → digest of its code
     suite: str
     cell: dict[str, Any]
     device: str
@@ -100,16 +112,18 @@ def make_job(
     """
     entries = [entry.get("files", {}) for entry in cell.code.values()]
     modules = [*entries, *(each["files"] for each in diagnostics)]
+    measured = list(map(listed, diagnostics))
     return {
         "identity": cell.identity,
         "algorithm": ALGORITHM,
         "numerics": dict(cell.numerics),
+        "measured_by": measured_by(measured),
         "suite": suite,
         "cell": cell.cell.model_dump(mode="json"),
         "device": cell.device,
         "final": str(cell.folder.absolute()),
         "data_dir": str(data_dir.absolute()) if data_dir else None,
-        "diagnostics": [_listed(each) for each in diagnostics],
+        "diagnostics": measured,
         "passport": dict(cell.passport),
         "why": cell.why,
         "budget": dict(budget),

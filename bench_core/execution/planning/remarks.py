@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench_core.errors import did_you_mean
 from bench_core.execution.planning.components import Components
 from bench_core.execution.planning.examination import Examined
+from bench_core.execution.planning.job import listed, measured_by, measuring
 from bench_core.results import remeasured, store, suite_folder
 from bench_core.results.hashing import canonical, jsonable
 from bench_core.results.record import Cell
@@ -179,8 +180,9 @@ def _unmeasured(diagnostics: Sequence[Examined], planned: Sequence[PlannedCell])
     version of the diagnostic, and how to measure them.
     """
     alone = {item["name"]: item["numerics"] for item in diagnostics if not item["across"]}
+    code = measured_by(listed(measuring(item)) for item in diagnostics)
     late = {name.rpartition("/")[2] for name in alone}
-    lacking, versions = Counter[str](), Counter[tuple[str, int, int]]()
+    lacking, versions = Counter[str](), Counter[tuple[str, str]]()
     for cell in (cell for cell in planned if cell.action == "reuse"):
         record, _, _ = remeasured.attach(store.read(cell.folder), cell.folder)
         if record.status == "done" and record.numerics:  # older ones do not say
@@ -190,13 +192,15 @@ def _unmeasured(diagnostics: Sequence[Examined], planned: Sequence[PlannedCell])
             for name, now in alone.items():
                 short, before = name.rpartition("/")[2], record.numerics.get(f"diagnostic {name}")
                 if before not in (None, now):
-                    versions[short, before, now] += 1
+                    today = f"numerics {before}, and its numerics are {now} today"
+                    versions[short, today] += 1
+                elif record.measured_by.get(name, code.get(name)) != code.get(name):
+                    versions[short, "code that has changed since"] += 1
     lines = []
     for name, count in sorted(lacking.items()):
         remedy = f"`bench audit {planned[0].folder.parent} --diagnostic {name}` measures it"
         lines.append(f"{count} of the runs to reuse did not measure {name}; {remedy}")
-    for (name, before, now), count in sorted(versions.items()):
+    for (name, version), count in sorted(versions.items()):
         remedy = f"`bench audit {planned[0].folder.parent} --diagnostic {name}` measures it again"
-        measured = f"measured {name} with numerics {before}, and its numerics are {now} today"
-        lines.append(f"{count} of the runs to reuse {measured}; {remedy}")
+        lines.append(f"{count} of the runs to reuse measured {name} with {version}; {remedy}")
     return lines

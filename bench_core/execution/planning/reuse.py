@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from bench_core.errors import UsageError
 from bench_core.execution.planning.components import changed_modules
 from bench_core.execution.planning.fingerprint import ALGORITHM
-from bench_core.execution.resumption import saved_state
+from bench_core.execution.planning.job import Listed
+from bench_core.execution.resumption import obstacle, saved_state
 from bench_core.printable import few
 from bench_core.results import store, suite_folder
 from bench_core.results.record import EVERY, Cell, RunRecord, cell_key
@@ -38,8 +39,11 @@ class Decision(NamedTuple):
 class StoredRuns:
     """The runs of a suite folder, as a plan finds them."""
 
-    def __init__(self, folder: Path, suite: Suite, retry_failed: bool) -> None:
+    def __init__(
+        self, folder: Path, suite: Suite, diagnostics: Sequence[Listed], retry_failed: bool
+    ) -> None:
         self.folder, self.suite, self.retry_failed = folder, suite, retry_failed
+        self.diagnostics = diagnostics
         self.budget = suite.budget.of_cell()
         self.earlier = suite_folder.saved_mapping(folder, "cells")
 
@@ -54,8 +58,11 @@ class StoredRuns:
         choice = self._decide(cell, identity, code, data, device)
         if saved is None or choice.action != "run":
             return choice
-        why = f"{choice.why}; continues after epoch {saved['epoch']}"
-        return choice._replace(why=why, begun=int(saved["epoch"]))
+        epoch = int(saved["epoch"])
+        if reason := obstacle(saved, self.suite.every(), self.diagnostics):
+            unused = f"its state after epoch {epoch} cannot be used"
+            return choice._replace(why=f"{choice.why}; begins anew, because {unused}: {reason}")
+        return choice._replace(why=f"{choice.why}; continues after epoch {epoch}", begun=epoch)
 
     def _decide(
         self, cell: Cell, identity: str, code: Mapping[str, Any], data: str, device: str

@@ -34,7 +34,7 @@ from bench_core.execution.energy import Meter
 from bench_core.execution.executors.supervise import EX_IOERR
 from bench_core.execution.machine import CodeChanged, check_machine, check_modules
 from bench_core.execution.planning.job import Job, make_record, rule_files
-from bench_core.execution.resumption import CannotResume, Keeper
+from bench_core.execution.resumption import CannotResume, Keeper, obstacle
 from bench_core.execution.worker.cell import attempt, build_cell, diagnostics, environment
 from bench_core.execution.worker.continuity import SAMPLES, changed_credit, witness
 from bench_core.execution.worker.global_state import ARITHMETIC, of_recipe, read, unlike
@@ -292,17 +292,8 @@ class CellRun:
 
     def recall(self, state: dict[str, Any], before: dict[str, Tensor]) -> None:
         """Continue the attempt that `remember` described. Raises an error if it cannot."""
-        for name, has in state.get("every", {}).items():
-            if has < 1 or self.every[name] % has:
-                raise CannotResume(f"its epochs have {name} {has}, not {self.every[name]}")
-        saved = state.get("diagnostics", {})
-        for each in self.job["diagnostics"]:
-            if saved.get(each["name"], each) != each:
-                what = f"the diagnostic {each['name']} has other code or options now"
-                rest = (
-                    "finished runs keep the figures of the other: `bench audit` measures them again"
-                )
-                raise CannotResume(f"{what}, and two of it cannot share a curve; {rest}")
+        if reason := obstacle(state, self.every, self.job["diagnostics"]):
+            raise CannotResume(reason)
         rows, seconds, epochs = state["rows"], state["seconds"], [*state["resumed"], state["epoch"]]
         if [Epoch.model_validate(row).epoch for row in rows] != list(range(state["epoch"] + 1)):
             raise ValueError("its rows are not those of its epochs")

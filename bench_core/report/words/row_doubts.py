@@ -160,27 +160,35 @@ def fitted(row: Row) -> list[str]:
 
 def versions(row: Row, rows: Iterable[Row]) -> list[str]:
     """Name the diagnostics of a row that two versions measured in the runs of its recipe."""
-    every: dict[str, set[int]] = defaultdict(set)
+    numerics: dict[str, set[int]] = defaultdict(set)
+    code: dict[str, set[str]] = defaultdict(set)
     for run in (run for each in rows for run in each.finished):
-        for name, number in _numerics(run):
-            every[name].add(number)
-    own = {name for run in row.finished for name, _ in _numerics(run)}
-    return [
-        f"{name} was measured by {len(every[name])} versions of the diagnostic (numerics "
-        f"{listed(map(str, sorted(every[name])))}), whose figures and flags do not compare: "
-        f"`bench audit FOLDER --diagnostic {name}` measures it again"
-        for name in sorted(own)
-        if len(every[name]) > 1
-    ]
+        for name, number, digest in _measured_by(run):
+            numerics[name].add(number)
+            code[name] |= {digest} - {""}
+    lines = []
+    for name in sorted({name for run in row.finished for name, *_ in _measured_by(run)}):
+        if len(numerics[name]) > 1:
+            numbers = f"numerics {listed(map(str, sorted(numerics[name])))}"
+        elif len(code[name]) > 1:
+            numbers = "its code differs between the runs"
+        else:
+            continue
+        count = max(len(numerics[name]), len(code[name]))
+        lines.append(
+            f"{name} was measured by {count} versions of the diagnostic ({numbers}), whose figures "
+            f"and flags do not compare: `bench audit FOLDER --diagnostic {name}` measures it again"
+        )
+    return lines
 
 
-def _numerics(run: Run) -> Iterator[tuple[str, int]]:
-    """Yield each diagnostic that measured a run, and its `numerics`."""
+def _measured_by(run: Run) -> Iterator[tuple[str, int, str]]:
+    """Yield each diagnostic that measured a run, its `numerics`, and its digest of code or ""."""
     for full, number in run.record.numerics.items():
         kind, _, name = full.partition(" ")
         short = name.rpartition("/")[2]
         if kind == "diagnostic" and short in run.record.measurements:
-            yield short, number
+            yield short, number, run.record.measured_by.get(name, "")
 
 
 def of_training(row: Row, rows: Sequence[Row]) -> list[str]:
