@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,7 @@ from conftest import Finished, Here
 from nets import LinearNet, arch, ready, resmlp, rule, toy_data
 from records import measured, run, seeds
 
-from bench_core.analysis.cost import costs, target_of
+from bench_core.analysis.cost import cost, costs, target_of
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
@@ -171,6 +172,15 @@ def test_a_rule_with_failed_runs_is_counted_and_not_the_best() -> None:
     assert {item.row.label: item.efficient for item in found} == {"ep": False, "bp": True}
     lines = table_of("h", "aim", found, None)[0].splitlines()
     assert [line.split()[:4] for line in lines if line.startswith("ep")] == [["ep", "1", "of", "2"]]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 1, 0)])
+def test_the_cost_of_a_row_does_not_depend_on_the_order_of_its_runs(order: tuple[int, ...]) -> None:
+    """NaN in a sorted list made the median that of the order."""
+    joules = [math.nan, 7.0, 9.0]
+    records = [run("bench-core/dfa", seed=i, energy_joules=joules[i]) for i in range(3)]
+    (row,) = group_of(*(records[i] for i in order)).rows
+    assert cost(row, lambda record: [], None).energy_joules == 9.0
 
 
 def test_one_slow_epoch_does_not_count() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.stats import Estimate, estimate, median_of
 from bench_core.analysis.verdicts.verdict import below_zero
 
 accuracy = st.floats(0, 1)
@@ -25,6 +25,13 @@ def test_interval_by_hand() -> None:
     assert found.mean == pytest.approx(0.306)
     assert found.std == pytest.approx(0.004)  # ddof=1; with ddof=0 it would be .00327
     assert found.half_width == pytest.approx(4.302653 * 0.004 / math.sqrt(3), rel=1e-6)
+
+
+@given(st.permutations([None, 2.0, math.nan, 1.0, 5.0]))
+def test_a_median_counts_nan_as_infinite_in_every_order(values: list[float | None]) -> None:
+    assert median_of(values) == 3.5  # of 1, 2, 5 and ∞
+    assert median_of([*values, math.nan]) == 5.0
+    assert median_of([None]) is None
 
 
 @pytest.mark.parametrize(("n", "t"), [(2, 12.7062), (5, 2.7764), (10, 2.2622)])

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
+from bench_core.analysis.stats import median_of
 from bench_core.analysis.verdicts.judge import is_ceiling
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.results.epochs import Epoch, ReadCurve
@@ -73,12 +74,7 @@ def step_cost(record: RunRecord) -> dict[str, Any]:
 
 def middle(row: Row, key: str) -> float | None:
     """Return the median of a figure of `step_cost` over the finished runs."""
-    return _median([step_cost(run.record).get(key) for run in row.finished])
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
+    return median_of([step_cost(run.record).get(key) for run in row.finished])
 
 
 def target_of(group: Group) -> float | None:
@@ -112,7 +108,7 @@ def _flops_per_epoch(record: RunRecord) -> float | None:
 
 def _per_epoch(record: RunRecord, curve: Sequence[Epoch]) -> float | None:
     """Return the seconds of the median epoch: other work on the machine slows single ones."""
-    return _median([row.seconds for row in curve if row.epoch > 0]) or record.seconds_per_epoch
+    return median_of([row.seconds for row in curve if row.epoch > 0]) or record.seconds_per_epoch
 
 
 def cost(row: Row, curve: ReadCurve, target: float | None) -> Cost:
@@ -136,14 +132,14 @@ def cost(row: Row, curve: ReadCurve, target: float | None) -> Cost:
         stored_bytes=middle(row, "stored_bytes"),
         bp_stored_bytes=middle(row, "bp_stored_bytes"),
         bp_checkpointed_bytes=middle(row, "bp_checkpointed_bytes"),
-        peak_memory_bytes=_median([item.peak_memory_bytes for item in records]),
-        seconds_per_epoch=_median(seconds),
+        peak_memory_bytes=median_of([item.peak_memory_bytes for item in records]),
+        seconds_per_epoch=median_of(seconds),
         seconds_spread=max(timed) / min(timed) if len(timed) > 1 else None,
-        energy_joules=_median([item.energy_joules for item in records]),
-        training_flops=_median([flops and flops * item.epochs for item, flops in per_epoch]),
+        energy_joules=median_of([item.energy_joules for item in records]),
+        training_flops=median_of([flops and flops * item.epochs for item, flops in per_epoch]),
         reached=len(hits),
-        seconds_to_target=_median([seconds for seconds, _ in every]),
-        flops_to_target=_median([flops for _, flops in every]),
+        seconds_to_target=median_of([seconds for seconds, _ in every]),
+        flops_to_target=median_of([flops for _, flops in every]),
     )
 
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import median
 
 LEVEL = 0.95
 EXACT = 16  # pairs up to which all 2ⁿ signs are tried
@@ -38,6 +39,15 @@ class Estimate:
             None if self.std is None else self.std * factor,
             self.n,
         )
+
+
+def median_of(values: Iterable[float | None]) -> float | None:
+    """Return the median of the known values; None without one.
+
+    NaN counts as infinitely large, so that healthy seeds do not hide it.
+    """
+    known = [math.inf if math.isnan(value) else value for value in values if value is not None]
+    return median(known) if known else None
 
 
 @cache

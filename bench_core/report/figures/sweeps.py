@@ -10,6 +10,7 @@ from typing import Any
 
 import altair as alt
 
+from bench_core.analysis.stats import median_of
 from bench_core.analysis.verdicts.judge import option
 from bench_core.analysis.verdicts.kinds import WALKED_BACK
 from bench_core.analysis.verdicts.rows import Group, Row
@@ -18,7 +19,7 @@ from bench_core.report.figures import drawing as draw
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import compact, finite, plural, rounded, signed
 from bench_core.report.view import View, name_of, state_norm
-from bench_core.report.words.rows import gamma, median_of
+from bench_core.report.words.rows import gamma
 from bench_core.results.hashing import canonical, jsonable
 
 Point = dict[str, Any]

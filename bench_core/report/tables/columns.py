@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from bench_core.analysis.cost import middle
-from bench_core.analysis.stats import Estimate
+from bench_core.analysis.stats import Estimate, median_of
 from bench_core.analysis.verdicts.judge import BP
 from bench_core.analysis.verdicts.kinds import brief
 from bench_core.analysis.verdicts.rows import Group, Row
@@ -42,7 +42,7 @@ from bench_core.report.text.numbers import (
     with_interval,
 )
 from bench_core.report.words import criteria
-from bench_core.report.words.rows import gamma, median_of, passport, seeds_of, shipped, value_of
+from bench_core.report.words.rows import gamma, passport, seeds_of, shipped, value_of
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from bench_core.analysis.stats import Estimate
+from bench_core.analysis.stats import Estimate, median_of
 from bench_core.analysis.verdicts.floors import is_finished
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
@@ -13,7 +13,7 @@ from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import apart, decimals, finite, signed, unsigned, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
-from bench_core.report.words.rows import BP_FLOOR, chance, median_of, random_blocks, read_floor
+from bench_core.report.words.rows import BP_FLOOR, chance, random_blocks, read_floor
 from bench_core.suite.protocol import LETTERS
 
 MOST_LOST = 3  # ways not to end that are named

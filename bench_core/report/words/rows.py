@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from statistics import median
 
-from bench_core.analysis.stats import Estimate, estimate
+from bench_core.analysis.stats import Estimate, estimate, median_of
 from bench_core.analysis.verdicts import judge
 from bench_core.analysis.verdicts.judge import Alignment, Settings, matched_floor, method_key
 from bench_core.analysis.verdicts.rows import Group, Row, Run
@@ -45,12 +44,6 @@ PASSPORT = {
 }
 LOCAL = "a block's own activity and the output error alone"
 OTHER = ("X", "something else that its plugin names")
-
-
-def median_of(values: Iterable[float | None]) -> float | None:
-    """Return the median. NaN counts as infinitely large, so that healthy seeds do not hide it."""
-    known = [math.inf if math.isnan(value) else value for value in values if value is not None]
-    return median(known) if known else None
 
 
 def value_of(row: Row, letter: str) -> float | None:
