@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
@@ -31,6 +31,10 @@ class BenchError(Exception):
 
 class UsageError(BenchError):
     """A request that cannot be carried out as it was written."""
+
+
+class UnknownName(UsageError):  # noqa: N818
+    """A name that no installed component has."""
 
 
 class DataError(UsageError):
@@ -106,10 +110,8 @@ class PluginError(BenchError):
 MOST_LISTED = 40  # of the known names: components of all kinds together are more
 
 
-def did_you_mean(
-    word: str, known: list[str] | tuple[str, ...] | set[str], deeper: Iterable[str] = ()
-) -> str:
-    """Return a hint for a misspelt name, or the list of known names if no name is similar.
+def similar(word: str, known: Collection[str], deeper: Iterable[str] = ()) -> str:
+    """Return "did you mean NAME?" for a misspelt name; "" if no name is similar.
 
     deeper  dotted names, of which one may be meant by its last part. Any name may be meant by its
             first letters or by the initials of its words: batch, lr
@@ -120,8 +122,13 @@ def did_you_mean(
     near = near or sorted(name for name in pairs if sum(map(str.__eq__, name, word)) == 1)
     near = near or sorted(name for name in known if len(word) > 2 and name.startswith(word))
     near = near or sorted(name for name in {*known, *deeper} if _is_short_for(word, name))
-    if near:
-        return "did you mean " + " or ".join(near) + "?"
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def did_you_mean(word: str, known: Collection[str], deeper: Iterable[str] = ()) -> str:
+    """Return a hint for a misspelt name: the similar names, or else the known ones (`similar`)."""
+    if near := similar(word, known, deeper):
+        return near
     if len(known) > MOST_LISTED:
         return "`bench list` shows the known names"
     return "known: " + ", ".join(sorted(known)) if known else ""

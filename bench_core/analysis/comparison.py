@@ -21,7 +21,7 @@ from bench_core.analysis.verdicts.floors import accuracies, explained
 from bench_core.analysis.verdicts.judge import Defaults, method_key
 from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.analysis.verdicts.rows import Row
-from bench_core.errors import UsageError, did_you_mean
+from bench_core.errors import UsageError, similar
 from bench_core.results.reference import place
 from bench_core.suite.cells import same_name
 from bench_core.suite.component import split_options
@@ -212,9 +212,8 @@ def _nothing(a: str, b: str, known: set[str], labels: set[str]) -> UsageError:
     for name in (a, b):
         if name not in known:
             missing = "no such folder, and no such method in these results"
-            hint = did_you_mean(name, labels)
-            near = f"; {hint}" if hint.startswith("did you mean") else ""
-            return UsageError(f"{name}: {missing}{near}; {names}")
+            parts = [f"{name}: {missing}", similar(name, labels), names]
+            return UsageError("; ".join(filter(None, parts)))
     return UsageError(f"no recipe of these results has both {a} and {b}; {names}")
 
 

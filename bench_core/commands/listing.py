@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench_core.commands.options import json_option, print_json, terminal_width, warn
-from bench_core.errors import BenchError, UsageError, did_you_mean
+from bench_core.errors import BenchError, UnknownName, UsageError, similar
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
@@ -30,11 +30,10 @@ def list_(kind_or_name: str | None, as_json: bool) -> None:
 
     kinds = {name: kind for kind in (*KINDS, "suite") for name in (kind, f"{kind}s")}
     if kind_or_name is not None and kind_or_name not in kinds:
-        hint = did_you_mean(kind_or_name, {f"{kind}s" for kind in kinds.values()})
         try:
             return _print_card(kind_or_name, as_json)
-        except UsageError as error:
-            if hint.startswith("did you mean") and "no component is called" in str(error):
+        except UnknownName:
+            if hint := similar(kind_or_name, {f"{kind}s" for kind in kinds.values()}):
                 raise UsageError(f"{kind_or_name}: no such kind of component; {hint}") from None
             raise
     registry = plugins.load()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
-from bench_core.errors import BenchError, Exit, UsageError, did_you_mean
+from bench_core.errors import BenchError, Exit, UsageError, similar
 from bench_core.printable import brief, few
 from bench_core.report.text.terminal import OUTPUT, echo
 
@@ -268,8 +268,8 @@ def _refuse_missing(name: str) -> None:
         others = f", only of {', '.join(sorted(shipped.suites))}" if shipped else ""
         lacking = f"{name}: no results here, and the reference has no run of this suite{others}"
         raise UsageError(f"{lacking}; `bench run {name}` trains it")
-    hint = did_you_mean(name, suites) if name != "results" else ""  # the default is no misspelling
-    if hint.startswith("did you mean"):
+    hint = similar(name, suites)
+    if hint and name != "results":  # the default is no misspelling
         raise UsageError(f"{name}: no such results folder or suite; {hint}")
 
 

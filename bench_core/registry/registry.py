@@ -11,7 +11,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from bench_core.errors import PluginError, UsageError, did_you_mean
+from bench_core.errors import PluginError, UnknownName, UsageError, did_you_mean, similar
 from bench_core.printable import Harmless, brief
 from bench_core.registry.distributions import FILE, OURS, titled
 from bench_core.registry.entry_points import EntryPoint, Observer, Trouble
@@ -104,7 +104,7 @@ class Registry:
         short = [item for item in items if item.component.name == name]
         return full or (short[:1] if short and short[0].distribution == OURS else short)
 
-    def unknown(self, fault: str, name: str, items: Iterable[Installed]) -> UsageError:
+    def unknown(self, fault: str, name: str, items: Iterable[Installed]) -> UnknownName:
         """Return an error with names of `items` like `name` and the faults of broken plugins.
 
         The summary of a diagnostic may begin with its letter, by which tables name it.
@@ -119,9 +119,8 @@ class Registry:
         hint = hint or "".join(f"{name} is {own}" for own in meant[:1])
         bare, bracket, _ = name.partition("[")
         hint = hint or f"write {bare}, without options" * bool(bracket and bare in known)
-        near = did_you_mean(name, known)
-        near = near if near.startswith("did") else did_you_mean(name, names)
-        return UsageError("; ".join([fault, hint or near, *broken]))
+        near = similar(name, known) or did_you_mean(name, names)
+        return UnknownName("; ".join([fault, hint or near, *broken]))
 
     def notify(self, hook: str, **arguments: Any) -> list[Trouble]:
         """Call an observer hook on every plugin and return the faults of the observers.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, get_origin
 
 from pydantic import ValidationError
 
-from bench_core.errors import Problem, did_you_mean
+from bench_core.errors import Problem, did_you_mean, similar
 from bench_core.suite.document import Document, KeyPath, printable
 from bench_core.suite.places import (
     BOUNDS,
@@ -208,8 +208,7 @@ def _type_wanted(options: list[Option], value: Any) -> tuple[str, str]:
         return "must be a smaller number", ""
     hint = ""
     if isinstance(value, str) and values:
-        near = did_you_mean(value, {str(item) for item in values})
-        hint = near if near.startswith("did") else ""
+        hint = similar(value, {str(item) for item in values})
     elif isinstance(value, str) and types & {int, float}:
         is_number = re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?", value)
         hint = "write it without quotes" if is_number else ""

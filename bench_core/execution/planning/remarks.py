@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_core.errors import did_you_mean
+from bench_core.errors import did_you_mean, similar
 from bench_core.execution.planning.components import Components
 from bench_core.execution.planning.examination import Examined
 from bench_core.execution.planning.job import listed, measured_by, measuring
@@ -115,8 +115,8 @@ def _idle(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
     known = {key for cell in planned for key in cell.cell.settings()}
     lines = []
     for i, problem in suite.idle().items():
-        meant = [did_you_mean(key, known) for key in suite.rules_of_file[i] if key not in known]
-        meant = [hint for hint in meant if hint.startswith("did")]
+        meant = [similar(key, known) for key in suite.rules_of_file[i] if key not in known]
+        meant = [*filter(None, meant)]
         if suite.rules_of_file[i].get("method.freeze") == "blocks" and suite.floors:
             meant = ["floors are added after `exclude`; `floors: false` leaves them out"]
         lines.append("; ".join([str(problem), *meant]))
