@@ -22,11 +22,11 @@ from test_python import run_code
 from bench_core import api, cli, load
 from bench_core.analysis.verdicts import kinds
 from bench_core.errors import Exit, UsageError
+from bench_core.names import OURS
 from bench_core.registry import plugins
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import RunRecord
 from bench_core.suite.load import load_suite
-from bench_core.suite.names import OURS
 
 DIAGNOSTICS = {item.component.name for item in plugins.load(only={OURS}).of_kind("diagnostic")}
 ROOT = Path(__file__).parent.parent

@@ -22,10 +22,10 @@ from bench_core.analysis.verdicts.judge import Defaults, method_key
 from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.analysis.verdicts.rows import Row
 from bench_core.errors import UsageError, similar
+from bench_core.names import FROZEN
 from bench_core.results.reference import place
 from bench_core.suite.cells import same_name
 from bench_core.suite.component import split_options
-from bench_core.suite.names import FROZEN
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from bench_core.analysis.suite_file import SuiteFile, claims, described
 from bench_core.analysis.verdicts.judge import Settings, method_key
 from bench_core.analysis.verdicts.older_code import edited, overtaken
 from bench_core.analysis.verdicts.standing import Standing
+from bench_core.names import OURS, distribution_of
 from bench_core.printable import few
 from bench_core.results import ledger, marks, reference, remeasured, store
 from bench_core.results.agreement import POINTS, disagreement, told_apart
@@ -27,7 +28,6 @@ from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
 from bench_core.suite.claim import Expectation
-from bench_core.suite.names import OURS
 
 MOST_PARTS = 4  # of a disagreement are named
 
@@ -120,7 +120,7 @@ def _older_trials(folder: Path, records: Sequence[RunRecord], searches: Ledger) 
             trial = store.read(next(places), sums=False)
         except (StopIteration, store.Unreadable):
             continue  # a submission has no trials
-        package = trial.cell.method.name.rpartition("/")[0]
+        package = distribution_of(trial.cell.method.name)
         before = trial.code.get(package, {}).get("files")
         changed = [run for run in runs if run.code.get(package, {}).get("files") != before]
         if changed and package != OURS:

@@ -17,6 +17,7 @@ from pathlib import Path
 from bench_core.analysis.gather import current
 from bench_core.analysis.verdicts.older_code import by_recipe, older
 from bench_core.errors import UsageError
+from bench_core.names import without_ours
 from bench_core.printable import few
 from bench_core.results import store, suite_folder
 from bench_core.results.files import remove as delete
@@ -73,7 +74,7 @@ def spare(
             elif identity in changed:
                 why = f"older code than other runs of its recipe: {few(changed[identity])}"
             elif methods and not with_older:
-                why = f"a run of {name.removeprefix('bench-core/')}"
+                why = f"a run of {without_ours(name)}"
             else:
                 continue
             yield Spare(run.folder, why, _size(run.folder))

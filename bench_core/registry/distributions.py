@@ -7,8 +7,8 @@ import re
 from functools import cache
 from importlib import metadata
 
-from bench_core.suite.names import FILE as FILE
-from bench_core.suite.names import OURS as OURS
+from bench_core.names import FILE as FILE
+from bench_core.names import OURS as OURS
 
 
 def titled(distribution: str, version: str) -> str:

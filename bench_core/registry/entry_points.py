@@ -13,6 +13,7 @@ from typing import Any
 import pluggy
 
 from bench_core.errors import did_you_mean
+from bench_core.names import GROUP
 from bench_core.printable import brief
 from bench_core.registry import hookspecs
 from bench_core.registry.distributions import (
@@ -23,7 +24,6 @@ from bench_core.registry.distributions import (
     normalised,
     titled,
 )
-from bench_core.suite.names import GROUP
 
 ALLOWED = "BENCH_PLUGINS"
 

@@ -19,6 +19,7 @@ from types import MethodType
 from typing import Any
 
 from bench_core.errors import PluginError, UsageError, did_you_mean
+from bench_core.names import NAME, NAME_RULE
 from bench_core.printable import brief
 from bench_core.processes import child
 from bench_core.registry import hookspecs
@@ -28,7 +29,6 @@ from bench_core.registry.faults import located
 from bench_core.registry.hookspecs import API_VERSION, Component
 from bench_core.registry.ownership import stranger
 from bench_core.registry.registry import KINDS, Installed, Kind, Registry, base_class, resolve
-from bench_core.suite.names import NAME, NAME_RULE
 
 MARKER = f"{hookspecs.hookimpl.project_name}_impl"  # attribute of a marked function
 WRAPPED = (staticmethod, classmethod, MethodType)

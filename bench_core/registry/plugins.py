@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bench_core.names import distribution_of
 from bench_core.registry import entry_points
 from bench_core.registry.card import Card, card
 from bench_core.registry.distributions import FILE, OURS
@@ -46,13 +47,13 @@ def load(
 
 def load_for(names: Iterable[str]) -> Registry:
     """Load the plugins that bring the components of these full names into this process."""
-    return load(isolated=False, only={name.partition("/")[0] for name in names})
+    return load(isolated=False, only={distribution_of(name) for name in names})
 
 
 def cards(names: Iterable[str]) -> dict[str, Card]:
     """Return the cards of the installed learning rules among these full names."""
     names = set(names)
-    brought = load(only={name.partition("/")[0] for name in names}).of_kind("method")
+    brought = load(only={distribution_of(name) for name in names}).of_kind("method")
     return {item.full_name: card(item.component) for item in brought if item.full_name in names}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench_core.errors import PluginError, UnknownName, UsageError, did_you_mean, similar
+from bench_core.names import distribution_of
 from bench_core.printable import Harmless, brief
 from bench_core.registry.distributions import FILE, OURS, titled
 from bench_core.registry.entry_points import EntryPoint, Observer, Trouble
@@ -88,7 +89,7 @@ class Registry:
                 f"{kind} {name!r} is brought by several distributions; name one of {choices}"
             )
         if kind == "method" and f"{FILE}/" in name:
-            file = name.partition("/")[0]
+            file = distribution_of(name)
             folder = "." if Path(file).is_file() else f"FOLDER_OF_{file}"
             remedy = f"begin the command like this: `PYTHONPATH={folder}:$PYTHONPATH bench …`"
             option = f"or where there is that option, give --method {'./' * (folder == '.')}{file}"

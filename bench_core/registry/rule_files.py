@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.errors import UsageError
+from bench_core.names import NAME, distribution_of
 from bench_core.registry import plugins
 from bench_core.registry.distributions import FILE
 from bench_core.registry.modules import place
@@ -26,7 +27,6 @@ from bench_core.registry.registry import Installed, Registry
 from bench_core.suite.component import split_options
 from bench_core.suite.load import RulesOf, load_suite
 from bench_core.suite.model import Suite
-from bench_core.suite.names import NAME
 
 _TEXT = re.compile(rf"\s*([^\[\]]*{re.escape(FILE)})\s*(\[.*)?", re.DOTALL)
 
@@ -100,7 +100,7 @@ def on_path(file: str, shown: str = "") -> str:
 
 def importable(methods: Iterable[str]) -> set[str]:
     """Return the names of the rule files of these methods that lie on the import path."""
-    files = {name.partition("/")[0] for name in methods}
+    files = {distribution_of(name) for name in methods}
     stems = {file: place(file.removesuffix(FILE)) for file in files if file.endswith(FILE)}
     return {file for file, path in stems.items() if path is not None and path.name == file}
 

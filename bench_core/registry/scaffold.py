@@ -19,11 +19,11 @@ from importlib import resources
 from pathlib import Path
 
 from bench_core.errors import UsageError
+from bench_core.names import NAME, NAME_RULE
 from bench_core.registry.distributions import our_packages
 from bench_core.registry.hookspecs import API_VERSION
 from bench_core.registry.modules import find
 from bench_core.suite.load import installed_suites
-from bench_core.suite.names import NAME, NAME_RULE
 
 EXAMPLES = "bench_examples"
 SOURCE, OWN = "bench-drtp", "drtp"

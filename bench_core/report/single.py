@@ -12,6 +12,7 @@ from typing import Any
 
 from bench_core.analysis.verdicts import judge
 from bench_core.analysis.verdicts.rows import Row, Run
+from bench_core.names import distribution_of
 from bench_core.registry.distributions import FILE, titled
 from bench_core.report.text.escape import visible
 from bench_core.report.text.layout import joined, paragraph, tabulated
@@ -217,7 +218,7 @@ def _provenance(record: RunRecord, folder: Path) -> list[str]:
     uses = ", ".join(used) or (nothing if record.passport else "not declared")
     memory = f", {record.peak_memory_bytes / 1e6:.0f} MB" if record.peak_memory_bytes else ""
     results = shlex.quote(str(folder.parent.parent))
-    file = cell.method.name.partition("/")[0]
+    file = distribution_of(cell.method.name)
     home = f"PYTHONPATH=FOLDER_OF_{file} " * file.endswith(FILE)
     alone = " --no-reference" * record.shipped
     return [

@@ -13,6 +13,7 @@ from bench_core.analysis.sensitivity import Sensitivity, sensitivities
 from bench_core.analysis.verdicts.judge import Settings, alignment, is_floor, method_key
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.rows import Group, Row, Run
+from bench_core.names import FILE
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import finite, fraction, optional, plural
 from bench_core.report.words import row_doubts
@@ -24,7 +25,6 @@ from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, cell_key
 from bench_core.results.store import Unreadable
 from bench_core.suite.cells import built_in
-from bench_core.suite.names import FILE
 
 State = Literal["healthy", "fired", "not judged"]
 STATES: tuple[State, ...] = get_args(State)

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from bench_core.names import bare, without_ours
 from bench_core.results import epochs
 from bench_core.results.compact import TEXTS, seven_digits
 from bench_core.results.details import SCHEMAS
@@ -211,7 +212,7 @@ class _Way:
 def _of_plugin(part: str) -> bool:
     """Decide whether a difference is one of a measurement by a plugin's diagnostic."""
     when, _, name = part.partition(" ")[0].partition(".")
-    name = name.removeprefix("bench-core/")
+    name = without_ours(name)
     return when in ("initial", "measurements") and name not in SCHEMAS
 
 
@@ -267,7 +268,7 @@ def _unasked(names: Set[str], posted: RunRecord) -> frozenset[str]:
 
     A run before schema 3 does not say which it was asked for.
     """
-    asked = {name.rpartition("/")[2] for name in posted.numerics}
+    asked = {bare(name) for name in posted.numerics}
     return frozenset(name for name in names if posted.numerics and name not in asked)
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench_core.names import without_ours
 from bench_core.results.files import newer
 from bench_core.results.record import SCHEMA, Measurement
 
@@ -60,7 +61,7 @@ def described(name: str, item: Measurement) -> Measurement:
 
     Records from before schema 3 lack them.
     """
-    older = OLDER.get(name.removeprefix("bench-core/"), {})
+    older = OLDER.get(without_ours(name), {})
     if all(getattr(item, field) == value for field, value in older.items()):
         return item
     return item.model_copy(update=older)

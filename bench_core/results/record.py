@@ -22,6 +22,7 @@ from pydantic import (
     model_serializer,
 )
 
+from bench_core.names import distribution_of, without_ours
 from bench_core.printable import plain
 from bench_core.results.details import fault
 from bench_core.results.hashing import canonical, digest, file_text, flat, jsonable
@@ -120,7 +121,7 @@ class ComponentRef(Frozen):
     @property
     def short(self) -> str:
         """The name, without the distribution bench-core."""
-        return self.name.removeprefix("bench-core/")
+        return without_ours(self.name)
 
 
 def default_key(kind: str, name: str) -> str:
@@ -262,7 +263,7 @@ class RunRecord(Frozen):
         """
         known = {}
         for kind, ref in self.cell.refs.items():
-            entry, key = self.code.get(ref.name.rpartition("/")[0]), default_key(kind, ref.name)
+            entry, key = self.code.get(distribution_of(ref.name)), default_key(kind, ref.name)
             stated = entry.get("defaults") if isinstance(entry, dict) else None
             if isinstance(stated, dict) and isinstance(stated.get(key), dict):
                 known[key] = stated[key]

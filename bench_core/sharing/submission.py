@@ -28,6 +28,7 @@ from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.suite_file import Described
 from bench_core.analysis.verdicts.older_code import by_recipe, older
 from bench_core.errors import UsageError, by_reason
+from bench_core.names import distribution_of
 from bench_core.printable import few
 from bench_core.registry.distributions import FILE, OURS
 from bench_core.results import compact, epochs, files, ledger, store, suite_folder
@@ -355,7 +356,7 @@ def _about(submission: Submission) -> dict[str, Any]:
     rules: dict[str, Any] = {}
     for record in submission.runs:
         name = record.cell.method.name
-        number = record.code.get(name.rpartition("/")[0], {}).get("version")
+        number = record.code.get(distribution_of(name), {}).get("version")
         numerics = record.numerics.get("method")
         rules[name] = {"version": number, "passport": record.passport, "numerics": numerics}
     environments = {canonical(record.environment): record.environment for record in submission.runs}

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench_core.execution.planning.fingerprint import cell_identity
+from bench_core.names import FULL_NAME, NAME_RULE, without_ours
 from bench_core.results import epochs, files, ledger, locks, store
 from bench_core.results.agreement import differing
 from bench_core.results.details import COSINES, SCHEMAS
@@ -32,7 +33,6 @@ from bench_core.results.status import FINAL
 from bench_core.suite.cells import same_name
 from bench_core.suite.claim import MAX_SEED
 from bench_core.suite.messages import explain
-from bench_core.suite.names import FULL_NAME, NAME_RULE
 from bench_core.suite.protocol import LETTERS, may_have
 from bench_core.suite.recipe import RECIPE
 from bench_core.training.method import Passport
@@ -84,7 +84,7 @@ def _names(record: RunRecord) -> Iterator[str]:
     for name, item in record.measurements.items():
         if not may_have(name, item.letter):
             yield f"measurement {name} has the letter {item.letter} of {LETTERS[item.letter]}"
-        if not item.repeatable and name.removeprefix("bench-core/") in SCHEMAS:
+        if not item.repeatable and without_ours(name) in SCHEMAS:
             yield f"measurement {name} is stated as not repeatable, and it is"
     if lacking := Passport().as_dict().keys() - record.passport.keys():
         yield f"its passport lacks {', '.join(sorted(lacking))}"

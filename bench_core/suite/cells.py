@@ -9,8 +9,8 @@ from functools import cache
 from importlib import metadata
 from typing import Any, Literal
 
+from bench_core.names import GROUP, OURS
 from bench_core.suite.document import KeyPath
-from bench_core.suite.names import GROUP, OURS
 
 # the components of a cell
 PARTS: tuple[Literal["method", "arch", "dataset"], ...] = ("method", "arch", "dataset")

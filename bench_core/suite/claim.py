@@ -25,8 +25,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from bench_core.names import FULL_NAME
 from bench_core.suite.component import ComponentSpec, Model, fault, from_text, or_text, setting
-from bench_core.suite.names import FULL_NAME
 from bench_core.suite.recipe import MAX_EPOCHS
 
 FigureKind = Literal[

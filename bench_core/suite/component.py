@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from bench_core.errors import SuiteError
+from bench_core.names import FILE, FROZEN, FULL_NAME, NAME_RULE
 from bench_core.suite.document import Document, KeyPath, Position, printable
-from bench_core.suite.names import FILE, FROZEN, FULL_NAME, NAME_RULE
 from bench_core.suite.yaml_reader import read_yaml
 
 

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from bench_core.errors import Problem, SuiteError
+from bench_core.names import NAME, NAME_RULE, bare
 from bench_core.suite.budget import Budget
 from bench_core.suite.cells import CellSpec as CellSpec
 from bench_core.suite.cells import frozen, matches, mismatch, same_name, with_value
@@ -40,7 +41,6 @@ from bench_core.suite.component import (
 from bench_core.suite.document import Document, KeyPath, parse_path, show_path
 from bench_core.suite.judging import DIAGNOSTICS, DepthUtility, DiagnosticSpec
 from bench_core.suite.messages import problems_of
-from bench_core.suite.names import NAME, NAME_RULE
 from bench_core.suite.recipe import MAX_EPOCHS, RECIPE, DataOptions, TrainingOptions
 from bench_core.suite.search import Search
 from bench_core.training.params import resolved
@@ -219,7 +219,7 @@ class Suite(Model):
             "thresholds": self.thresholds,
             "depth_utility": self.depth_utility.model_dump(),
             "measured": {
-                item.name.rpartition("/")[2]: item.model_dump(exclude={"name", "threshold"})
+                bare(item.name): item.model_dump(exclude={"name", "threshold"})
                 for item in self.diagnostics
             },
         }

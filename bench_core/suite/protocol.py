@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench_core.suite.names import OURS
+from bench_core.names import OURS
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from bench_core.analysis.verdicts.judge import (
     method_key,
     option,
 )
+from bench_core.names import FROZEN, without_ours
 from bench_core.results.hashing import canonical
 from bench_core.results.record import ComponentRef, RunRecord
 from bench_core.suite.cells import CORE_DEFAULTS, same_name
-from bench_core.suite.names import FROZEN
 
 
 def is_finished(record: RunRecord) -> bool:
@@ -86,7 +86,7 @@ class Floors:
 
     def named(self, name: str) -> Floor:
         """Return the floor of a method with the core's defaults."""
-        return self._of(f"{name.removeprefix('bench-core/')}[{FROZEN}]", self._keys(name))
+        return self._of(f"{without_ours(name)}[{FROZEN}]", self._keys(name))
 
     def _keys(self, name: str) -> list[str]:
         others = {key: value for key, value in CORE_DEFAULTS.items() if key != "freeze"}

@@ -31,6 +31,7 @@ from typing import Any, Literal
 from bench_core.analysis.verdicts.kinds import FLAGGED, FLOOR, INCOMPLETE, NO_FLAG
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.analysis.verdicts.untrained import Agreed, at_start
+from bench_core.names import CEILING, FROZEN, LOCAL_CEILING, OURS, without_ours
 from bench_core.results.details import finite
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.migrate import described
@@ -43,7 +44,6 @@ from bench_core.results.record import (
 )
 from bench_core.suite.cells import CORE_DEFAULTS, FLOOR_OPTIONS
 from bench_core.suite.judging import DepthUtility
-from bench_core.suite.names import CEILING, FROZEN, LOCAL_CEILING, OURS
 from bench_core.suite.protocol import AT_FLOOR, STANDARD, may_have
 
 Role = Literal["method", "floor", "ceiling"]
@@ -186,7 +186,7 @@ def label(
 
 def threshold_of(name: str, measurement: Measurement, thresholds: Thresholds) -> float | None:
     """Return the threshold of a diagnostic, named with or without the distribution bench-core."""
-    short = name.removeprefix("bench-core/")
+    short = without_ours(name)
     for spelling in (name, short, f"bench-core/{short}"):
         if spelling in thresholds:
             return thresholds[spelling]
@@ -210,7 +210,7 @@ def judged(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Meas
     is not `repeatable` decides nothing: no second run could confirm it.
     """
     by_letter: dict[str, tuple[str, Measurement]] = {}
-    order = sorted(measurements, key=lambda name: ("/" in name.removeprefix("bench-core/"), name))
+    order = sorted(measurements, key=lambda name: ("/" in without_ours(name), name))
     for name in order:
         item = described(name, measurements[name])
         if item.direction is not None and item.threshold is not None and item.repeatable:

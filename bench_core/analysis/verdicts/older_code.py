@@ -19,8 +19,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from bench_core.analysis.verdicts.recipes import recipe
+from bench_core.names import OURS, distribution_of
 from bench_core.results.record import RunRecord
-from bench_core.suite.names import OURS
 
 Used = Mapping[str, str]
 NEVER: Used = MappingProxyType({})
@@ -58,7 +58,7 @@ def overtaken(records: Iterable[RunRecord], used: Used = NEVER) -> dict[str, lis
         for run in runs:
             name = run.cell.method.name
             rules[name] = rules.get(name, own[run.identity].keys()) & own[run.identity].keys()
-        others = any(name.rpartition("/")[0] not in _used(group[0]) for name in rules)
+        others = any(distribution_of(name) not in _used(group[0]) for name in rules)
         if others or len(rules) > 1:
             common = set.intersection(*map(set, rules.values()))
             shared = {name: {k: files[k] for k in common} for name, files in own.items()}
@@ -131,7 +131,7 @@ def _of_packages(record: RunRecord, names: Collection[str]) -> dict[str, str]:
 def _used(record: RunRecord) -> set[str]:
     """Return the packages, but bench-core, that the data set and the network are from."""
     refs = (record.cell.arch, record.cell.dataset)
-    return {ref.name.rpartition("/")[0] for ref in refs} - {OURS}
+    return {distribution_of(ref.name) for ref in refs} - {OURS}
 
 
 def by_recipe(records: Iterable[RunRecord]) -> list[list[RunRecord]]:

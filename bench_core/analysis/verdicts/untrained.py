@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from bench_core.names import CEILING, OURS
 from bench_core.results.record import Measurement, RunRecord
-from bench_core.suite.names import CEILING, OURS
 from bench_core.suite.protocol import THRESHOLDS
 
 BP = f"{OURS}/{CEILING}"

@@ -10,13 +10,13 @@ from typing import Any
 from bench_core.errors import Problem, SuiteError, UsageError, did_you_mean
 from bench_core.execution.planning import validate
 from bench_core.execution.planning.examination import Examined, Refusal, Request, Selected
+from bench_core.names import CEILING, LOCAL_CEILING, OURS
 from bench_core.registry.registry import Kind, Registry
 from bench_core.results.hashing import digest
 from bench_core.results.record import default_key
 from bench_core.suite.cells import PARTS, CellSpec, same_name
 from bench_core.suite.claim import FIGURES
 from bench_core.suite.model import Suite
-from bench_core.suite.names import CEILING, LOCAL_CEILING, OURS
 from bench_core.suite.protocol import STANDARD
 from bench_core.training import NUMERICS
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import bench_core
 from bench_core.execution.planning.examination import Examined
 from bench_core.execution.planning.fingerprint import ALGORITHM, CORE
+from bench_core.names import OURS, distribution_of
 from bench_core.printable import brief, last_line
 from bench_core.registry.distributions import FILE
 from bench_core.results.hashing import digest
 from bench_core.results.record import RunRecord, now
-from bench_core.suite.names import OURS
 
 if TYPE_CHECKING:
     from bench_core.execution.planning.plan import PlannedCell
@@ -58,7 +58,7 @@ def measured_by(diagnostics: Iterable[Listed]) -> dict[str, str]:
 
     Diagnostics of bench-core are left out: their `numerics` count instead.
     """
-    others = (each for each in diagnostics if each["name"].partition("/")[0] != OURS)
+    others = (each for each in diagnostics if distribution_of(each["name"]) != OURS)
     return {each["name"]: each["code"] for each in others}
 
 

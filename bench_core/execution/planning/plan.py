@@ -22,6 +22,7 @@ from bench_core.execution.planning.job import Job, Measuring, listed, make_job, 
 from bench_core.execution.planning.remarks import remarks
 from bench_core.execution.planning.reuse import Action, StoredRuns
 from bench_core.execution.planning.shipped import Shipped, trained
+from bench_core.names import FROZEN
 from bench_core.registry.registry import Registry
 from bench_core.results import store, suite_folder
 from bench_core.results.hashing import plain_text
@@ -30,7 +31,6 @@ from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
 from bench_core.suite.cells import CORE_DEFAULTS
 from bench_core.suite.model import Suite
-from bench_core.suite.names import FROZEN
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from bench_core.execution.planning.examination import (
     Selected,
 )
 from bench_core.execution.planning.fit import refusal
+from bench_core.names import bare, distribution_of
 from bench_core.processes import child
 from bench_core.registry.distributions import titled
 from bench_core.registry.faults import located
@@ -112,7 +113,7 @@ def _component(
     """Return (its part of the answer, (class, validated parameters) or None)."""
     from pydantic import ValidationError
 
-    brought_by, short = titled(name.partition("/")[0], "?"), name.rpartition("/")[2]
+    brought_by, short = titled(distribution_of(name), "?"), bare(name)
     try:
         item = registry.find(kind, name)
         brought_by = item.origin

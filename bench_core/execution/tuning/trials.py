@@ -39,6 +39,7 @@ from bench_core.execution.tuning.contenders import (
     derived,
     prepared,
 )
+from bench_core.names import LOCAL_CEILING
 from bench_core.registry.registry import Registry
 from bench_core.results import ledger, store, suite_folder
 from bench_core.results.ledger import Spread, Trial, Tuned, Values
@@ -48,7 +49,6 @@ from bench_core.results.status import STATUSES
 from bench_core.suite.cells import same_name
 from bench_core.suite.component import ComponentSpec
 from bench_core.suite.model import Suite
-from bench_core.suite.names import LOCAL_CEILING
 from bench_core.suite.search import Space
 
 if TYPE_CHECKING:

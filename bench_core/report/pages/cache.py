@@ -14,6 +14,7 @@ from typing import Any
 
 import bench_core
 from bench_core.errors import StoreError
+from bench_core.names import distribution_of
 from bench_core.registry import entry_points
 from bench_core.registry.distributions import FILE
 from bench_core.registry.modules import place
@@ -93,7 +94,7 @@ def _rules(suite: dict[str, Any]) -> Iterator[str]:
     """Yield the modules of the rule files that suite.json names."""
     defaults = suite.get("defaults")
     for name in defaults if isinstance(defaults, dict) else ():
-        if (file := name.partition("/")[0]).endswith(FILE):
+        if (file := distribution_of(name)).endswith(FILE):
             yield file.removesuffix(FILE)
 
 

@@ -21,6 +21,7 @@ from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.joined import together
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.errors import UsageError
+from bench_core.names import without_ours
 from bench_core.registry.card import Card
 from bench_core.report.all_claims import COSTS, COUNTS, counts, failures, priced
 from bench_core.report.pages import page
@@ -40,8 +41,8 @@ Cards = Mapping[str, Card]  # by the full name of a method
 
 def slug(kind: str, name: str) -> str:
     """Return the file of a page: the name if it is safe, else its safe characters and a hash."""
-    short = name.removeprefix("bench-core/")
-    safe = re.sub(r"[^a-z0-9_.-]+", "-", name.lower().removeprefix("bench-core/")).strip("-.")[:80]
+    short = without_ours(name)
+    safe = re.sub(r"[^a-z0-9_.-]+", "-", without_ours(name.lower())).strip("-.")[:80]
     digest = digest_bytes(name.encode("utf-8", "surrogatepass"), 4)
     return f"{kind}-{safe or 'x'}{'' if safe == short else f'-{digest}'}.html"
 

@@ -8,6 +8,7 @@ from itertools import count, islice
 
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, WALKED_BACK
 from bench_core.analysis.verdicts.rows import Group
+from bench_core.names import distribution_of
 from bench_core.registry.distributions import FILE, OURS
 from bench_core.report.text.numbers import plural
 from bench_core.results.record import RunRecord
@@ -69,7 +70,7 @@ def next_steps(
 
 def _retry(failed: Sequence[RunRecord], command: str) -> str:
     """Say how failed runs are trained again; a changed rule file makes new cells."""
-    files = [record.cell.method.name.partition("/")[0] for record in failed]
+    files = [distribution_of(record.cell.method.name) for record in failed]
     counts = Counter(file if file.endswith(FILE) else "" for file in files)
     steps = [
         f"mend {file}, then the same `{command}` trains {plural(n, 'failed run')} again"

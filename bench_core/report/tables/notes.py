@@ -24,6 +24,7 @@ from bench_core.analysis.verdicts.verdict import (
     ends,
     worse,
 )
+from bench_core.names import FROZEN, OURS, bare
 from bench_core.printable import few
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.text.layout import listed
@@ -35,7 +36,6 @@ from bench_core.report.words.summary import WORDS
 from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
 from bench_core.results.reference import edition, machine, machines, place
-from bench_core.suite.names import FROZEN, OURS
 
 NO_FLOOR_OF_BP = f"no finished run of bp[{FROZEN}] with this recipe"
 NOTHING = "No runs yet: nothing to show."
@@ -128,7 +128,7 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
         whole = REPLACED if read else UNJUDGED
         some = f" in {count} of {len(done)} runs" if count < len(done) else whole
         measured = next(r.judged[letter][0] for r in done if letter in r.judged)
-        short = measured.rpartition("/")[2]
+        short = bare(measured)
         fires = f" (fires if {WORDS[short][1]})" if short in WORDS else ""
         state = "judged" if whole == REPLACED else "diagnostic"
         yield _Kind.NOT_JUDGED, f"{short}{fires} is not {state} for ", f"{some}: {reason}"

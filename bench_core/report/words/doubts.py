@@ -16,11 +16,11 @@ from bench_core.analysis.verdicts.ceilings import above_ceiling, local_ceiling, 
 from bench_core.analysis.verdicts.judge import Settings, option
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.untrained import agree, untrained
+from bench_core.names import CEILING, LOCAL_CEILING
 from bench_core.printable import few
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import compact, plural, with_interval
 from bench_core.report.words import row_doubts
-from bench_core.suite.names import CEILING, LOCAL_CEILING
 
 
 def below_local_ceiling(group: Group) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.verdicts.rows import Group
+from bench_core.names import bare, without_ours
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import part, plural
 from bench_core.results.hashing import canonical, plain_text
@@ -117,7 +118,7 @@ def _settings(results: SuiteResults, cell: Cell) -> list[dict[str, Any]]:
 
 def _stops(limits: Mapping[str, float | None]) -> str:
     texts = [
-        name.rpartition("/")[2] + ("" if limit is None else f" at {limit:g}")
+        bare(name) + ("" if limit is None else f" at {limit:g}")
         for name, limit in sorted(limits.items())
     ]
     return ", ".join(texts) or NO_STOP
@@ -130,11 +131,11 @@ def _judged(results: SuiteResults) -> dict[str, Any]:
     for name, params in sorted(results.diagnostics.items()):
         default = settings.defaults.get(f"diagnostic {name}", {})
         values |= {
-            f"{name.removeprefix('bench-core/')}.{key}": value
+            f"{without_ours(name)}.{key}": value
             for key, value in params.items()
             if key not in default or canonical(default[key]) != canonical(value)
         }
     for name, limit in sorted(settings.thresholds.items()):
-        values[f"{name.removeprefix('bench-core/')}.threshold"] = limit
+        values[f"{without_ours(name)}.threshold"] = limit
     floor = settings.depth_utility.model_dump(exclude_defaults=True)
     return values | {f"depth_utility.{key}": value for key, value in floor.items()}

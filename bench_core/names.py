@@ -9,3 +9,18 @@ CEILING = "bp"
 LOCAL_CEILING = "bp_local_heads"  # of rules whose passport has local_heads, beside bp
 GROUP = "bench_core.plugins"  # of the entry points of plugins
 FROZEN = "frozen"  # the short form of the option freeze=blocks, as tables write it
+
+
+def bare(full_name: str) -> str:
+    """Return the name of a component without its distribution: `rule` of `lab/rule`."""
+    return full_name.rpartition("/")[2]
+
+
+def distribution_of(full_name: str) -> str:
+    """Return the distribution (or the rule file) that brings a component; "" without one."""
+    return full_name.rpartition("/")[0]
+
+
+def without_ours(full_name: str) -> str:
+    """Return a name without our distribution: `dfa` of `bench-core/dfa`; `lab/rule` as it is."""
+    return full_name.removeprefix(f"{OURS}/")
