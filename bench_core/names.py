@@ -11,7 +11,7 @@ GROUP = "bench_core.plugins"  # of the entry points of plugins
 FROZEN = "frozen"  # the short form of the option freeze=blocks, as tables write it
 
 
-def bare(full_name: str) -> str:
+def bare_name(full_name: str) -> str:
     """Return the name of a component without its distribution: `rule` of `lab/rule`."""
     return full_name.rpartition("/")[2]
 

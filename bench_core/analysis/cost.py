@@ -13,7 +13,7 @@ from typing import Any
 from bench_core.analysis.stats import median_of
 from bench_core.analysis.verdicts.judge import is_ceiling
 from bench_core.analysis.verdicts.rows import Group, Row
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.results.epochs import Epoch, ReadCurve
 from bench_core.results.record import RunRecord
 
@@ -66,7 +66,7 @@ class Cost:
 def step_cost(record: RunRecord) -> dict[str, Any]:
     """Return the details of the diagnostic `step_cost`, with its value; empty without them."""
     for name, item in record.measurements.items():
-        if bare(name) == "step_cost" and item.value is not None:
+        if bare_name(name) == "step_cost" and item.value is not None:
             counted = [item.details[phase] for phase in PHASES if phase in item.details]
             total = sum(counted) if len(counted) == len(PHASES) else None
             return {**item.details, "value": item.value, "total": total}

@@ -21,7 +21,7 @@ from bench_core.commands.options import (
 )
 from bench_core.commands.suggestions import Seed
 from bench_core.errors import Exit, UsageError, by_reason
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.printable import few
 from bench_core.report.text.terminal import echo
 
@@ -77,7 +77,7 @@ def audit(
     chosen = _chosen(shown_folders(runs), rules, seeds, no_floors)
     rule_files.add(registry, (run.record.cell.method.name for run in chosen))
     peers = [run.record.cell.method for run in chosen]
-    heads = [bare(diagnostic["name"]) for diagnostic in diagnostics]
+    heads = [bare_name(diagnostic["name"]) for diagnostic in diagnostics]
     rows: list[list[str]] = []
     faults: list[tuple[Path, str]] = []
     workers = workers or cores()

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bench_core.names import bare, without_ours
+from bench_core.names import bare_name, without_ours
 from bench_core.results import epochs
 from bench_core.results.compact import TEXTS, seven_digits
 from bench_core.results.details import SCHEMAS
@@ -268,7 +268,7 @@ def _unasked(names: Set[str], posted: RunRecord) -> frozenset[str]:
 
     A run before schema 3 does not say which it was asked for.
     """
-    asked = {bare(name) for name in posted.numerics}
+    asked = {bare_name(name) for name in posted.numerics}
     return frozenset(name for name in names if posted.numerics and name not in asked)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError, model_validator
 
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.results import files
 from bench_core.results.author import Sealed, by
 from bench_core.results.hashing import digest
@@ -39,7 +39,7 @@ class Late(Sealed):
 
     @model_validator(mode="after")
     def _checked(self) -> Late:
-        checked({bare(self.diagnostic): self.measurement})
+        checked({bare_name(self.diagnostic): self.measurement})
         return self
 
     def digest(self) -> str:
@@ -116,7 +116,7 @@ def attach(record: RunRecord, folder: Path) -> tuple[RunRecord, tuple[Remark, ..
             reason = "does not follow its schema" if invalid else files.reason(error)
             troubles.append(f"{path}: late measurement not counted: it {reason}")
         else:
-            name, item = bare(late.diagnostic), late.measurement
+            name, item = bare_name(late.diagnostic), late.measurement
             own = record.measurements.get(name)
             maker = "" if late.is_mine() else by(late.maker)
             judges = item.direction is not None or (own is not None and own.direction is not None)
@@ -144,6 +144,6 @@ def write(folder: Path, late: Late) -> None:
     """
     sealed = late.sealed()
     sealed = sealed.model_copy(update={"checksum": sealed.digest()})
-    name = bare(late.diagnostic)
+    name = bare_name(late.diagnostic)
     path = folder / f"late.{name}.json"
     files.replace_file(path, sealed.model_dump_json(indent=1) + "\n", parts=2)

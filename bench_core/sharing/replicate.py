@@ -32,7 +32,7 @@ from bench_core.execution.planning.examination import Examined, Request, option_
 from bench_core.execution.planning.fingerprint import cell_identity
 from bench_core.execution.planning.job import Job, Measuring, make_job, measuring
 from bench_core.execution.planning.plan import PlannedCell
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.registry.distributions import OURS
 from bench_core.registry.registry import Registry
 from bench_core.results import marks, store, suite_folder
@@ -174,7 +174,7 @@ def _describe(
         raise UsageError("; ".join(faults))
     refs = record.cell.refs.items()
     wanted: list[tuple[Any, str, dict[str, Any]]] = [(k, ref.name, ref.params) for k, ref in refs]
-    own = ((bare(name), value) for name, value in stated.items())
+    own = ((bare_name(name), value) for name, value in stated.items())
     options = {name: value for name, value in own if isinstance(value, dict)}
     installed = registry.of_kind("diagnostic")
     ours = {item.component.name for item in installed if item.distribution == OURS}
@@ -248,7 +248,7 @@ def carry_out(
             troubles.append(f"{folder}: could not be run here: {record.status}: {record.reason}")
             continue
         stated = suite_file.described(suite, [], None).thresholds
-        limits = {bare(name): limit for name, limit in stated.items()}
+        limits = {bare_name(name): limit for name, limit in stated.items()}
         replica = compare(again.posted.record, record, (folder, again.cell.folder), limits)
         replicas.append((again.posted, replica))
         try:

@@ -17,7 +17,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from bench_core.errors import SuiteError, UsageError, did_you_mean
-from bench_core.names import FILE, bare
+from bench_core.names import FILE, bare_name
 from bench_core.suite.cells import CORE_DEFAULTS, PARTS, frozen
 from bench_core.suite.component import ComponentSpec, flow_text
 from bench_core.suite.document import Document, KeyPath, printable
@@ -150,7 +150,7 @@ def _rule_of(text: str, folder: Path, rules_of: RulesOf) -> str | None:
     if wanted and "/" not in written and not file.is_file():
         return None  # the name of a rule whose file is on the import path
     rules = rules_of(file, wanted)
-    own = [rule for rule in rules if bare(rule) == wanted or not wanted]
+    own = [rule for rule in rules if bare_name(rule) == wanted or not wanted]
     if len(own) != 1:
         one = " or ".join(f"{written}/{rule.rpartition('/')[2]}" for rule in rules)
         raise UsageError(f"{written}: write the one that you mean: {one}")

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from bench_core.errors import Problem, SuiteError
-from bench_core.names import NAME, NAME_RULE, bare
+from bench_core.names import NAME, NAME_RULE, bare_name
 from bench_core.suite.budget import Budget
 from bench_core.suite.cells import CellSpec as CellSpec
 from bench_core.suite.cells import frozen, matches, mismatch, same_name, with_value
@@ -219,7 +219,7 @@ class Suite(Model):
             "thresholds": self.thresholds,
             "depth_utility": self.depth_utility.model_dump(),
             "measured": {
-                bare(item.name): item.model_dump(exclude={"name", "threshold"})
+                bare_name(item.name): item.model_dump(exclude={"name", "threshold"})
                 for item in self.diagnostics
             },
         }

@@ -43,7 +43,7 @@ from bench_core.analysis.verdicts.kinds import (
 )
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.verdict import Margin
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.results.epochs import ReadCurve
 from bench_core.results.migrate import described
 from bench_core.results.reference import source
@@ -236,7 +236,7 @@ def _spreads(claim: Expectation, row: Row) -> bool:
         return True
     if claim.parsed.kind != "diagnostic":
         return False
-    name = bare(claim.parsed.name)
+    name = bare_name(claim.parsed.name)
     items = (run.record.measurements.get(name) for run in row.runs)
     return any(item is not None and described(name, item).axis == "log" for item in items)
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from bench_core.analysis.verdicts.judge import Defaults
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.results.hashing import plain_text
 from bench_core.results.record import RunRecord, default_key
 from bench_core.suite.cells import CORE_DEFAULTS, PARTS, CellSpec, frozen, matches, same_name
@@ -166,7 +166,7 @@ def _defaults(part: str, own: Mapping[str, Any], defaults: Defaults) -> tuple[di
 
 def _comparable(key: str, value: Any) -> Any:
     if key == "stop_when":  # names of the file may be short
-        value = {bare(name): limit for name, limit in value.items()}
+        value = {bare_name(name): limit for name, limit in value.items()}
     return frozen(value)
 
 

@@ -17,7 +17,7 @@ from bench_core.analysis.claims.recipe import (
 from bench_core.analysis.claims.values import NotRun
 from bench_core.analysis.verdicts.judge import Defaults, Settings, judged
 from bench_core.analysis.verdicts.rows import Group, Row
-from bench_core.names import FROZEN, bare
+from bench_core.names import FROZEN, bare_name
 from bench_core.results.hashing import plain_text
 from bench_core.results.record import RunRecord
 from bench_core.suite.cells import same_name
@@ -107,7 +107,7 @@ def _decisive(claim: Expectation, row: Row) -> set[str]:
         names = set(letters.values())
     else:
         names = {letters.get(name, name)} if kind in (*LETTERED, "diagnostic") else set()
-    return {bare(name) for name in names}
+    return {bare_name(name) for name in names}
 
 
 def require_limits(
@@ -118,7 +118,7 @@ def require_limits(
     changes: list[str] = []
     if claim.parsed.kind != "diagnostic" and "thresholds" in file:
         own, wanted = (
-            {name: limits[name] for name in limits if bare(name) in decisive}
+            {name: limits[name] for name in limits if bare_name(name) in decisive}
             for limits in (settings.thresholds, file["thresholds"])
         )
         changes += changed("threshold", own, wanted)
@@ -138,7 +138,7 @@ def require_options(
     """Raise `NotRun` if a diagnostic of the claim was measured with options unlike the file's."""
     decisive = _decisive(claim, row)
     for full, own in diagnostics.items():
-        short, default = bare(full), settings.defaults.get(f"diagnostic {full}")
+        short, default = bare_name(full), settings.defaults.get(f"diagnostic {full}")
         if default is None or short not in decisive:
             continue
         wanted = {**default, **file.get("measured", {}).get(short, {})}

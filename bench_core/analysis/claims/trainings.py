@@ -10,7 +10,7 @@ from typing import Any
 
 from bench_core.analysis.claims.recipe import compare
 from bench_core.analysis.verdicts.judge import is_floor
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.registry.distributions import OURS
 from bench_core.results.duration import START, Past
 from bench_core.results.record import Cell, ComponentRef, RunRecord, default_key, recorded_defaults
@@ -72,7 +72,7 @@ class Trainings:
     def _has(self, spec: CellSpec, method: Mapping[str, Any]) -> bool:
         """Decide whether a cell that a file and a claim mean has a run here."""
         recipe = {kind: getattr(spec, kind) for kind in ("arch", "dataset", "training", "data")}
-        runs = self._by_rule.get((bare(method["name"]), spec.seed), ())
+        runs = self._by_rule.get((bare_name(method["name"]), spec.seed), ())
         wanted = {"method": method, **recipe}
         return any(not compare(run, wanted, {}, self._defaults).values for run in runs)
 
@@ -80,7 +80,7 @@ class Trainings:
     def _by_rule(self) -> Mapping[tuple[str, int], Sequence[RunRecord]]:
         runs: dict[tuple[str, int], list[RunRecord]] = defaultdict(list)
         for record in self.records:
-            runs[bare(record.cell.method.name), record.cell.seed].append(record)
+            runs[bare_name(record.cell.method.name), record.cell.seed].append(record)
         return runs
 
     def _seconds(self, cell: CellSpec, method: Mapping[str, Any], last: int | None) -> float | None:
@@ -93,7 +93,7 @@ class Trainings:
         known = self._past.estimate(self._whole(cell, method, epochs), "cpu")
         if known is not None and known.likeness < OTHER_RULES:
             return known.seconds
-        arch, rule = (bare(name) for name in (cell.arch["name"], method["name"]))
+        arch, rule = (bare_name(name) for name in (cell.arch["name"], method["name"]))
         system, usual = (arch, cell.arch.get("width"), cell.arch.get("depth")), self._per_epoch
         base = usual.get((*system, "bp"), TIMES.get(system, 0.0) * usual.get((*USUAL, "bp"), 0.0))
         ratio = 1.0 if rule == "bp" else self._ratios.get(rule, RULE)

@@ -20,7 +20,7 @@ from bench_core.analysis.verdicts.judge import (
 )
 from bench_core.analysis.verdicts.kinds import FLOOR
 from bench_core.analysis.verdicts.rows import Run
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.results.epochs import ReadCurve
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, fires
@@ -82,7 +82,7 @@ def _firing(figure: ClaimedFigure, run: Run, settings: Settings, epochs: ReadCur
     for item in firings(rows, settings.thresholds, run.judgement):
         by_key[item.key] = item
         by_key.setdefault(item.name, item)
-    firing = by_key.get(bare(figure.name))
+    firing = by_key.get(bare_name(figure.name))
     if firing is None:
         raise NotRun(f"{figure.name} was not measured after every epoch")
     if firing.not_diagnostic is not None:
@@ -101,7 +101,7 @@ def _firing(figure: ClaimedFigure, run: Run, settings: Settings, epochs: ReadCur
 def _fires(
     name: str, measurements: Mapping[str, Measurement], run: Run, settings: Settings, at_end: bool
 ) -> float:
-    short = bare(name)
+    short = bare_name(name)
     for letter, (diagnostic, item) in judged(measurements).items():
         if short not in (letter, diagnostic):
             continue
@@ -121,7 +121,7 @@ def _fires(
 def _measured(
     figure: ClaimedFigure, measurements: Mapping[str, Measurement], run: Run, at_end: bool
 ) -> tuple[float, str | None]:
-    name = bare(figure.name)
+    name = bare_name(figure.name)
     item = measurements.get(name)
     if item is None:
         raise NotRun(f"{figure.name} was not measured")

@@ -16,7 +16,7 @@ from bench_core.errors import did_you_mean, similar
 from bench_core.execution.planning.components import Components
 from bench_core.execution.planning.examination import Examined
 from bench_core.execution.planning.job import listed, measured_by, measuring
-from bench_core.names import CEILING, LOCAL_CEILING, OURS, bare
+from bench_core.names import CEILING, LOCAL_CEILING, OURS, bare_name
 from bench_core.results import remeasured, store, suite_folder
 from bench_core.results.hashing import canonical, jsonable
 from bench_core.results.record import Cell
@@ -166,7 +166,7 @@ def _measured(diagnostics: Sequence[Mapping[str, Any]], folder: Path) -> list[st
     """Name the diagnostics that the last plan of a folder measured with other options."""
     earlier = suite_folder.saved_mapping(folder, "diagnostics")
     other = [
-        bare(item["name"])
+        bare_name(item["name"])
         for item in diagnostics
         if canonical(earlier.get(item["name"], item["params"])) != canonical(item["params"])
     ]
@@ -181,16 +181,16 @@ def _unmeasured(diagnostics: Sequence[Examined], planned: Sequence[PlannedCell])
     """
     alone = {item["name"]: item["numerics"] for item in diagnostics if not item["across"]}
     code = measured_by(listed(measuring(item)) for item in diagnostics)
-    late = {bare(name) for name in alone}
+    late = {bare_name(name) for name in alone}
     lacking, versions = Counter[str](), Counter[tuple[str, str]]()
     for cell in (cell for cell in planned if cell.action == "reuse"):
         record, _, _ = remeasured.attach(store.read(cell.folder), cell.folder)
         if record.status == "done" and record.numerics:  # older ones do not say
-            asked = {bare(name) for name in record.numerics}
+            asked = {bare_name(name) for name in record.numerics}
             there = {path.name.split(".")[1] for path in cell.folder.glob("late.*.json")}
             lacking.update(late - asked - there)
             for name, now in alone.items():
-                short, before = bare(name), record.numerics.get(f"diagnostic {name}")
+                short, before = bare_name(name), record.numerics.get(f"diagnostic {name}")
                 if before not in (None, now):
                     today = f"numerics {before}, and its numerics are {now} today"
                     versions[short, today] += 1

@@ -21,7 +21,7 @@ from bench_core.execution.planning.examination import (
     Selected,
 )
 from bench_core.execution.planning.fit import refusal
-from bench_core.names import bare, distribution_of
+from bench_core.names import bare_name, distribution_of
 from bench_core.processes import child
 from bench_core.registry.distributions import titled
 from bench_core.registry.faults import located
@@ -113,7 +113,7 @@ def _component(
     """Return (its part of the answer, (class, validated parameters) or None)."""
     from pydantic import ValidationError
 
-    brought_by, short = titled(distribution_of(name), "?"), bare(name)
+    brought_by, short = titled(distribution_of(name), "?"), bare_name(name)
     try:
         item = registry.find(kind, name)
         brought_by = item.origin

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.planning.plan import Plan, PlannedCell
-from bench_core.names import CEILING, bare
+from bench_core.names import CEILING, bare_name
 from bench_core.results.hashing import canonical, line_text
 from bench_core.results.ledger import RECIPE, Values
 from bench_core.suite.cells import FLOOR_OPTIONS, same_name
@@ -147,7 +147,7 @@ def prepared(suite: Suite) -> tuple[Search, list[Contender]]:
             below = (name, "freeze")
             problems.append(suite.problem(None, "search.methods", what, below=below, at_key=True))
         if not any(same_name(one.method["name"], name) for one in contenders):
-            names = [bare(str(one.method["name"])) for one in contenders]
+            names = [bare_name(str(one.method["name"])) for one in contenders]
             what = f"is no rule of the suite, which has {', '.join(dict.fromkeys(names))}; "
             what += "name one of these, or add it to methods"
             problems.append(suite.problem(None, "search.methods", what, below=(name,), at_key=True))

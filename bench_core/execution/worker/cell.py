@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bench_core.errors import BenchError, ChangedByDiagnostic, CreditError, UsageError
 from bench_core.execution.planning.examination import option_faults
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.printable import plain
 from bench_core.registry.faults import located
 from bench_core.registry.registry import Registry, resolve
@@ -73,7 +73,7 @@ def diagnostics(
             diagnostic = target(read(target.Params, entry["params"]))
         except (Exception, SystemExit) as error:
             diagnostic = _Unmade(target, error)
-        listed.append((bare(name), diagnostic))
+        listed.append((bare_name(name), diagnostic))
     return listed
 
 

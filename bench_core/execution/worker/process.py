@@ -41,7 +41,7 @@ from bench_core.execution.worker.global_state import ARITHMETIC, of_recipe, read
 from bench_core.execution.worker.memory import limit_gpu, peak_memory, spare_memory
 from bench_core.execution.worker.tensors import save_tensors
 from bench_core.execution.worker.untouched import Untouched, check_credit
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.registry.faults import located
@@ -255,7 +255,7 @@ class CellRun:
     def stopped_by(self, measured: dict[str, Measurement]) -> str | None:
         """Return the first diagnostic of `stop_when` that fires now and did not at epoch 0."""
         for full_name, threshold in self.cell.training.get("stop_when", {}).items():
-            name: str = bare(full_name)
+            name: str = bare_name(full_name)
             now, before = measured.get(name), self.fields["initial"].get(name)
             fired_before = before is not None and fires(before, threshold)
             if now is not None and fires(now, threshold) and not fired_before:

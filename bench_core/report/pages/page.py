@@ -32,7 +32,7 @@ from bench_core.analysis.sensitivity import CIRCULAR
 from bench_core.analysis.utility import HEADLINE, STRATEGIES, WORDS
 from bench_core.analysis.verdicts.kinds import FLOOR, KINDS, NO_FLAG
 from bench_core.analysis.verdicts.rows import Row, Run
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.registry.card import Card
 from bench_core.report import claims_table
 from bench_core.report.figures import Drawn, drawn
@@ -117,7 +117,7 @@ def flag_words(run: Run) -> str:
     if judgement.status != "done" or judgement.kind in (FLOOR, NO_FLAG):
         return judgement.text
     flags = judgement.fired or judgement.missing
-    names = [bare(run.judged[letter][0]) for letter in flags if letter in run.judged]
+    names = [bare_name(run.judged[letter][0]) for letter in flags if letter in run.judged]
     return f"{judgement.kind}: {', '.join(names)}"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import NONE
 from bench_core.report.view import View
@@ -92,7 +92,7 @@ def suite_of(record: RunRecord) -> str:
     training = dict(cell["training"])
     stops = training.pop("stop_when", {})
     measured = {
-        bare(name): {"name": name} | ({} if threshold is None else {"threshold": threshold})
+        bare_name(name): {"name": name} | ({} if threshold is None else {"threshold": threshold})
         for name, threshold in stops.items()
     }
     own = [name for name in record.measurements if name in record.initial or not record.initial]

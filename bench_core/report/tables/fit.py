@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bench_core.analysis.verdicts.rows import Row
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.report.tables.columns import Column
 from bench_core.report.text.escape import visible
 from bench_core.report.text.layout import NARROWEST, natural, table_width
@@ -126,4 +126,4 @@ def _bare_names(sheet: Sheet, rows: Sequence[Row]) -> None:
     for line, row, label in zip(sheet.lines, rows, bare_labels(rows), strict=True):
         if label != row.label:
             line["method"], name = visible(label), row.method.name
-            sheet.shortened[name] = bare(name)
+            sheet.shortened[name] = bare_name(name)

@@ -24,7 +24,7 @@ from bench_core.analysis.verdicts.verdict import (
     ends,
     worse,
 )
-from bench_core.names import FROZEN, OURS, bare
+from bench_core.names import FROZEN, OURS, bare_name
 from bench_core.printable import few
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.text.layout import listed
@@ -128,7 +128,7 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
         whole = REPLACED if read else UNJUDGED
         some = f" in {count} of {len(done)} runs" if count < len(done) else whole
         measured = next(r.judged[letter][0] for r in done if letter in r.judged)
-        short = bare(measured)
+        short = bare_name(measured)
         fires = f" (fires if {WORDS[short][1]})" if short in WORDS else ""
         state = "judged" if whole == REPLACED else "diagnostic"
         yield _Kind.NOT_JUDGED, f"{short}{fires} is not {state} for ", f"{some}: {reason}"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from bench_core import __version__
-from bench_core.names import OURS, bare
+from bench_core.names import OURS, bare_name
 from bench_core.registry.bibliography import ARXIV, DOI, of_package
 from bench_core.registry.card import Card
 from bench_core.report.text import escape
@@ -59,7 +59,7 @@ def entries_of(kind: str, name: str, card: Card) -> dict[str, str]:
     if name.startswith(f"{OURS}/"):
         return {"bench": _entry("bench", BENCH)}
     key = re.sub(r"[^a-z0-9]+", "_", f"bench_{kind}_{name.lower()}")
-    return {key: _entry(key, fields(bare(name), card.summary, card.source))}
+    return {key: _entry(key, fields(bare_name(name), card.summary, card.source))}
 
 
 def bibtex(records: Sequence[RunRecord], cards: Mapping[tuple[str, str], Card]) -> str:

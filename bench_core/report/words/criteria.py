@@ -17,7 +17,7 @@ from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.judge import letter_order, threshold_of
 from bench_core.analysis.verdicts.rows import Row, Run
 from bench_core.analysis.verdicts.verdict import worse
-from bench_core.names import bare
+from bench_core.names import bare_name
 from bench_core.report.text.numbers import apart, compact, decimals, optional, signed, unsigned
 from bench_core.results.record import Measurement
 
@@ -38,7 +38,7 @@ class Criterion:
 
     @property
     def short(self) -> str:
-        return bare(self.name)
+        return bare_name(self.name)
 
     @property
     def heading(self) -> str:

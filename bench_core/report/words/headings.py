@@ -8,7 +8,7 @@ from typing import Any
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.verdicts.rows import Group
-from bench_core.names import bare, without_ours
+from bench_core.names import bare_name, without_ours
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import part, plural
 from bench_core.results.hashing import canonical, plain_text
@@ -118,7 +118,7 @@ def _settings(results: SuiteResults, cell: Cell) -> list[dict[str, Any]]:
 
 def _stops(limits: Mapping[str, float | None]) -> str:
     texts = [
-        bare(name) + ("" if limit is None else f" at {limit:g}")
+        bare_name(name) + ("" if limit is None else f" at {limit:g}")
         for name, limit in sorted(limits.items())
     ]
     return ", ".join(texts) or NO_STOP

@@ -17,7 +17,7 @@ from bench_core.analysis.verdicts.ceilings import above_ceiling
 from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.recipes import unlike_steps
 from bench_core.analysis.verdicts.rows import Row, Run
-from bench_core.names import CEILING, FROZEN, bare
+from bench_core.names import CEILING, FROZEN, bare_name
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import compact, part, plural, with_interval
 from bench_core.report.words.criteria import criteria_of
@@ -186,7 +186,7 @@ def _measured_by(run: Run) -> Iterator[tuple[str, int, str]]:
     """Yield each diagnostic that measured a run, its `numerics`, and its digest of code or ""."""
     for full, number in run.record.numerics.items():
         kind, _, name = full.partition(" ")
-        short = bare(name)
+        short = bare_name(name)
         if kind == "diagnostic" and short in run.record.measurements:
             yield short, number, run.record.measured_by.get(name, "")
 

@@ -17,7 +17,7 @@ from bench_core.analysis.verdicts import judge
 from bench_core.analysis.verdicts.judge import Alignment, Settings, matched_floor, method_key
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.verdict import BEATS, ends
-from bench_core.names import CEILING, FROZEN, bare
+from bench_core.names import CEILING, FROZEN, bare_name
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import fraction
 from bench_core.report.words.criteria import Criterion
@@ -169,7 +169,7 @@ def read_floor(row: Row) -> str:
 def bare_labels(rows: Sequence[Row]) -> list[str]:
     """Return the labels without the distribution where no other rule of the rows has the name."""
     refs = {row.method.name: row.method.short for row in rows}
-    bare = {name: bare(name) for name in refs}
+    bare = {name: bare_name(name) for name in refs}
     count = Counter(bare.values())
     labels = []
     for row in rows:
