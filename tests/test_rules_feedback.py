@@ -339,6 +339,38 @@ CALLED = {
 }
 
 
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("name", SUBSTITUTES)
+def test_an_error_passes_every_layer_of_a_block_through_its_feedback(name, residual):
+    """By hand, for f = W₂·φ(z) + b₂, z = W₁·n + b₁, n = norm(h): δ₂ = a_{l+1}, δ₁ = δ₂·B₂ ∘ φ'(z),
+    and W₁ learns by δ₁ᵀ·n; the true W₂ is nowhere."""
+    kind = "residual" if residual else "plain"
+    method, net, x, y = prepared(name, kind, normalize="none", **SUBSTITUTES[name])
+    B = {key: value.detach().clone() for key, value in method.feedback().items()}
+    h = seen(net, x, y).h
+    a = exact_gradients(net, h[0], y)[net.depth]
+    expected = {}
+    for layer in reversed(range(net.depth)):
+        block, below = net.blocks[layer], h[layer].clone().requires_grad_()
+        n = block.norm(below)
+        z = block.w1(n).detach().requires_grad_()
+        active = F.gelu(z)
+        (delta,) = torch.autograd.grad(active, z, a @ B[f"{layer}_1"])
+        expected[f"blocks.{layer}.w2.weight"] = a.T @ active.detach() / len(x)
+        expected[f"blocks.{layer}.w2.bias"] = a.mean(0)
+        expected[f"blocks.{layer}.w1.weight"] = delta.T @ n.detach() / len(x)
+        expected[f"blocks.{layer}.w1.bias"] = delta.mean(0)
+        down = torch.autograd.grad(n, [below, *block.norm.parameters()], delta @ B[f"{layer}_0"])
+        for key, gradient in zip(("weight", "bias"), down[1:], strict=True):
+            expected[f"blocks.{layer}.norm.{key}"] = gradient / len(x)
+        a = a * residual + down[0]
+    found = gradients(method, net, x, y)
+    for key, gradient in expected.items():
+        torch.testing.assert_close(found[key], gradient, rtol=1e-3, atol=1e-7, msg=key)
+    embedded = a.T @ x.flatten(1) / len(x)
+    torch.testing.assert_close(found["embed.1.weight"], embedded, rtol=1e-3, atol=1e-7)
+
+
 @pytest.mark.parametrize("place", BYPASSED)
 @pytest.mark.parametrize("name", SUBSTITUTES)
 def test_a_block_that_uses_a_weight_without_its_layer_is_refused(name, place):

@@ -33,6 +33,12 @@ class LocalMethod(Method):
             1e-6, description="eps of the rms; {per_n: e} stands for e / batch size"
         )
 
+    def forward(self, x: Tensor) -> States:
+        """Return the states that the update trains: h_0 with a graph to the embedding, f_l with one
+        to block l alone.
+        """
+        return self.net.states(x, local=True)
+
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
         """Train auxiliary networks on the detached states of a batch; called before `credit`."""
 
@@ -48,7 +54,7 @@ class LocalMethod(Method):
         from bench_core.training.credit import as_credits
         from bench_core.training.local_update import local_update
 
-        states = self.net.states(x, local=True)
+        states = self.forward(x)
         loss = self.net.loss(states.logits, y)
         detached = states.detach(y)
         self.learn(detached, y, epoch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -48,17 +48,19 @@ class SubstituteFeedback(LocalMethod):
     """Backpropagation whose backward pass has a matrix B in place of every W of the blocks.
 
     a_L = ∂loss/∂h_L, and below it a_l = (∂h_{l+1}/∂h_l)ᵀ·a_{l+1} with the substitution: y = W·x
-    + b passes δ_x = Bᵀ·δ_y down. The rest is the block's own derivative at its own state:
-    activations φ'(z) at the true z, gains of norms, pooling, the residual connection. Per sample
-    ("sum"). Block l is trained with a_{l+1}, the embedding with a_0; with B = W this is
-    backpropagation.
+    + b passes δ_x = Bᵀ·δ_y down and learns by ΔW ∝ δ_y·xᵀ, also from one layer of a block to the
+    next. The rest is the block's own derivative at its own state: activations φ'(z) at the true
+    z, gains of norms, pooling, the residual connection. Per sample ("sum"). Block l is trained
+    with a_{l+1}, the embedding with a_0; with B = W this is backpropagation.
 
-    Each block runs a second time for its derivatives; that is the second of the two forward
-    passes. φ'(z) makes a credit depend on the states of the blocks above (passport:
+    Each block runs a second time for the credit; that is the second of the two forward passes.
+    φ'(z) makes a credit depend on the states of the blocks above (passport:
     non_local_state). Credits are not normalised by default, since these rules do not:
     normalising hides the size of a sample's error (weight_mirror on digits, Γ .99: .942
     normalised per sample, .977 as it is; bp .981).
     """
+
+    numerics = 2  # of all rules derived from it; with 1 the true W sent errors inside a block
 
     class Params(Unnormalised):
         """Options of sign_symmetry, kolen_pollack and weight_mirror."""
@@ -87,14 +89,23 @@ class SubstituteFeedback(LocalMethod):
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
         self.layers = matrices(net)
+        self.sent: dict[str, Tensor] = {}  # B of the last credit, which the update sends as well
 
     @abstractmethod
     def feedback(self) -> Mapping[str, Tensor]:
         """B of every layer of `matrices`, of its weight's shape."""
 
+    def forward(self, x: Tensor) -> States:
+        self.sent = {}
+        with ExitStack() as stack:
+            for layer in range(self.net.depth):
+                stack.enter_context(substituted(self.net, layer, self.sent))
+            return super().forward(x)
+
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         with torch.no_grad():
             feedback = self.feedback()
+        self.sent.update(feedback)
         if self.errors is not None:
             self.errors.clear()
         chain = [top_gradient(self.net, states.h[-1], y)]
@@ -167,7 +178,7 @@ def bypassed(net: Net) -> str:
 def _bypassed(net: Net, layer: int, h: Tensor) -> str:
     own = of_block(net, layer)
     feedback = {name: module.weight.detach() for name, module in own.items()}
-    with substituted(net, layer, feedback), torch.enable_grad():
+    with substituted(net, layer, feedback, learn=False), torch.enable_grad():
         out = net.advance(h.detach().requires_grad_(), layer)[0].sum()
     if not own or not out.requires_grad:
         return ""
@@ -179,28 +190,62 @@ def _bypassed(net: Net, layer: int, h: Tensor) -> str:
     return ""
 
 
+class SentThrough(torch.autograd.Function):
+    """The output of a layer, y = W·x + b, whose error reaches x through B: δ_x = Bᵀ·δ_y.
+
+    y has a graph to W and b alone. B is read when the error comes: the rule may learn it after the
+    forward pass.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, y: Tensor, module: Matrix, name: str, feedback: Mapping[str, Tensor]
+    ) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.layer = module, name, feedback
+        return y.clone()  # not a view: a block may change it in place
+
+    @staticmethod
+    def backward(ctx: Any, error: Tensor) -> Any:  # type: ignore[override]
+        (x,), (module, name, feedback) = ctx.saved_tensors, ctx.layer
+        below = None
+        if ctx.needs_input_grad[0] and isinstance(module, nn.Linear):
+            below = error @ feedback[name]
+        elif ctx.needs_input_grad[0]:
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                (below,) = torch.autograd.grad(at_layer(module, x, feedback[name]), x, error)
+        return below, error, None, None, None
+
+
 @contextmanager
 def substituted(
-    net: Net, layer: int, feedback: Mapping[str, Tensor], errors: Errors | None = None
-) -> Iterator[None]:
-    """Inside, the layers of a block have the derivative of their feedback."""
+    net: Net, layer: int, feedback: Mapping[str, Tensor], errors: Errors | None = None,
+    learn: bool = True,
+) -> Iterator[None]:  # fmt: skip
+    """Inside, the layers of a block send errors down through their feedback (`SentThrough`).
 
-    def substitute(name: str, B: Tensor) -> Any:
-        def hook(module: Matrix, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
-            path = at_layer(module, inputs[0], B)
-            # the numbers of the layer, the derivative of B
-            result = out.detach() + (path - path.detach())
-            if errors is not None and result.requires_grad:
-                own, shape = errors.setdefault(name, []), inputs[0].shape
-                result.register_hook(lambda error: own.append((error.detach(), shape)))
-            return result
+    learn  False: the output of a layer has no graph to its weights
+    """
+    hooks: list[Any] = []
+    for name, module in of_block(net, layer).items():
+        inputs: list[Tensor] = []
 
-        return hook
+        def detach(module: Matrix, args: tuple[Tensor, ...], inputs: Any = inputs) -> Any:
+            inputs.append(args[0])
+            return (args[0].detach(),)
 
-    hooks = [
-        module.register_forward_hook(substitute(name, feedback[name]))
-        for name, module in of_block(net, layer).items()
-    ]
+        def send(
+            module: Matrix, args: Any, y: Tensor, inputs: Any = inputs, name: str = name
+        ) -> Tensor:
+            y = y if learn else y.detach()
+            out: Tensor = SentThrough.apply(inputs.pop(), y, module, name, feedback)
+            if errors is not None and out.requires_grad:
+                own, shape = errors.setdefault(name, []), args[0].shape
+                out.register_hook(lambda error: own.append((error.detach(), shape)))
+            return out
+
+        hooks += [module.register_forward_pre_hook(detach), module.register_forward_hook(send)]
     try:
         yield
     finally:
