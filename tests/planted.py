@@ -448,6 +448,19 @@ class Blend(LocalMethod):
         return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
 
 
+class OneStateAgainstTheGradient(Blend):
+    """A lost sign at the last state alone: the mean over the states stays above 0."""
+
+    class Params(Blend.Params):
+        t: float = 1.0
+
+    laws = Laws(linear_in_error=True)
+
+    def credit(self, states, y, epoch):
+        right = super().credit(states, y, epoch)
+        return replace(right, audited=[*right.audited[:-1], -right.audited[-1]])
+
+
 class Transposed(Chain):
     def down(self, c, B):
         return c @ B.T
@@ -907,6 +920,11 @@ METHODS = [
         PointsAgainstTheGradient,
         "the_credit_does_not_point_against_the_gradient",
         "in the mean of 16 networks: is its sign right?",
+    ),
+    (
+        OneStateAgainstTheGradient,
+        "the_credit_does_not_point_against_the_gradient",
+        "the cosine of the credit at h_",
     ),
     (
         TrainsAgainstTheGradient,

@@ -245,6 +245,47 @@ def test_blocks_whose_training_makes_no_difference_are_asked_about() -> None:
     assert asked not in leaderboard(seeds(DFA, [0.3, 0.31]), width=None)
 
 
+def by_state(*gammas: float) -> dict[str, Measurement]:
+    """An alignment whose states have these Γ."""
+    details = {"unclamped": list(gammas), "library": list(gammas), "ratio": [1.0] * len(gammas)}
+    details |= {"deep": sum(gammas[1:]) / len(gammas[1:])}
+    return {**measured(), "alignment": Measurement(value=details["deep"], details=details)}
+
+
+def test_a_sign_that_is_wrong_at_one_state_is_asked_about() -> None:
+    """The mean over the states is far above 0."""
+    asked = "Γ at h_3 of dfa is under -0.5: such credit points against the gradient"
+    runs = [
+        run(DFA, seed, 0.3 + seed / 100, measurements=by_state(0.9, 0.9, 0.8, last))
+        for seed, last in enumerate((-0.9, -1.0))
+    ]
+    assert asked in leaderboard(runs, width=None)
+    right = seeds(DFA, [0.3, 0.31], measurements=by_state(0.9, 0.9, 0.8, -0.4))
+    assert "points against" not in leaderboard(right, width=None)
+    floor = frozen(DFA, [0.3, 0.31], measurements=by_state(0.9, 0.9, 0.8, -1.0))
+    assert "points against" not in leaderboard([*right, *floor], width=None)
+    void = {**by_state(0.9, 0.9, 0.8, -1.0)}
+    void["alignment"] = void["alignment"].model_copy(update={"not_diagnostic": "x"})
+    assert "points against" not in leaderboard(
+        seeds(DFA, [0.3, 0.3], measurements=void), width=None
+    )
+
+
+def test_a_credit_that_is_the_gradient_at_some_states_is_asked_about() -> None:
+    flags = dict.fromkeys(PASSPORT, False)
+
+    def told(*gammas: float) -> str:
+        runs = seeds(DFA, [0.3, 0.31], passport=flags, measurements=by_state(*gammas))
+        return leaderboard(runs, width=None)
+
+    asked = (
+        "dfa: its credit at {} is the gradient (Γ of 0.99 or more in every run), and it declares"
+    )
+    assert asked.format("h_0, h_1, h_2") in told(1.0, 1.0, 1.0, -1.0)
+    assert asked.format("h_1") in told(0.2, 0.995, 0.1, 0.1)
+    assert "declares no way" not in told(0.98, 0.98, 0.98, 0.98)
+
+
 def test_credit_against_the_gradient_is_asked_about() -> None:
     asked = (
         "Γ deep of dfa is under -0.5: such credit points against the gradient; is its sign right?"

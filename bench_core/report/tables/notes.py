@@ -10,6 +10,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import IntEnum
+from statistics import fmean
 
 from bench_core.analysis.verdicts.judge import NOT_IN_USE, Settings
 from bench_core.analysis.verdicts.kinds import TRUSTWORTHY
@@ -31,7 +32,7 @@ from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import NONE, cosine, fraction, part, plural, with_interval
 from bench_core.report.words import doubts, reasons
 from bench_core.report.words.criteria import criteria
-from bench_core.report.words.rows import BP_FLOOR, gamma, random_blocks, value_of
+from bench_core.report.words.rows import BP_FLOOR, gamma, gamma_by_state, random_blocks, value_of
 from bench_core.report.words.summary import WORDS
 from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
@@ -116,6 +117,13 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
         yield _Kind.WRONG_SIGN, "Γ deep of ", f" is under {AGAINST}: {WRONG_SIGN}"
     elif below_zero(deep.estimate) and row.role != "floor":  # its fixed draws scatter about 0
         yield _Kind.WRONG_SIGN, "Γ deep of ", f" lies below 0 with its interval: {WRONG_SIGN}"
+    else:
+        below = [
+            layer for layer, own in gamma_by_state(row).items() if own and fmean(own) < AGAINST
+        ]
+        if below and row.role != "floor":
+            states = listed([f"h_{layer}" for layer in below])
+            yield _Kind.WRONG_SIGN, f"Γ at {states} of ", f" is under {AGAINST}: {WRONG_SIGN}"
     pair = [cosine(each.mean) for each in (deep.estimate, deep.blocks) if each is not None]
     if len(set(pair)) == 2:
         yield _Kind.OTHER_CREDIT, "Γ deep of ", f"{OTHER_CREDIT}: there it is {pair[1]}"

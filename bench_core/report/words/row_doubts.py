@@ -21,7 +21,7 @@ from bench_core.names import CEILING, FROZEN, bare_name
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import compact, part, plural, with_interval
 from bench_core.report.words.criteria import criteria_of
-from bench_core.report.words.rows import gamma, information
+from bench_core.report.words.rows import gamma, gamma_by_state, information
 from bench_core.report.words.summary import rules
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.suite.cells import CORE_DEFAULTS
@@ -29,7 +29,7 @@ from bench_core.suite.protocol import THRESHOLDS
 
 AGAINST = "d is judged against"
 FITTED = 0.01  # training loss below which the gradient is small because the data are fitted
-EXACT = 0.99  # Γ deep of a credit that is the gradient
+EXACT = 0.99  # Γ of a credit that is the gradient
 MOST_SAID = 5  # lines about a row or a table: anybody can invent users
 
 
@@ -61,13 +61,16 @@ def undeclared(row: Row) -> list[str]:
         "extra_forward_passes",
         "exact_top_credit",
     }
-    alike = deep.estimate is not None and deep.estimate.mean >= EXACT
-    if row.role == "floor" or used is None or used & ways or not alike:
-        return []
-    return [
-        f"its credit is the gradient (Γ deep of {EXACT} or more), and it declares no way to know "
-        "it: does it pass `bench check`?"
+    states = [
+        f"h_{layer}" for layer, own in gamma_by_state(row).items() if own and min(own) >= EXACT
     ]
+    whole = deep.estimate is not None and deep.estimate.mean >= EXACT
+    if row.role == "floor" or used is None or used & ways or not (whole or states):
+        return []
+    alike = f"is the gradient (Γ deep of {EXACT} or more)"
+    if not whole:
+        alike = f"at {listed(states)} is the gradient (Γ of {EXACT} or more in every run)"
+    return [f"its credit {alike}, and it declares no way to know it: does it pass `bench check`?"]
 
 
 def idle(row: Row) -> list[str]:

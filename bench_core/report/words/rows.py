@@ -116,6 +116,34 @@ def gamma(row: Row) -> Gamma:
     return Gamma(deep, reason, in_use, own)
 
 
+def gamma_by_state(row: Row) -> dict[int, list[float]]:
+    """Map l → Γ_l of the finished runs; empty if Γ means nothing in one of them, or is not in use.
+
+    States are left out at which a run has none, such as h_L of a residual network.
+    """
+    read = alignments(row)
+    if not all(item.in_use and item.not_diagnostic is None for item in read):
+        return {}
+    stored = [run.record.measurements.get("alignment") for run in row.finished]
+    sites = [item.details.get("sites") for item in stored if item is not None]
+    every = [
+        dict(
+            zip(
+                own if isinstance(own, list) else range(len(item.layers)), item.layers, strict=False
+            )
+        )
+        for own, item in zip(sites, read, strict=True)
+    ]
+    values = {
+        layer: [of_run.get(layer) for of_run in every] for layer in (every[0] if every else ())
+    }
+    return {
+        layer: [value for value in own if value is not None]
+        for layer, own in values.items()
+        if isinstance(layer, int) and None not in own
+    }
+
+
 def compared(distance: Measurement) -> str:
     """Write the number of samples behind d_BP: `119 of 1,280`, or `1,280` if it is the probe's."""
     samples, probe = (distance.details.get(key) for key in ("samples", "probe"))
