@@ -345,23 +345,23 @@ def test_a_run_that_ends_early_leaves_the_finished_one_and_names_no_log(
     assert "1 reused, 0 to run" in here("plan", *sparse).stdout
 
 
-def test_of_a_file_with_several_rules_a_suite_names_one(
-    tmp_path: Path, path_as_it_was: None
-) -> None:
-    two = (
-        RULE
-        + '''
+PAIR = (
+    "from bench_core.api import Component, hookimpl\n"
+    + RULE
+    + '''
 
 class Other(Fed):
     """a_l = -gain·e·B_l."""
 '''
-    )
-    hook = (
-        "\n\n@hookimpl\ndef bench_methods():\n"
-        "    return [Component('one', 'pair:Fed'), Component('two', 'pair:Other')]\n"
-    )
-    text = "from bench_core.api import Component, hookimpl\n" + two + hook
-    (tmp_path / "pair.py").write_text(text)
+    + "\n\n@hookimpl\ndef bench_methods():\n"
+    "    return [Component('one', 'pair:Fed'), Component('two', 'pair:Other')]\n"
+)
+
+
+def test_of_a_file_with_several_rules_a_suite_names_one(
+    tmp_path: Path, path_as_it_was: None
+) -> None:
+    (tmp_path / "pair.py").write_text(PAIR)
     suite = tmp_path / "tiny.yaml"
     entries = "[{name: ./pair.py/two, penalty: 0.1}, pair.py/one, dfa]"
     suite.write_text(SUITE.replace("[dfa]", entries))
@@ -376,6 +376,33 @@ class Other(Fed):
         one = r"write the one that you mean: \./pair\.py/one or \./pair\.py/two$"
         with pytest.raises(SuiteError, match=one):
             rule_files.with_suite(str(suite), [], [])
+
+
+def test_of_a_file_with_several_rules_a_command_names_one(here: Here) -> None:
+    (here.cwd / "pair.py").write_text(PAIR)
+    (here.cwd / "tiny.yaml").write_text(SUITE)
+
+    def planned(*rules: str) -> str:
+        given = [text for rule in rules for text in ("--method", rule)]
+        told = here("plan", "tiny.yaml", "--json", *given, "--no-reference")
+        cells = json.loads(told.stdout)["cells"]
+        names = {cell["cell"]["method"]["name"] for cell in cells}
+        return " ".join(sorted(name for name in names if name.startswith("pair")))
+
+    assert planned("./pair.py/two") == "pair.py/two"
+    assert planned("./pair.py/two[penalty=0.1]", "./pair.py/one") == "pair.py/one pair.py/two"
+    assert planned("./pair.py") == "pair.py/one pair.py/two"
+    wrong = here("run", "tiny.yaml", "--method", "./pair.py/three")
+    known = "write ./pair.py/one or ./pair.py/two"
+    assert wrong.stderr == f"error: ./pair.py: brings no rule 'three'; {known}\n"
+    assert "a_l = -gain" in here("info", "./pair.py/two").stdout
+    both = here("info", "./pair.py")
+    assert both.stderr.endswith("brings 2 rules; name one: ./pair.py/one or ./pair.py/two\n")
+    package = here("new", "method", "one", "--from", "pair.py")
+    assert package.stderr.endswith("begins with one: move each rule into a file of its own\n")
+    told = here("run", "tiny.yaml", "--method", "./pair.py", "--no-reference").stderr
+    assert "pair.py: rules from a file; `bench check pair.py` tests them; " in told
+    assert "bench new method one" not in told
 
 
 def test_rule_files_of_a_suite_that_cannot_be_taken_are_named_at_their_lines(

@@ -10,6 +10,7 @@ import click
 
 from bench_core.commands.options import json_option, print_json, terminal_width, warn
 from bench_core.errors import BenchError, UnknownName, UsageError, similar
+from bench_core.names import bare_name
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
@@ -105,8 +106,11 @@ def _print_card(text: str, as_json: bool) -> None:
     from bench_core.registry.card import card
     from bench_core.testing.kit import find
 
-    registry, (name, *_) = rule_files.load([text])
-    item = find(name, registry)
+    registry, names = rule_files.load([text])
+    if len(names) > 1:
+        one = " or ".join(f"{text}/{bare_name(name)}" for name in names)
+        raise UsageError(f"{text}: brings {len(names)} rules; name one: {one}")
+    item = find(names[0], registry)
     shown, fault = card(item.component), ""
     try:
         declared = declarations.ask(item)

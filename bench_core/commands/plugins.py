@@ -272,7 +272,10 @@ def _rule_of(source: Path) -> Rule:
 
     registry, names = rule_files.load([str(source)])
     if len(names) != 1:
-        raise UsageError(f"{source}: brings {len(names)} rules; a package begins with one")
+        remedy = "move each rule into a file of its own"
+        raise UsageError(
+            f"{source}: brings {len(names)} rules; a package begins with one: {remedy}"
+        )
     component = registry.find("method", names[0]).component
     target = component.target.partition(":")[2]
     path = source.expanduser().absolute()

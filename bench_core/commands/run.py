@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from bench_core.commands.report import write_page
 from bench_core.commands.results import print_leaderboards
 from bench_core.commands.suggestions import Seed, SuiteCommand
 from bench_core.errors import Exit, UsageError
+from bench_core.names import bare_name, distribution_of
 from bench_core.report.text.escape import visible
 from bench_core.report.text.terminal import echo
 
@@ -225,16 +227,22 @@ def show(plan: Plan, records: list[RunRecord], wants_report: bool) -> None:
 
 
 def _say_package_step(plan: Plan) -> None:
-    """Say how a rule that was taken from a file becomes a package."""
+    """Say how the rules that were taken from a file become packages."""
     from bench_core.registry.distributions import FILE
     from bench_core.registry.modules import place
 
-    names = {cell.cell.method.name for cell in plan.cells}
-    for file, _, rule in sorted(name.partition("/") for name in names):
-        if file.endswith(FILE):
-            path = os.path.relpath(place(file.removesuffix(FILE)) or file)
-            package = f"`bench new method {rule} --from {path}` makes its package"
-            echo(f"{file}: a rule from a file; `bench check {path}` tests it, {package}", err=True)
+    rules: dict[str, list[str]] = defaultdict(list)
+    for name in sorted({cell.cell.method.name for cell in plan.cells}):
+        rules[distribution_of(name)].append(bare_name(name))
+    for file in (file for file in rules if file.endswith(FILE)):
+        path = os.path.relpath(place(file.removesuffix(FILE)) or file)
+        if len(rules[file]) == 1:
+            package = f"`bench new method {rules[file][0]} --from {path}` makes its package"
+            line = f"a rule from a file; `bench check {path}` tests it, {package}"
+        else:
+            package = "`bench new method NAME --from FILE` makes a package of a file with one rule"
+            line = f"rules from a file; `bench check {path}` tests them; {package}"
+        echo(f"{file}: {line}", err=True)
 
 
 def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:

@@ -28,16 +28,18 @@ from bench_core.suite.component import split_options
 from bench_core.suite.load import RulesOf, load_suite
 from bench_core.suite.model import Suite
 
-_TEXT = re.compile(rf"\s*([^\[\]]*{re.escape(FILE)})\s*(\[.*)?", re.DOTALL)
+# file, rule of a file with several, options
+_TEXT = re.compile(rf"\s*([^\[\]]*{re.escape(FILE)})(?:/([^/\[\]\s]*))?\s*(\[.*)?", re.DOTALL)
 
 
 def load(texts: Iterable[str]) -> tuple[Registry, list[str]]:
     """Load the plugins and the rule files among `texts`; return full names in the files' places.
 
-    texts  components as on the command line: NAME, FILE.py, each with [option=value] or without
+    texts  components as on the command line: NAME, FILE.py or FILE.py/RULE, each with
+           [option=value] or without
     Raises UsageError for a file that cannot be taken.
     """
-    parts = [(text, _TEXT.fullmatch(text)) for text in texts]
+    parts = [(text, _file_in(text)) for text in texts]
     for text, match in parts:
         several = split_options(text)
         if match and len(several) > 1 and not Path(os.path.expanduser(match[1])).is_file():
@@ -50,9 +52,23 @@ def load(texts: Iterable[str]) -> tuple[Registry, list[str]]:
         if match is None:
             named.append(text)
         else:
-            rules = rules_of(paths[match[1]], registry, match[1])
-            named += [f"{item.full_name}{match[2] or ''}" for item in rules]
+            file, wanted, options = match.groups()
+            rules = rules_of(paths[file], registry, file)
+            own = [item for item in rules if wanted in (None, item.component.name)]
+            if not own:
+                known = " or ".join(f"{file}/{item.component.name}" for item in rules)
+                raise UsageError(f"{file}: brings no rule {wanted!r}; write {known}")
+            named += [f"{item.full_name}{options or ''}" for item in own]
     return registry, named
+
+
+def _file_in(text: str) -> re.Match[str] | None:
+    """Find the rule file that a text names; None for a name, such as `my_rules.py/one`, which is
+    that of a rule whose file is on the import path.
+    """
+    match = _TEXT.fullmatch(text)
+    is_name = match is not None and match[2] is not None and os.sep not in match[1]
+    return None if match and is_name and not Path(match[1]).is_file() else match
 
 
 def with_suite(
