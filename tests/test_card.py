@@ -48,7 +48,7 @@ def test_every_built_in_rule_has_a_whole_card(component: Component) -> None:
     shown = card(component)
     assert all((shown.definition, shown.source, shown.deviations, shown.verified))
     null = shown.source == "null method of this suite"
-    assert null or "year" in fields(component.name, shown.summary, shown.source)
+    assert null or "year" in fields("learning rule", component.name, shown.source)
 
 
 def test_the_card_of_a_strangers_rule_is_shown_without_importing_it(here: Here) -> None:

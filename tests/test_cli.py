@@ -175,6 +175,7 @@ def test_a_folder_around_the_results_leads_to_them(here: Here, finished: Finishe
         "no finished runs: `bench run SUITE` makes some, `bench status` shows those begun\n"
     )
     assert done.stderr == f"note: project has no runs; {remedy}\n"
+    assert here("leaderboard", "project", "--format", "latex").stdout.startswith("% no finished")
     done = here("verify", "project")
     assert done.stderr == f"error: project: no run to check; {remedy}\n"
     done = here("leaderboard", "project/results")

@@ -334,6 +334,16 @@ def test_names_keep_their_letters_in_bibtex() -> None:
     assert latex("中") == "{[}U+4E2D{]}"
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [("--method", "-{}-method"), ("a---b-c", "a-{}-{}-b-c"), ("1–2", "1--2"), ("−1", "$-$1")],
+)
+def test_hyphens_are_no_dashes_in_latex(text: str, written: str) -> None:
+    from bench_core.report.text.escape import latex
+
+    assert latex(text) == written
+
+
 def test_every_character_that_the_program_writes_has_its_latex() -> None:
     """These are the strings of the code but docstrings, and all summaries."""
     from bench_core.report.text.escape import latex

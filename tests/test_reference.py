@@ -395,6 +395,11 @@ def test_a_suite_of_the_reference_can_be_named_beside_own_runs(
     assert "all 4 runs from reference 1" in of_reference.stdout
     assert of_reference.stderr == ""
     assert "reference/nope: no such" in here("leaderboard", "reference/nope", env=env).stderr
+    for path in (here.cwd / "results" / "tiny").glob("*/run.json"):
+        shutil.rmtree(path.parent)
+    begun = here("leaderboard", "tiny", env=env)
+    note = "note: results/tiny has no finished run; reference/tiny is the reference\n"
+    assert (begun.stderr, begun.returncode) == (note, 0)
 
 
 def test_a_suite_without_local_results_shows_the_reference(

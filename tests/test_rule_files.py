@@ -90,6 +90,16 @@ def test_a_rule_from_a_file_is_run_recorded_digested_and_shown(
     assert record["cell"]["method"]["params"]["gain"] == 2.0
     assert "fed[gain=2.0] · seed 1" in done.stdout
     path = here.cwd / "fed.py"
+    line = '"""a_l = gain·e·B_l.'
+    cites = RULE.replace(line, f"{line}\n\n    Source: Someone 2020, arXiv:2001.00001.\n    ")
+    path.write_text(cites)
+    cited = here("cite").stdout
+    assert "title = {{fed}: learning rule}" in cited
+    assert "% method fed.py/fed: bench_method_fed_py_fed" in cited
+    path.rename(here.cwd / "away.py")
+    remedy = "a rule from a file: run `bench cite` in the folder of fed.py"
+    assert f"% method fed.py/fed: {remedy}" in here("cite").stdout
+    (here.cwd / "away.py").rename(path)
     files = record["code"]["fed.py"]["files"]
     assert code_files(["fed"], "fed.py") == files
     path.write_text(RULE.replace("e = self", "e = -self"))

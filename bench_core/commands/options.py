@@ -224,6 +224,8 @@ def gathered(roots: Paths) -> tuple[list[SuiteResults], list[str]]:
         if deeper := _results_in(folder):
             echo(f"note: {folder} has no runs; name a folder in it: {deeper}", err=True)
     for root, folder in zip(roots, folders, strict=False):
+        if not suites and folder != root and is_shipped(root):
+            echo(f"note: {folder} has no finished run; {SHIPPED}/{root} is the reference", err=True)
         own = [suite for suite in suites if suite.folder == folder != root]
         _say_own(root, [record for suite in own for record in suite.records])
     return suites, troubles
@@ -231,13 +233,18 @@ def gathered(roots: Paths) -> tuple[list[SuiteResults], list[str]]:
 
 def _say_own(root: Path, records: list[RunRecord]) -> None:
     """Print that a suite's name stands for the user's own runs, without any of the reference."""
+    own = records and not any(record.shipped for record in records)
+    if own and is_shipped(root):
+        beside = f"{SHIPPED}/{root} is the reference, which they do not fit"
+        echo(f"note: {root} is results/{root}, your own runs; {beside}", err=True)
+
+
+def is_shipped(root: Path) -> bool:
+    """Decide whether the reference has runs of a suite of this name."""
     from bench_core.results.reference import installed
 
     shipped = installed()
-    own = records and not any(record.shipped for record in records)
-    if own and shipped and shipped.suite(str(root)):
-        beside = f"{SHIPPED}/{root} is the reference, which they do not fit"
-        echo(f"note: {root} is results/{root}, your own runs; {beside}", err=True)
+    return bool(shipped and shipped.suite(str(root)))
 
 
 def shown_folders(roots: Paths) -> list[Path]:

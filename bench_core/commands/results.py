@@ -82,6 +82,7 @@ def print_leaderboards(
         suites = [attach(results) for results in suites]
     if not suites and form not in ("csv", "json"):
         text = "no finished runs: `bench run SUITE` makes some, `bench status` shows those begun\n"
+        text = "% " * (form == "latex") + text
     elif form == "table":
         width = terminal_width() if output is None else None
         wanted = replace(wanted, width=width)
@@ -262,12 +263,15 @@ def cite(results: Paths) -> None:
     That is the protocol, the rules, the data and the software. RESULTS are results folders or suite
     folders  [default: results].
     """
-    from bench_core.registry import plugins
+    from bench_core.registry import plugins, rule_files
     from bench_core.registry.card import Card, card
     from bench_core.report.words.cite import bibtex
 
     suites, _ = gathered(results)
+    records = [record for suite in suites for record in suite.records]
+    registry = plugins.load()
+    rule_files.add(registry, {record.cell.method.name for record in records}, here=True)
     cards: dict[tuple[str, str], Card] = {
-        (item.kind, item.full_name): card(item.component) for item in plugins.load().components
+        (item.kind, item.full_name): card(item.component) for item in registry.components
     }
-    echo(bibtex([record for suite in suites for record in suite.records], cards), nl=False)
+    echo(bibtex(records, cards), nl=False)

@@ -48,27 +48,31 @@ class View:
 
     @property
     def title(self) -> str:
-        """Return the suite's title if it has runs here; an option may have set another title."""
-        return self._title(self.results.records)
+        """Return the suite's title if it has runs here, else a remark on the runs.
 
-    def title_of(self, group: Group) -> str:
-        """Return the title of a table alone: the suite's only if the table has cells of it."""
+        An option may have set another title.
+        """
+        title, remark = self._title(self.results.records)
+        return title or remark
+
+    def title_of(self, group: Group) -> tuple[str, str]:
+        """Return the title of a table alone, and a remark if it has no cell of the suite."""
         return self._title(group.records)
 
-    def _title(self, records: Iterable[RunRecord]) -> str:
-        """Return a title for some of the runs.
+    def _title(self, records: Iterable[RunRecord]) -> tuple[str, str]:
+        """Return a title for some of the runs, or "" and the reason why they have none.
 
         It counts the suite's runs if some are missing, and the rules that options added.
         """
         title, file = self.settings.title, self.results.file
         if file is None or title != file.title:
-            return title
+            return title, ""
         cells, every = self.results.own_cells, list(records)
         own = [record for record in every if cell_key(record.cell) in cells]
         if not own and file.cells is None:
-            return "not the whole suite: run with options, such as --method or --set"
+            return "", "not the whole suite: run with options, such as --method or --set"
         if not own:
-            return f"Other rules or settings than in the file of {self.results.name}"
+            return "", f"Other rules or settings than in the file of {self.results.name}"
         key = partial(method_key, defaults=self.settings.recorded)
         rules = [
             {key(record.cell.method) for record in some if not is_floor(record)}
@@ -77,7 +81,7 @@ class View:
         total, added = len(file.cells or ()), len(rules[0] - rules[1])
         beside = [f"{len(cells)} of its {total} runs"] * (len(cells) < total)
         beside += [f"and {plural(added, 'more rule')}"] * bool(added)
-        return f"{title} ({', '.join(beside)})".lstrip() if beside else title
+        return f"{title} ({', '.join(beside)})".lstrip() if beside else title, ""
 
     @property
     def description(self) -> str:

@@ -172,7 +172,7 @@ def _more(shown: View, wanted: Wanted) -> str:
 
 def _struck(cell: Text) -> str:
     text = escape.markdown(cell.text)
-    return f"~~{text}~~" if cell.struck else text
+    return f"~~{text}~~ †" if cell.struck else text
 
 
 def _markdown(shown: View, wanted: Wanted) -> str:
@@ -223,11 +223,12 @@ def _latex(shown: View, wanted: Wanted) -> str:
         columns = sheet.columns
         align = "".join("r" if column.right else "l" for column in columns)
         heads = " & ".join(map(_latex_head, columns))
-        title = shown.title_of(group)
+        title, unlike = shown.title_of(group)
         heading = f"{title}: {header}" if title else header
         keys = [column.key for column in columns]
         below = sheet.legend + sheet.renamed(_below(group, settings, keys))
         remarks = [summary.opening(group), *notes.of_group(group, settings)]
+        remarks = [unlike] * bool(unlike) + remarks
         remarks = sheet.renamed(remarks + legend.of_all(shown.groups, settings, keys))
         if sheet.left_out:
             titles = [column.title for column in sheet.left_out]

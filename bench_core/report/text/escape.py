@@ -7,6 +7,7 @@ first, which writes control bytes, bidirectional overrides and other invisible c
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -77,8 +78,12 @@ def markdown_list(lines: Iterable[str]) -> str:
 
 
 def latex(text: str) -> str:
-    """Escape LaTeX in UTF-8; a character unknown to pdflatex becomes its code point."""
-    return "".join(map(_latex_character, visible(text)))
+    """Escape LaTeX in UTF-8; a character unknown to pdflatex becomes its code point.
+
+    Hyphens are kept apart, because LaTeX makes a dash of two: `--method`.
+    """
+    pieces = re.split("(?<=-)(?=-)", visible(text))
+    return "{}".join("".join(map(_latex_character, piece)) for piece in pieces)
 
 
 def _latex_character(character: str) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from bench_core import __version__
-from bench_core.names import OURS, bare_name
+from bench_core.names import FILE, OURS, bare_name, distribution_of
 from bench_core.registry.bibliography import ARXIV, DOI, of_package
 from bench_core.registry.card import Card
 from bench_core.report.text import escape
@@ -27,6 +27,7 @@ BENCH = {
     "year": "2026",
     "version": __version__,
 }
+WORDS = {"method": "learning rule", "arch": "network", "dataset": "data set"}
 PROTOCOL, PYTORCH = "hao2026", "paszke2019"
 
 
@@ -35,10 +36,12 @@ def _entry(key: str, fields: Mapping[str, str]) -> str:
     return f"@misc{{{key},\n{body}\n}}"
 
 
-def fields(name: str, summary: str, cite: str) -> dict[str, str]:
-    """Return the fields of an entry; year, arXiv number and DOI are those of the first work."""
-    title = f"{{{escape.latex(name)}}}" + (f": {escape.latex(summary)}" if summary else "")
-    entry = {"title": title, "note": escape.latex(cite)}
+def fields(kind: str, name: str, cite: str) -> dict[str, str]:
+    """Return the fields of an entry; year, arXiv number and DOI are those of the first work.
+
+    kind  in words: learning rule
+    """
+    entry = {"title": f"{{{escape.latex(name)}}}: {kind}", "note": escape.latex(cite)}
     first, _, _ = cite.partition(";")
     if year := YEAR.search(first):
         entry["year"] = year[1]
@@ -59,7 +62,7 @@ def entries_of(kind: str, name: str, card: Card) -> dict[str, str]:
     if name.startswith(f"{OURS}/"):
         return {"bench": _entry("bench", BENCH)}
     key = re.sub(r"[^a-z0-9]+", "_", f"bench_{kind}_{name.lower()}")
-    return {key: _entry(key, fields(bare_name(name), card.summary, card.source))}
+    return {key: _entry(key, fields(WORDS[kind], bare_name(name), card.source))}
 
 
 def bibtex(records: Sequence[RunRecord], cards: Mapping[tuple[str, str], Card]) -> str:
@@ -78,9 +81,11 @@ def bibtex(records: Sequence[RunRecord], cards: Mapping[tuple[str, str], Card]) 
             entries |= own
             source = ", ".join(own)
         else:
-            installed = (kind, name) in cards
-            lacking = "card names no source" if installed else "plugin is not installed here"
-            source = f"its {lacking}"
+            source = "its plugin is not installed here"
+            if (kind, name) in cards:
+                source = "its card names no source"
+            elif (file := distribution_of(name)).endswith(FILE):
+                source = f"a rule from a file: run `bench cite` in the folder of {file}"
         lines.append(f"% {kind} {escape.visible(name)}: {source}")
     versions = {str(torch) for item in records if (torch := item.environment.get("torch"))}
     if versions:
