@@ -257,4 +257,6 @@ def _say_failures(plan: Plan, failed: list[RunRecord]) -> None:
     reused = {cell.identity for cell in plan.cells if cell.action == "reuse"}
     again = sum(STATUSES[run.status].failure and run.identity in reused for run in failed)
     if again:
-        echo(f"{again} of them from an earlier sweep; --retry-failed runs them again", err=True)
+        which = "1 failed run is" if again == 1 else f"{again} failed runs are"
+        remedy = "without a change of its code only --retry-failed runs it again"
+        echo(f"{which} of an earlier sweep; {remedy}", err=True)

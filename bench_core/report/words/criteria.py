@@ -133,7 +133,7 @@ class Criterion:
             return f"{text}, {limit:g} are needed"
         if points.mean < 0:
             text = f"{unsigned(points)} points below {words['floor']}"
-        return f"{text}; the interval ends under the {limit:g} that it needs"
+        return f"{text}; {limit:g} above that are needed, its interval ends lower"
 
 
 def criteria(rows: Iterable[Row]) -> list[Criterion]:

@@ -69,7 +69,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     if kind == NOT_SEPARATED:
         over, floor = row.read, read_floor(row)
         limit = next(c.limit(settings.thresholds) for c in criteria([row]) if c.margin)
-        need = f"{limit:g} or more are needed, and an interval above 0"
+        need = f"{limit:g} or more above that are needed, and an interval above 0"
         points = f"{_unlike(over, limit)} points over {floor}"
         if over is not None and over.mean < 0:
             points = f"{unsigned(over)} points below {floor}"
