@@ -177,6 +177,12 @@ def test_a_rule_that_widens_all_ranks_is_named() -> None:
     quiet = [{s: 0.5 + k / 20 + (s % 3) / 1000 * (-1) ** k for s in range(3)} for k in range(5)]
     assert rank(quiet).dominant is None
     assert rank([*quiet, {0: 0.1, 1: 0.9, 2: 0.4}]).dominant == 5
+    # the third is below both in every seed, and keeps them from being told apart
+    bp, own = {0: 0.981, 1: 0.986, 2: 0.983}, {0: 0.930, 1: 0.935, 2: 0.925}
+    assert rank([bp, own]).intervals == ((1, 1), (2, 2))
+    far = rank([bp, own, {0: 0.2, 1: 0.33, 2: 0.21}])
+    assert far.intervals == ((1, 2), (1, 2), (3, 3))
+    assert far.dominant == 2
 
 
 def test_counts_that_differ_by_one_sample_in_every_seed_are_not_told_apart() -> None:

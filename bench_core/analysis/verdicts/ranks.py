@@ -198,19 +198,17 @@ def _rank(rows: Sequence[Mapping[int, float]], step: float) -> Ranking:
 
 def _widening(rows: Sequence[Mapping[int, float]], step: float, ranking: Ranking) -> int | None:
     """Return the dominant row if another row's interval is narrower without it."""
-    if ranking.dominant is None:
+    if ranking.dominant is None or (own := ranking.intervals[ranking.dominant]) is None:
         return None
     quiet = _rank(
         [{} if index == ranking.dominant else row for index, row in enumerate(rows)], step
     )
     for index, (before, after) in enumerate(zip(ranking.intervals, quiet.intervals, strict=True)):
-        # without the dominant rule one rank fewer is possible anyway
-        if (
-            index != ranking.dominant
-            and before
-            and after
-            and after[1] - after[0] < before[1] - before[0] - 1
-        ):
+        if index == ranking.dominant or not (before and after):
+            continue
+        # without a rule whose ranks it shares, a row has one rank fewer anyway
+        shared = own[0] <= before[1] and before[0] <= own[1]
+        if after[1] - after[0] < before[1] - before[0] - shared:
             return ranking.dominant
     return None
 
