@@ -219,7 +219,7 @@ def test_states_that_are_not_finite_fire_and_do_not_crash():
         audit.net.blocks[1].w2.bias[0] = float("nan")
     assert fires(measure(diagnostic("scale_growth"), audit))
     assert fires(measure(diagnostic("reference_floor"), audit))
-    diagnostic("alignment").measure(audit)
+    assert diagnostic("alignment").measure(audit).not_diagnostic is not None
 
 
 def test_older_records_get_the_attributes_of_the_classes():

@@ -746,7 +746,7 @@ def test_the_floor_that_lost_a_run_is_named_if_it_is_the_one_that_is_read() -> N
     wrecked = frozen(DFA, [0.1, 0.11, 0.09], **chance)
     found = [*rule, *wrecked, *bp]
     assert row_of(found, "dfa").verdict == "undetermined (bp's floor lost runs)"
-    assert "dfa cannot be judged: bp's random blocks, which stand for its own, lost runs" in (
+    assert "dfa cannot be judged: the bp floor, which replaces its own, lost runs" in (
         leaderboard(found, width=None)
     )
     # bp's floor is not the one that is read: the rule's own is whole

@@ -124,7 +124,7 @@ def explain(run: Stored, others: Sequence[Stored]) -> list[str]:
     if places := also_in(run.record, run.folder, ((r.record, r.folder) for r in others)):
         lines.append(f"also in {places}")
     if not about["counted"]:
-        since = "other code has run since: its own, or that of its rule, network or data set"
+        since = "a later run used other code of the rule, the network or the data set"
         lines.append(f"no table counts it: {since}")
     lines.append(f"finished {about['finished'] or 'at an unknown time'}")
     why = about["why"] or "not recorded"

@@ -91,7 +91,7 @@ def run_suite(
 
 
 def _path(name: str, value: Any) -> Path:
-    """Return a path. Raises UsageError for what is none."""
+    """Return a path. Raises UsageError for a value that is no path."""
     if not isinstance(value, str | os.PathLike):
         what = "a list: give each as an argument of its own" if isinstance(value, list) else ""
         raise UsageError(f"{name} is {what or f'{value!r}: give a path or the name of a suite'}")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def status(results: tuple[Path, ...], as_json: bool) -> None:
     """Say what runs now, what waits, and how long it will take.
 
-    That is of the cells of the last `bench run` or `bench tune`. It reads the folders alone, so any
-    shell can ask, also while they work. RESULTS are results folders or suite folders  [default:
+    The answer covers the cells of the last `bench run` or `bench tune`. It comes from the folders,
+    so any shell can ask while they work. RESULTS are results folders or suite folders  [default:
     results].
     """
     from bench_core.execution.sweeps import sweeps

@@ -85,7 +85,7 @@ class View:
 
     @property
     def description(self) -> str:
-        """Return the suite's description by the same rule."""
+        """Return the suite's description; "" if the suite is incomplete here."""
         text, file = self.results.description, self.results.file
         of_file = file is not None and text == file.description
         return "" if of_file and not self.results.is_suite else text

@@ -48,7 +48,9 @@ def lock(final: Path) -> int | None:
 
 
 def _sign(descriptor: int) -> None:
-    """Write the process and its machine into a lock file, for `bench status`; a full disk may not.
+    """Write the process and its machine into a lock file, for `bench status`.
+
+    Errors are ignored: a full disk must not prevent the lock.
 
     A process number means something only among the processes that one /proc shows. A file with
     another name elsewhere stays as it is.

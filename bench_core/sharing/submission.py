@@ -128,7 +128,7 @@ def without_paths(value: Any) -> Any:
 def places(cell: Mapping[str, Any], at: str = "") -> list[str]:
     """Say which settings of a cell name a place or the user of this machine.
 
-    They are part of the identity: they cannot be taken out, and nobody else has this place.
+    Settings are part of the identity, so they stay, and other machines lack the place.
     """
     said = []
     for key, value in cell.items():

@@ -76,7 +76,7 @@ def untrainable(cell: Cell) -> list[str]:
 
 
 def _names(record: RunRecord) -> Iterator[str]:
-    """Name what a table would show under the name of something else."""
+    """Name invalid names and letters, which a table would show as those of another component."""
     names = {kind: ref.name for kind, ref in record.cell.refs.items()}
     for kind, name in (*names.items(), *(("measurement", name) for name in record.measurements)):
         if not re.fullmatch(FULL_NAME, name):

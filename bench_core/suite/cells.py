@@ -31,7 +31,7 @@ class CellSpec:
     """One training run as plain values; its components' parameter models may add defaults later.
 
     method, arch, dataset  `{"name": …, parameters as written…}`
-    training, data         all values of `Training` and `DataOptions`
+    training, data         all values of `TrainingOptions` and `DataOptions`
     origin                 dotted key → path in the suite, for `Suite.problem`
     """
 

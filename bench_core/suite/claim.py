@@ -143,7 +143,7 @@ class Expectation(Model):
             word = "tolerance" if margins else "deviation"
             raise fault(f"has a {word} without a value")
         if self.value is None and not bounds:
-            what = "says no value: give value with tolerance or factor, or at_least, or at_most"
+            what = "needs value with tolerance or factor, or at_least, or at_most"
             raise fault(what)
         if self.value is not None and bounds:
             what = "has a value and a bound: give value with tolerance or factor, or at_least"

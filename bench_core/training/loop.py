@@ -1,4 +1,4 @@
-"""Train one network: the loop, and nothing but the loop.
+"""Train one network, epoch by epoch.
 
 The loop cuts batches from a tensor on the device, reads no value from the device inside an epoch
 but in the steps that it watches, and looks at the losses when the epoch is over. `observe` is

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from bench_plugins.diagnostics.expect import unchanged, value_is
 from pydantic import Field
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from bench_core.api import Control, Diagnostic, Measured, ParamsModel
 from bench_core.training.audit import Audit
+from bench_core.training.diagnostic_tools import because
 from bench_core.training.probe import BATCH, ProbeBatch
 
 
@@ -16,7 +19,8 @@ class GradientSupport(Diagnostic):
     """s_l(τ) = share of the probe samples whose ‖g_l‖ exceeds τ = 1e-6, as the batch-mean CE at
     N = 128 gives it.
 
-    value = the mean over the states 0 … L−1; `layers` has all of 0 … L.
+    value = the mean over the states 0 … L−1; `layers` has all of 0 … L. Not diagnostic where a
+    gradient is not finite.
     Source: arXiv:2606.21126.
     """
 
@@ -31,13 +35,15 @@ class GradientSupport(Diagnostic):
         return [audit.sample_norms(g) for g in batch.g]
 
     def measure(self, audit: Audit) -> Measured:
-        layers = []
-        for parts in zip(*audit.figures(self), strict=True):
+        layers, broken = [], {}
+        for site, parts in enumerate(zip(*audit.figures(self), strict=True)):
             norms = torch.cat(parts) / BATCH
             layers.append(float((norms > self.params.tau).double().mean()))
-        return Measured(
-            sum(layers[:-1]) / (len(layers) - 1), {"layers": layers, "tau": self.params.tau}
-        )
+            if not bool(norms.isfinite().all()):
+                broken[site] = "the gradient is not finite"
+        value = math.nan if broken else sum(layers[:-1]) / (len(layers) - 1)
+        details = {"layers": layers, "tau": self.params.tau}
+        return Measured(value, details, because(broken))
 
     def controls(self) -> list[Control]:
         def flat_head(audit: Audit) -> None:

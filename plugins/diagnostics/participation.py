@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from bench_core.api import Control, Diagnostic, Measured
 from bench_core.training.audit import Audit
+from bench_core.training.diagnostic_tools import because
 
 SAMPLES, NUMBERS = 1024, 2**23  # of a state for its rank: at most so many rows, and numbers
 
@@ -76,7 +77,8 @@ class Participation(Diagnostic):
     σ_i²/Σσ² with the singular values σ of the centred samples. It goes from 1 to the width or one
     less than the number of samples: the first 1,024, but at most 8 Mi numbers per state. value =
     the mean of P_l over the blocks. An untrained network gives the null: the measurement before
-    training. Not diagnostic where no block calls a known activation function, or no gate is open.
+    training. Not diagnostic where no block calls a known activation function, no gate is open, or a
+    state is not finite.
     Source: Reddy, Safaai, Sabatini 2026 (code: KempnerInstitute/DFA-Stall); the entropy rank: Roy,
     Vetterli 2007, "The effective rank", here of the covariance matrix. With σ_i/Σσ, the rank of
     the matrix of samples itself, it would be about twice as large.
@@ -87,11 +89,14 @@ class Participation(Diagnostic):
     @torch.no_grad()
     def measure(self, audit: Audit) -> Measured:
         net, total = audit.net, 0
+        broken: dict[int, str] = {}
         sums: list[list[Tensor]] = [[] for _ in range(net.depth)]
         states: list[list[Tensor]] = [[] for _ in range(net.depth + 1)]
         for batch in audit.batches:
             for layer, h in enumerate(batch.states.h):
                 rows = net.flat(h)
+                if not bool(rows.isfinite().all()):
+                    broken[layer] = "the states are not finite"
                 few = min(SAMPLES, max(2, NUMBERS // rows.shape[1]))
                 states[layer].append(rows[: max(0, few - total)].clone())
             total += len(batch.y)
@@ -111,6 +116,8 @@ class Participation(Diagnostic):
             "mean_slope": slopes,
             "rank": [effective_rank(torch.cat(rows)) for rows in states if rows],
         }
+        if broken:  # torch calls the slope of ReLU at NaN 1
+            return Measured(math.nan, details, because(broken))
         known = [ratio for ratio in ratios if ratio is not None]
         value = _mean(known)
         if value is None:

@@ -4,8 +4,9 @@ Of several records (replicates, another version of the code) the first of these 
 reference, a record that this user has replicated, a done record, one that this user has checked,
 one in the folder that was named first, the record finished last. (A record states itself when it
 was finished. So that decides only within a folder.) The others are set aside, and named where they
-say something else of the cell. Two results of one identity that do not agree are a conflict:
-neither counts, but a row of the reference does. A record that this user disputes is a conflict too.
+say something else of the cell. Two results of one identity that do not agree are a conflict: none
+of them counts, unless one is a row of the reference. A record that this user disputes is a conflict
+too.
 """
 
 from __future__ import annotations

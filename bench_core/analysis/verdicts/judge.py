@@ -357,8 +357,11 @@ class Alignment:
 
 
 def unsettled(measurements: Mapping[str, Measurement]) -> str | None:
-    """Say why Γ means nothing if the inference of a rule ends with a slope not below that of its
-    start (settledness): its credit is rounding, or its steps are too large. Else None."""
+    """Return `UNSETTLED` if the inference of a rule has not come down (settledness), else None.
+
+    Its slope at the end is no smaller than at its start: the credit is rounding, or its steps are
+    too large.
+    """
     item = measurements.get("settledness")
     slope = finite(item.details.get("residual")) if item else None
     return UNSETTLED if slope is not None and slope >= 1 else None

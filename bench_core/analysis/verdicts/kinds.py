@@ -24,7 +24,7 @@ FLOOR = "floor"  # of runs and rules: others are compared with it
 
 @dataclass(frozen=True)
 class Kind:
-    """What verdicts, flags or outcomes of one name have in common.
+    """Describe the verdicts, flags or outcomes of one name.
 
     tone     the colour; mid: nothing is decided
     meaning  what the legend says of it; {limit}, {floor} and {names} of diagnostics are filled in

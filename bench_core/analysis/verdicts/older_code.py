@@ -2,9 +2,9 @@
 
 The newest code of a module is that of the last run of the recipe that has the module and came to
 its own end (done or diverged): a run that raised or was killed may be of code that never worked. A
-run is older if it is from before that one and has other code of the module. A run is from when it
-finished, or from when the last `bench run` of its folder reused it: after an edit was undone, the
-runs from before the edit count as today's code.
+run is older if its date is before that one's and it has other code of the module. The date of a run
+is the later of its end and its last reuse by `bench run`: after an edit was undone, the runs from
+before the edit count as today's code.
 
 Superseded runs, whose own cell was run by other code since, do not count at all
 (`bench_core.analysis.gather.current`). Nor do runs on a data set or a network whose code has

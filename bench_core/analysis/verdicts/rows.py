@@ -36,8 +36,9 @@ class Row:
     """A method over its seeds.
 
     accuracy  over finished runs
-    margin    over the floor that the suite chose; the other two are always given
-    replaced  that floor lies at chance, so d is judged by the margin over bp's (`read`)
+    over_floor, over_matched, over_bp   margins over the floor that the suite chose, the rule's own,
+              and that of bp
+    replaced  the floor of the suite lies at chance, so d is judged by the margin over bp's (`read`)
     rank      lowest and highest rank of the simultaneous 95 % interval; None: not ranked
     tuned     the search that chose its recipe and options
     """

@@ -176,8 +176,8 @@ def new_events(worker: Worker) -> Iterator[dict[str, Any]]:
     """Yield what the worker reported since the last call, in whole lines: epochs, and why a saved
     state was not used.
 
-    A plugin can write to any descriptor: what is no event is left out, and a flood is read in
-    pieces.
+    A plugin can write to any descriptor, so other lines are ignored, and one call reads 1 MiB at
+    most.
     """
     size, chunk = 0, None
     while size < MOST_AT_ONCE and (chunk := worker.pipe.read(65536)):

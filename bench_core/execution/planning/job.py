@@ -156,7 +156,7 @@ def checkout() -> tuple[dict[str, Any], str]:
         return {}, ""
 
     def git(*arguments: str) -> str:
-        # trusted whoever owns it, because its code runs here anyway
+        # trust the checkout of any owner: its code runs here already
         options = ["-c", f"safe.directory={root}", "--no-optional-locks", "-C", str(root)]
         output = subprocess.check_output(
             ["git", *options, *arguments], stderr=subprocess.PIPE, timeout=30

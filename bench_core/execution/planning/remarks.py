@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def remarks(components: Components, planned: Sequence[PlannedCell], folder: Path) -> Iterator[str]:
-    """Yield a line for each."""
+    """Yield the warnings about a plan, a line each."""
     suite, diagnostics = components.suite, components.parts(components.diagnostics)
     yield from _twice(components)
     yield from _idle(suite, planned)
@@ -62,7 +62,7 @@ def _rejudged(suite: Suite, folder: Path) -> list[str]:
     before = f"the suite that was run here before ({title}) had"
     remedy = "another `name:` in the file, or -o FOLDER, keeps the two apart"
     changed = " and ".join(dict.fromkeys(differing))
-    return [f"{folder}: {before} {changed}; its runs get those of this file; {remedy}"]
+    return [f"{folder}: {before} {changed}; its runs will be judged by this file; {remedy}"]
 
 
 def _unclaimed(components: Components, planned: Sequence[PlannedCell]) -> Iterator[str]:

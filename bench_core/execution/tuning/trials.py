@@ -149,8 +149,8 @@ class Tuning:
         ]
         if not entries:
             raise UsageError(
-                f"{self.suite.name}: no trial of any rule is done: mend the cause, then the same "
-                "`bench tune` with --retry-failed trains those again that failed"
+                f"{self.suite.name}: no trial of any rule is done: mend the cause, then repeat "
+                "`bench tune` with --retry-failed"
             )
         suite = derived(self.suite, entries)
         stated = self.suite.stated

@@ -30,7 +30,7 @@ from bench_core.suite.protocol import THRESHOLDS
 AGAINST = "d is judged against"
 FITTED = 0.01  # training loss below which the gradient is small because the data are fitted
 EXACT = 0.99  # Γ of a credit that is the gradient
-MOST_SAID = 5  # lines about a row or a table: anybody can invent users
+MOST_SAID = 5  # lines about other users in a row or a table: anybody can invent some
 
 
 def tuning(row: Row, rows: Iterable[Row]) -> list[str]:

@@ -244,8 +244,9 @@ def chance_of(row: Row) -> float | None:
 
 
 def guesses(row: Row) -> bool:
-    """Decide whether a rule is no more accurate than that: its mean is less than 2 points higher,
-    and its interval reaches it.
+    """Decide whether a rule is no more accurate than the commonest class.
+
+    Its mean is less than 2 points higher, and its interval reaches the share of that class.
     """
     share = chance_of(row)
     if share is None or row.accuracy is None:

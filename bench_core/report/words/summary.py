@@ -219,7 +219,7 @@ def reason(row: Row) -> str:
         return "has|have a floor that lost runs, so the finished ones are not a fair sample"
     if verdict.unsure == LOST_OF_BP:
         lost = "lost runs, so the finished ones are not a fair sample"
-        return f"cannot be judged: bp's random blocks, which stand for its|their own, {lost}"
+        return f"cannot be judged: the bp floor, which replaces its|their own, {lost}"
     if verdict.unsure == ONE_SEED_OF_FLOOR:
         return "has|have a floor with one seed, which is too few for a verdict"
     if verdict.unsure == EQUAL or (verdict.unsure == EQUAL_OF_BP and row.replaced):
@@ -228,7 +228,7 @@ def reason(row: Row) -> str:
         below = "lies|lie below backpropagation with random blocks by"
         return f"{below} the same margin in both seeds, which shows no scatter: add a third"
     if verdict.unsure == ONE_SEED_OF_BP and row.replaced:
-        return "cannot be judged: bp's random blocks, which stand for its own, have one seed"
+        return "cannot be judged: the bp floor, which replaces its|their own, has one seed"
     if verdict.unsure == ONE_SEED_OF_BP:
         return "lies|lie below backpropagation with random blocks, but these have one seed"
     if CANNOT_JUDGE in silent:
