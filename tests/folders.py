@@ -12,7 +12,7 @@ from typing import Any
 from records import audit, frozen, seeds
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.report.tables.formats import Format, Wanted, leaderboards
 from bench_core.results import store, suite_folder
 from bench_core.results.hashing import jsonable

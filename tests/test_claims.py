@@ -22,8 +22,8 @@ from bench_core.analysis.claims.ranges import holds
 from bench_core.analysis.claims.recipe import recipes
 from bench_core.analysis.gather import gather
 from bench_core.analysis.stats import t_critical
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.cli import bench as command
 from bench_core.errors import SuiteError
 from bench_core.report import all_claims

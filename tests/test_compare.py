@@ -17,7 +17,7 @@ from records import SICK, frozen, run, seeds
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.stats import holm, sign_flip_p, smallest_p
-from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.errors import UsageError
 from bench_core.report import comparison
 from bench_core.report.comparison import as_json, as_table

@@ -21,8 +21,8 @@ from records import measured, run, seeds
 
 from bench_core.analysis.cost import cost, costs, target_of
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.api import Measured
 from bench_core.execution import energy
 from bench_core.report.costs import costs_text, table_of

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from bench_core.analysis import distance
 from bench_core.analysis.distance import NAME, PROBE, attach, distances
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.report.export import runs
 from bench_core.report.single import text
 from bench_core.report.tables.formats import leaderboards

@@ -23,8 +23,8 @@ from test_leaderboard import HOSTILE, forbidden, hostile
 from bench_core import cli
 from bench_core.analysis.claims.outcomes import judge_claims
 from bench_core.analysis.gather import SuiteResults, gather
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.api import Component
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card, card

@@ -14,8 +14,9 @@ from records import measured, run, seeds
 from bench_core.analysis.claims.outcomes import claims_of
 from bench_core.analysis.first_firing import Firing, firings, of_row
 from bench_core.analysis.gather import SuiteResults, gather
-from bench_core.analysis.verdicts.judge import UNTRAINED, Settings
+from bench_core.analysis.verdicts.judge import UNTRAINED
 from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.results import epochs
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement

@@ -13,7 +13,7 @@ from records import run
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.suite_file import SuiteFile
-from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.report.view import view
 from bench_core.results.record import cell_key
 

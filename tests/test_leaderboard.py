@@ -19,8 +19,9 @@ from rich.console import Console
 
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.joined import together
-from bench_core.analysis.verdicts.judge import Settings, is_floor
 from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.roles import is_floor
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.report.tables import legend, schema
 from bench_core.report.tables.columns import COLUMNS, columns_of

@@ -16,7 +16,7 @@ from conftest import Finished, invoke, wait_until
 from folders import rows
 from records import run, seeds
 
-from bench_core.analysis.verdicts.judge import label
+from bench_core.analysis.verdicts.labels import label
 from bench_core.commands import progress
 from bench_core.commands.progress import Plain
 from bench_core.execution import sweeps

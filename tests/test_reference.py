@@ -26,9 +26,9 @@ from bench_core import cli, load
 from bench_core.analysis.claims import board, trainings
 from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import beside_reference, together
-from bench_core.analysis.verdicts.judge import role
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.ranks import PUBLISHED, resolution
+from bench_core.analysis.verdicts.roles import role
 from bench_core.commands.plan import precision
 from bench_core.errors import UsageError
 from bench_core.execution.planning.reuse import StoredRuns

@@ -24,9 +24,9 @@ from test_leaderboard import HOSTILE, forbidden, hostile
 
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.utility import HEADLINE
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.rows import Row
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.registry.card import Card
 from bench_core.report import figures
 from bench_core.report.figures import Figure, Panel, drawing

@@ -14,9 +14,11 @@ from records import SICK, frozen, measured, run, seeds
 
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate, welch_difference
-from bench_core.analysis.verdicts.judge import _EVERY_RULE, Floor, Settings
+from bench_core.analysis.verdicts.judge import Floor
 from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.roles import EVERY_RULE
 from bench_core.analysis.verdicts.rows import Group, Row
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import AT_CHANCE, margin, reading
 from bench_core.report.tables import notes
 from bench_core.report.text.numbers import with_interval
@@ -492,7 +494,7 @@ def test_the_defaults_of_the_core_are_those_of_the_options() -> None:
     """Judging loads no torch, so it states them a second time."""
     options = {name: field.default for name, field in LocalMethod.Params.model_fields.items()}
     assert options == CORE_DEFAULTS
-    assert tuple(Method.Params.model_fields) == _EVERY_RULE
+    assert tuple(Method.Params.model_fields) == EVERY_RULE
 
 
 def test_a_gamma_that_is_not_finite_in_some_runs_is_struck() -> None:

@@ -17,9 +17,9 @@ from records import frozen, run, seeds
 
 from bench_core.analysis.gather import gather
 from bench_core.analysis.prune import spare
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.older_code import older
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.machine import check_modules
 from bench_core.execution.planning.fingerprint import code_files

@@ -11,8 +11,9 @@ import pytest
 from records import frozen, measured, run, seeds
 
 from bench_core.analysis.sensitivity import Sensitivity, sensitivities
-from bench_core.analysis.verdicts.judge import UNTRAINED, Settings
+from bench_core.analysis.verdicts.judge import UNTRAINED
 from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.results.record import Measurement, RunRecord
 
 NAMES = {"a": "scale_growth", "b": "reference_floor", "c": "batch_stability", "d": "depth_utility"}

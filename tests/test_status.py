@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from records import audit, run
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.report.pages.page import page
 from bench_core.report.tables.columns import COLUMNS
 from bench_core.report.tables.data import RUN

@@ -13,8 +13,8 @@ from test_diagnostics import diagnostic
 from bench_core.analysis.claims.hold import ClaimResult, judge_claims
 from bench_core.analysis.distance import NAME as DISTANCE
 from bench_core.analysis.distance import filled
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.execution.planning.fingerprint import code_files
 from bench_core.execution.planning.plan import Plan, make_plan
 from bench_core.execution.runner import described

@@ -17,8 +17,8 @@ from test_leaderboard import rows_shown
 from bench_core.analysis.comparison import compared
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.errors import UsageError
 from bench_core.report import export
 from bench_core.report.pages import provenance, site

@@ -12,7 +12,7 @@ from folders import audit_folder, write
 from records import run
 
 from bench_core.analysis.gather import SuiteResults, gather
-from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.report.text.terminal import COLOURS, coloured, paint
 
 DFA, BP, FA, EP = (f"bench-core/{name}" for name in ("dfa", "bp", "fa", "ep"))

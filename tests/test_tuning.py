@@ -16,9 +16,9 @@ from records import frozen, run, seeds
 
 from bench_core.analysis.gather import gather
 from bench_core.analysis.joined import together
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.recipes import tuned_of
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.tuning.trials import Tuning

@@ -15,22 +15,15 @@ from bench_core.analysis.accuracies import grain
 from bench_core.analysis.first_firing import firings
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdicts.judge import (
-    UNTRAINED,
-    Floor,
-    Judgement,
-    Settings,
-    alignment,
-    is_ceiling,
-    is_floor,
-    judge,
-    judged,
-    label,
-)
+from bench_core.analysis.verdicts.alignment import alignment
+from bench_core.analysis.verdicts.judge import UNTRAINED, Floor, Judgement, judge, judged
+from bench_core.analysis.verdicts.labels import label
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.ranks import rank
 from bench_core.analysis.verdicts.recipes import recipe
+from bench_core.analysis.verdicts.roles import is_ceiling, is_floor
 from bench_core.analysis.verdicts.rows import Group, Row
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.untrained import Witnessed, at_start, untrained
 from bench_core.analysis.verdicts.verdict import Reading, margin, reading, verdict, worse
 from bench_core.report.words import summary

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 from bench_core.analysis.accuracies import of_accuracies
 from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
 from bench_core.analysis.verdicts.floors import accuracies, explained
-from bench_core.analysis.verdicts.judge import Defaults, method_key
+from bench_core.analysis.verdicts.labels import method_key
 from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.analysis.verdicts.rows import Row
+from bench_core.analysis.verdicts.settings import Defaults
 from bench_core.errors import UsageError, similar
 from bench_core.names import FROZEN
 from bench_core.results.reference import place

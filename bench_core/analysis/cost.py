@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from bench_core.analysis.stats import median_of
-from bench_core.analysis.verdicts.judge import is_ceiling
+from bench_core.analysis.verdicts.roles import is_ceiling
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.names import bare_name
 from bench_core.results.epochs import Epoch, ReadCurve

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.verdicts.judge import is_ceiling
 from bench_core.analysis.verdicts.recipes import recipe_under
+from bench_core.analysis.verdicts.roles import is_ceiling
 from bench_core.results import files
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.store import PROBE

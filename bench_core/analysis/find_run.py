@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench_core.analysis.verdicts.judge import is_floor, label
+from bench_core.analysis.verdicts.labels import label
+from bench_core.analysis.verdicts.roles import is_floor
 from bench_core.errors import UsageError
 from bench_core.printable import few
 from bench_core.results import store

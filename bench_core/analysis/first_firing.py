@@ -21,13 +21,12 @@ from itertools import pairwise
 from bench_core.analysis.verdicts.judge import (
     UNTRAINED,
     Judgement,
-    Settings,
-    Thresholds,
     judged,
     letter_order,
     threshold_of,
 )
 from bench_core.analysis.verdicts.rows import Row
+from bench_core.analysis.verdicts.settings import Settings, Thresholds
 from bench_core.results.epochs import Epoch, ReadCurve
 from bench_core.results.record import fires
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.analysis.suite_file import SuiteFile, claims, described
-from bench_core.analysis.verdicts.judge import Settings, method_key
+from bench_core.analysis.verdicts.labels import method_key
 from bench_core.analysis.verdicts.older_code import edited, overtaken
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.names import OURS, distribution_of
 from bench_core.printable import few

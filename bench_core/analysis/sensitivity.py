@@ -27,8 +27,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench_core.analysis.verdicts.judge import Settings, letter_order, threshold_of
+from bench_core.analysis.verdicts.judge import letter_order, threshold_of
 from bench_core.analysis.verdicts.rows import Group, Run
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.untrained import Agreed, at_start, untrained
 
 CIRCULAR = (

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench_core.analysis.find_run import also_in
 from bench_core.analysis.gather import gather
-from bench_core.analysis.verdicts.judge import label
+from bench_core.analysis.verdicts.labels import label
 from bench_core.results import suite_folder
 from bench_core.results.hashing import flat, plain_text
 from bench_core.results.record import RunRecord

@@ -66,7 +66,7 @@ def audit(
     """
     from tabulate import tabulate
 
-    from bench_core.analysis.verdicts.judge import label
+    from bench_core.analysis.verdicts.labels import label
     from bench_core.execution.devices import cores
     from bench_core.execution.remeasure import audit_runs
     from bench_core.registry import rule_files
@@ -107,7 +107,7 @@ def _chosen(
 
     Compact runs, such as rows of the reference, have no weights to measure.
     """
-    from bench_core.analysis.verdicts.judge import is_floor
+    from bench_core.analysis.verdicts.roles import is_floor
     from bench_core.report.text.numbers import plural
     from bench_core.results.scan import scan
     from bench_core.suite.cells import same_name

@@ -78,9 +78,10 @@ def precision(plan: Plan) -> list[str]:
 
     Those are the rules of the plan, and those that have finished runs of its recipes in its folder.
     """
-    from bench_core.analysis.verdicts.judge import method_key, option
+    from bench_core.analysis.verdicts.labels import method_key
     from bench_core.analysis.verdicts.ranks import resolved
     from bench_core.analysis.verdicts.recipes import recipe_of
+    from bench_core.analysis.verdicts.roles import option
 
     recipes = {recipe_of(cell.cell) for cell in plan.cells}
     records = [record for record in _finished(plan) if recipe_of(record.cell) in recipes]

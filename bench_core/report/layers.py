@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench_core.analysis.stats import Estimate, estimate
-from bench_core.analysis.verdicts.judge import alignment
+from bench_core.analysis.verdicts.alignment import alignment
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.report.view import name_of
 from bench_core.report.words.rows import gamma

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench_core.analysis.verdicts import judge
+from bench_core.analysis.verdicts.alignment import NOT_IN_USE, alignment
 from bench_core.analysis.verdicts.rows import Row, Run
 from bench_core.names import distribution_of
 from bench_core.registry.distributions import FILE, titled
@@ -65,14 +65,14 @@ def _trust(run: Run) -> str:
 
 
 def _alignment(run: Run) -> list[str]:
-    measured = judge.alignment(run.record, run.judgement)
+    measured = alignment(run.record, run.judgement)
     if measured is None or not measured.layers:
         return []
     cosines = partial(_series, written=partial(signed, digits=3))
     by_layer, deep = cosines(measured.layers), cosines([measured.deep])
     if measured.not_diagnostic:
         return [f"Γ by layer  not diagnostic ({measured.not_diagnostic}); was: {by_layer}"]
-    used = "" if measured.in_use else f"; {judge.NOT_IN_USE}"
+    used = "" if measured.in_use else f"; {NOT_IN_USE}"
     lines = [f"Γ by layer  {by_layer}   deep {deep}   (cosine of credit a_l to gradient g_l{used})"]
     if measured.library:
         clamped = "(the same cosine as libraries compute it, norms clamped at 1e-8)"

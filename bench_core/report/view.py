@@ -10,9 +10,12 @@ from typing import Literal, get_args
 
 from bench_core.analysis.gather import SuiteResults
 from bench_core.analysis.sensitivity import Sensitivity, sensitivities
-from bench_core.analysis.verdicts.judge import Settings, alignment, is_floor, method_key
+from bench_core.analysis.verdicts.alignment import alignment
+from bench_core.analysis.verdicts.labels import method_key
 from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.roles import is_floor
 from bench_core.analysis.verdicts.rows import Group, Row, Run
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.names import FILE
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import finite, fraction, optional, plural

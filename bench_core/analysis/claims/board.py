@@ -19,8 +19,8 @@ from bench_core.analysis.claims.hold import ClaimResult
 from bench_core.analysis.claims.outcomes import claims_of
 from bench_core.analysis.claims.trainings import Trainings
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.kinds import NOT_RUN
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.errors import UsageError
 from bench_core.results import files, reference, store, suite_folder
 from bench_core.results.record import cell_key

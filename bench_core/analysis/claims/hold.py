@@ -31,7 +31,6 @@ from bench_core.analysis.claims.selection import (
 from bench_core.analysis.claims.values import NotRun, is_margin, read
 from bench_core.analysis.stats import Estimate, estimate
 from bench_core.analysis.verdicts.floors import explained
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.kinds import (
     FAILS,
     HOLDS,
@@ -42,6 +41,7 @@ from bench_core.analysis.verdicts.kinds import (
     ClaimStatus,
 )
 from bench_core.analysis.verdicts.rows import Group, Row, Run
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import Margin
 from bench_core.names import bare_name
 from bench_core.results.epochs import ReadCurve

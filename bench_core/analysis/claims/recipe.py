@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench_core.analysis.verdicts.judge import Defaults
+from bench_core.analysis.verdicts.settings import Defaults
 from bench_core.names import bare_name
 from bench_core.results.hashing import plain_text
 from bench_core.results.record import RunRecord, default_key

@@ -15,8 +15,9 @@ from bench_core.analysis.claims.recipe import (
     recipes,
 )
 from bench_core.analysis.claims.values import NotRun
-from bench_core.analysis.verdicts.judge import Defaults, Settings, judged
+from bench_core.analysis.verdicts.judge import judged
 from bench_core.analysis.verdicts.rows import Group, Row
+from bench_core.analysis.verdicts.settings import Defaults, Settings
 from bench_core.names import FROZEN, bare_name
 from bench_core.results.hashing import plain_text
 from bench_core.results.record import RunRecord

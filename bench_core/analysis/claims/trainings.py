@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from bench_core.analysis.claims.recipe import compare
-from bench_core.analysis.verdicts.judge import is_floor
+from bench_core.analysis.verdicts.roles import is_floor
 from bench_core.names import bare_name
 from bench_core.registry.distributions import OURS
 from bench_core.results.duration import START, Past

@@ -11,15 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench_core.analysis.first_firing import firings
-from bench_core.analysis.verdicts.judge import (
-    NOT_IN_USE,
-    Settings,
-    judged,
-    threshold_of,
-    unsettled,
-)
+from bench_core.analysis.verdicts.alignment import NOT_IN_USE, unsettled
+from bench_core.analysis.verdicts.judge import judged, threshold_of
 from bench_core.analysis.verdicts.kinds import FLOOR
 from bench_core.analysis.verdicts.rows import Run
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.names import bare_name
 from bench_core.results.epochs import ReadCurve
 from bench_core.results.migrate import described

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.floors import accuracies, explained
-from bench_core.analysis.verdicts.judge import Floor, is_local_ceiling
+from bench_core.analysis.verdicts.judge import Floor
+from bench_core.analysis.verdicts.roles import is_local_ceiling
 from bench_core.analysis.verdicts.rows import Row
 from bench_core.analysis.verdicts.verdict import ONE_SEED, ends, margin, points_of, worse
 

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.results.agreement import POINTS
 from bench_core.results.record import RunRecord
 

@@ -7,16 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
-from bench_core.analysis.verdicts.judge import (
-    BP,
-    Floor,
-    Settings,
-    is_floor,
-    label,
-    matched_floor,
-    method_key,
-    option,
-)
+from bench_core.analysis.verdicts.judge import Floor
+from bench_core.analysis.verdicts.labels import label, method_key
+from bench_core.analysis.verdicts.roles import BP, is_floor, matched_floor, option
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.names import FROZEN, without_ours
 from bench_core.results.hashing import canonical
 from bench_core.results.record import ComponentRef, RunRecord

@@ -23,165 +23,24 @@ order in which they decide:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from types import MappingProxyType
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from bench_core.analysis.verdicts.kinds import FLAGGED, FLOOR, INCOMPLETE, NO_FLAG
-from bench_core.analysis.verdicts.standing import Standing
+from bench_core.analysis.verdicts.roles import Role, is_floor, role
+from bench_core.analysis.verdicts.settings import Settings, Thresholds
 from bench_core.analysis.verdicts.untrained import Agreed, at_start
-from bench_core.names import CEILING, FROZEN, LOCAL_CEILING, OURS, without_ours
-from bench_core.results.details import finite
-from bench_core.results.hashing import canonical, plain_text
+from bench_core.names import without_ours
 from bench_core.results.migrate import described
-from bench_core.results.record import (
-    ComponentRef,
-    Measurement,
-    RunRecord,
-    fires,
-    recorded_defaults,
-)
-from bench_core.suite.cells import CORE_DEFAULTS, FLOOR_OPTIONS
-from bench_core.suite.judging import DepthUtility
-from bench_core.suite.protocol import AT_FLOOR, STANDARD, may_have
+from bench_core.results.record import Measurement, RunRecord, fires
+from bench_core.suite.protocol import STANDARD, may_have
 
-Role = Literal["method", "floor", "ceiling"]
-Thresholds = Mapping[str, float]
-Defaults = Mapping[str, Mapping[str, Any]]  # a rule's full name → the defaults of its options
-
-BP, BP_HEADS = f"{OURS}/{CEILING}", f"{OURS}/{LOCAL_CEILING}"
-CONTROLS = (f"{OURS}/noise_credit", f"{OURS}/random_credit", f"{OURS}/shuffled_credit")
 _D = STANDARD["d"]
 D_DEFAULT = described(
     _D.name,
     Measurement(letter="d", direction="below", threshold=_D.threshold, unit="pp", across="floor"),
 )
-UNSETTLED = "its inference ends further from its equilibrium than it began"
-NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
 UNTRAINED = "already fires on the untrained network"
-_ABSENT = "\0"  # the value of an option that a method lacks and whose default is not known
-# the options of every rule; the other two belong to local rules
-_EVERY_RULE = ("freeze", "train_last", "penalty", "random_targets")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the records of a suite are judged.
-
-    thresholds  diagnostic's name → the threshold that replaces the stored one
-    defaults    a rule's full name → its own defaults
-    unrecorded  rules, `arch NAME` and `dataset NAME` whose defaults no run records: what
-                suite.json says of them is its author's word
-    older       runs of the same cells by other code, which do not count
-    standings   checksum of a run.json → what is known of the run beside its record
-    """
-
-    thresholds: Thresholds = field(default_factory=dict)
-    depth_utility: DepthUtility = field(default_factory=DepthUtility)
-    title: str = ""
-    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    older: tuple[RunRecord, ...] = ()
-    standings: Mapping[str, Standing] = field(default_factory=dict)
-    unrecorded: frozenset[str] = frozenset()
-
-    @cached_property
-    def recorded(self) -> dict[str, Mapping[str, Any]]:
-        """Return the defaults that runs record, without what only suite.json says."""
-        return {k: own for k, own in self.defaults.items() if k not in self.unrecorded}
-
-    def standing(self, record: RunRecord) -> Standing:
-        """Return what is known of a run beside its record."""
-        return self.standings.get(record.checksum or "", Standing())
-
-    def over(self, records: Iterable[RunRecord]) -> Settings:
-        """Return these settings with the defaults that records state of their components."""
-        defaults, unrecorded = recorded_defaults(records, self.defaults)
-        return replace(self, defaults=defaults, unrecorded=unrecorded)
-
-
-# --------------------------------------------------------------------------------- identity of rows
-
-
-def method_key(ref: ComponentRef, defaults: Defaults = MappingProxyType({})) -> str:
-    """Write name and parameters of a method as canonical text: the key of a leaderboard row.
-
-    defaults  a rule's full name → its defaults: a run from before an option existed has its default
-    """
-    core = {name: CORE_DEFAULTS[name] for name in _EVERY_RULE}
-    return canonical([ref.name, {**core, **defaults.get(ref.name, {}), **ref.params}])
-
-
-def matched_floor(ref: ComponentRef) -> ComponentRef:
-    """Return the matched floor of a method: its blocks frozen, and without a penalty."""
-    return ref.model_copy(update={"params": {**ref.params, **FLOOR_OPTIONS}})
-
-
-def option(ref: ComponentRef, name: str) -> Any:
-    """Return an option of the core, or its default if the method does not set it."""
-    return ref.params.get(name, CORE_DEFAULTS[name])
-
-
-def is_floor(record: RunRecord) -> bool:
-    """Decide whether the blocks of a run kept their initial weights."""
-    return bool(option(record.cell.method, "freeze") == "blocks")
-
-
-def is_ceiling(record: RunRecord) -> bool:
-    """Decide whether a run is plain backpropagation, without freeze, penalty or random targets."""
-    ref = record.cell.method
-    return ref.name == BP and all(option(ref, name) == CORE_DEFAULTS[name] for name in _EVERY_RULE)
-
-
-def is_local_ceiling(record: RunRecord) -> bool:
-    """Decide whether a run is plain backpropagation with local heads."""
-    params = record.cell.method.params
-    options = (option(record.cell.method, name) == CORE_DEFAULTS[name] for name in _EVERY_RULE)
-    return record.cell.method.name == BP_HEADS and params.get("weight", 1.0) == 1.0 and all(options)
-
-
-def is_control(record: RunRecord) -> bool:
-    """Decide whether a run must fail, as its credit or targets know nothing of the task."""
-    ref = record.cell.method
-    return ref.name in CONTROLS or bool(option(ref, "random_targets"))
-
-
-def role(record: RunRecord) -> Role:
-    """Return the part of a run in a comparison."""
-    return "floor" if is_floor(record) else "ceiling" if is_ceiling(record) else "method"
-
-
-def label(
-    method: ComponentRef,
-    peers: Iterable[ComponentRef],
-    defaults: Defaults = MappingProxyType({}),
-) -> str:
-    """Name a method and its options: `dfa`, `dfa[penalty=0.01]`, `dfa[frozen]`.
-
-    `frozen` is the option `freeze=blocks`. An option is shown if it differs from the rule's
-    default, or if methods of this name among `peers` differ in it. Without the rule's defaults,
-    options of the core are compared with the core's. The text is not escaped: each output format
-    does that.
-    """
-    own = defaults.get(method.name)
-    default = {**CORE_DEFAULTS, **(own or {})}
-    rivals = [peer.params for peer in peers if peer.name == method.name]
-    shown = []
-    core = [name for name in CORE_DEFAULTS if name in method.params]
-    for name in core + sorted(method.params.keys() - CORE_DEFAULTS.keys()):
-        value = method.params[name]
-        text = canonical(value)
-        differs = text != canonical(default[name]) if name in default else own is not None
-        if name not in CORE_DEFAULTS:
-            others = [p[name] if name in p else default.get(name, _ABSENT) for p in rivals]
-            differs |= any(canonical(other) != text for other in others)
-        if differs:
-            stated = f"{name}={plain_text(value)}"
-            shown.append(FROZEN if stated == "freeze=blocks" else stated)
-    return f"{method.short}[{', '.join(shown)}]" if shown else method.short
-
-
-# ---------------------------------------------------------------------------------- one run
 
 
 def threshold_of(name: str, measurement: Measurement, thresholds: Thresholds) -> float | None:
@@ -325,71 +184,4 @@ def judge(
     reasons = tuple((letter, silent[letter]) for letter in in_order(silent))
     return Judgement(
         record.status, role(record), in_order(fired), in_order(missing), reasons, *margins
-    )
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Γ of one run.
-
-    deep            unclamped Γ, mean over deep layers; None: it is not finite, or no layer is deep
-    has_deep        False: no state lies between two blocks
-    layers          unclamped Γ per layer
-    ratio           ‖a‖/‖g‖ per layer
-    not_diagnostic  why Γ means nothing; then it is printed struck through with this reason
-    library         Γ per layer with each norm clamped at 1e-8
-    in_use          False: Γ is that of a credit with which no block was trained yet
-    readouts        Γ per layer of the rule's further read-outs by name (ep: displacement)
-    blocks          Γ of the credit c_l that trains block l, l = 1 … L; empty: the deep ones are a_l
-    blocks_deep     its mean over deep layers; None: c_l is a_l, or it is not finite
-    """
-
-    deep: float | None
-    has_deep: bool
-    layers: tuple[float | None, ...]
-    ratio: tuple[float | None, ...]
-    not_diagnostic: str | None
-    library: tuple[float | None, ...]
-    in_use: bool
-    readouts: Mapping[str, tuple[float | None, ...]]
-    blocks: tuple[float | None, ...]
-    blocks_deep: float | None
-
-
-def unsettled(measurements: Mapping[str, Measurement]) -> str | None:
-    """Return `UNSETTLED` if the inference of a rule has not come down (settledness), else None.
-
-    Its slope at the end is no smaller than at its start: the credit is rounding, or its steps are
-    too large.
-    """
-    item = measurements.get("settledness")
-    slope = finite(item.details.get("residual")) if item else None
-    return UNSETTLED if slope is not None and slope >= 1 else None
-
-
-def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
-    """Read the stored alignment. It is not diagnostic if b fires: the reference is rounding."""
-    item = record.measurements.get("alignment")
-    if item is None:
-        return None
-    details = item.details
-
-    def numbers(key: str) -> tuple[float | None, ...]:
-        return tuple(finite(value) for value in details.get(key, ()))
-
-    suffix = "_unclamped"
-    further = [key.removesuffix(suffix) for key in sorted(details) if key.endswith(suffix)]
-    return Alignment(
-        finite(details.get("deep")),
-        details.get("deep") is not None,
-        numbers("unclamped"),
-        numbers("ratio"),
-        AT_FLOOR
-        if "b" in judgement.fired
-        else item.not_diagnostic or unsettled(record.measurements),
-        numbers("library"),
-        details.get("in_use") is not False,
-        {name: numbers(f"{name}{suffix}") for name in further},
-        numbers("blocks"),
-        finite(details.get("blocks_deep")),
     )

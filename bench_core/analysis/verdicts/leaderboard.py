@@ -21,22 +21,13 @@ from bench_core.analysis.accuracies import grain, of_accuracies
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.duplicates import contradicts, counted
 from bench_core.analysis.verdicts.floors import Floors, accuracies, explained, is_finished
-from bench_core.analysis.verdicts.judge import (
-    BP,
-    Floor,
-    Settings,
-    is_ceiling,
-    is_floor,
-    judge,
-    judged,
-    label,
-    method_key,
-    role,
-    threshold_of,
-)
+from bench_core.analysis.verdicts.judge import Floor, judge, judged, threshold_of
+from bench_core.analysis.verdicts.labels import label, method_key
 from bench_core.analysis.verdicts.ranks import rank
 from bench_core.analysis.verdicts.recipes import recipe, recipe_under, tuned_of
+from bench_core.analysis.verdicts.roles import BP, is_ceiling, is_floor, role
 from bench_core.analysis.verdicts.rows import Blind, Group, Row, Run
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.untrained import untrained
 from bench_core.analysis.verdicts.verdict import (
     AT_CHANCE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bench_core.analysis.verdicts.judge import Settings
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.results.hashing import canonical, digest_bytes
 from bench_core.results.ledger import Tuned
 from bench_core.results.record import Cell, RunRecord

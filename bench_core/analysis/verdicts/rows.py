@@ -7,10 +7,11 @@ from functools import cached_property
 
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.floors import is_finished
-from bench_core.analysis.verdicts.judge import BP, Floor, Judgement, Role, judged
+from bench_core.analysis.verdicts.judge import Floor, Judgement, judged
 from bench_core.analysis.verdicts.older_code import older
 from bench_core.analysis.verdicts.ranks import Ranking
 from bench_core.analysis.verdicts.recipes import shared
+from bench_core.analysis.verdicts.roles import BP, Role
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.analysis.verdicts.verdict import Margin, Verdict, points_of
 from bench_core.results.ledger import Tuned

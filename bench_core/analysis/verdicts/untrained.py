@@ -11,11 +11,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bench_core.names import CEILING, OURS
+from bench_core.analysis.verdicts.roles import BP
+from bench_core.names import OURS
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.protocol import THRESHOLDS
 
-BP = f"{OURS}/{CEILING}"
 ALIKE = 1e-3  # between machines; an untrained network has hardly any rounding
 NETWORK = THRESHOLDS.keys() | {f"{OURS}/{name}" for name in THRESHOLDS}  # read no credit of a rule
 

@@ -11,8 +11,8 @@ from typing import Any
 import altair as alt
 
 from bench_core.analysis.stats import median_of
-from bench_core.analysis.verdicts.judge import option
 from bench_core.analysis.verdicts.kinds import WALKED_BACK
+from bench_core.analysis.verdicts.roles import option
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.report.figures import Figure, Key, with_settings
 from bench_core.report.figures import drawing as draw

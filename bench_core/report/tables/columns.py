@@ -15,8 +15,8 @@ from typing import Any
 
 from bench_core.analysis.cost import middle
 from bench_core.analysis.stats import Estimate, median_of
-from bench_core.analysis.verdicts.judge import BP
 from bench_core.analysis.verdicts.kinds import brief
+from bench_core.analysis.verdicts.roles import BP
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.report.tables.fields import (
     ESTIMATE,

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.ranks import resolution
 from bench_core.analysis.verdicts.recipes import recipe_key
 from bench_core.analysis.verdicts.rows import Group, Row, Run
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.report.tables import notes
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.tables.fields import NUMBER

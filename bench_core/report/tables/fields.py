@@ -11,7 +11,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, get_args
 
-from bench_core.analysis.verdicts.judge import Role
+from bench_core.analysis.verdicts.roles import Role
 from bench_core.analysis.verdicts.rows import Row
 from bench_core.report.tables.json_schema import Schema, nullable, object_schema
 from bench_core.report.words.rows import Gamma

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.rows import Group, Row
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.errors import UsageError
 from bench_core.report.tables import columns as known
 from bench_core.report.tables import legend, notes

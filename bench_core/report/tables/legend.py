@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from bench_core.analysis.early_stop import savings
-from bench_core.analysis.verdicts.judge import Settings, label
 from bench_core.analysis.verdicts.kinds import VERDICTS
+from bench_core.analysis.verdicts.labels import label
 from bench_core.analysis.verdicts.rows import Group, Row
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.tables.notes import SCORED_ON
 from bench_core.report.text.numbers import NONE, plural, with_interval

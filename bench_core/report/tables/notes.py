@@ -12,10 +12,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import IntEnum
 from statistics import fmean
 
-from bench_core.analysis.verdicts.judge import NOT_IN_USE, Settings
+from bench_core.analysis.verdicts.alignment import NOT_IN_USE
 from bench_core.analysis.verdicts.kinds import TRUSTWORTHY
 from bench_core.analysis.verdicts.ranks import resolved
 from bench_core.analysis.verdicts.rows import Group, Row
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import (
     AT_CHANCE,
     BEATS,

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bench_core.analysis.verdicts.ceilings import above_ceiling, local_ceiling, over
-from bench_core.analysis.verdicts.judge import Settings, option
+from bench_core.analysis.verdicts.roles import option
 from bench_core.analysis.verdicts.rows import Group, Row, Run
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.untrained import agree, untrained
 from bench_core.names import CEILING, LOCAL_CEILING
 from bench_core.printable import few

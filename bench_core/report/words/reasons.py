@@ -6,9 +6,9 @@ from collections import defaultdict
 
 from bench_core.analysis.stats import Estimate, median_of
 from bench_core.analysis.verdicts.floors import is_finished
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
 from bench_core.analysis.verdicts.rows import Row
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import apart, decimals, finite, signed, unsigned, with_interval

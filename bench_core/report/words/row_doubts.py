@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from bench_core.analysis.accuracies import SAME
 from bench_core.analysis.verdicts.ceilings import above_ceiling
-from bench_core.analysis.verdicts.judge import Settings
 from bench_core.analysis.verdicts.recipes import unlike_steps
 from bench_core.analysis.verdicts.rows import Row, Run
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.names import CEILING, FROZEN, bare_name
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import compact, part, plural, with_interval

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bench_core.analysis.stats import Estimate, estimate, median_of
-from bench_core.analysis.verdicts import judge
-from bench_core.analysis.verdicts.judge import Alignment, Settings, matched_floor, method_key
+from bench_core.analysis.verdicts.alignment import Alignment, alignment
+from bench_core.analysis.verdicts.labels import method_key
+from bench_core.analysis.verdicts.roles import matched_floor
 from bench_core.analysis.verdicts.rows import Group, Row, Run
+from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import BEATS, ends
 from bench_core.names import CEILING, FROZEN, bare_name
 from bench_core.report.text.escape import visible
@@ -92,7 +94,7 @@ class Gamma:
 
 def alignments(row: Row) -> list[Alignment]:
     """Return the alignment of each finished run that has one."""
-    read = (judge.alignment(run.record, run.judgement) for run in row.finished)
+    read = (alignment(run.record, run.judgement) for run in row.finished)
     return [item for item in read if item is not None]
 
 

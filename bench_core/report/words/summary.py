@@ -12,9 +12,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from bench_core.analysis.verdicts.ceilings import above_ceiling
-from bench_core.analysis.verdicts.judge import is_control
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
 from bench_core.analysis.verdicts.recipes import unlike_steps
+from bench_core.analysis.verdicts.roles import is_control
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.verdict import (
     BEATS,

@@ -1,0 +1,81 @@
+"""Read the alignment Γ of a run, and say where it means nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench_core.analysis.verdicts.judge import Judgement
+from bench_core.results.details import finite
+from bench_core.results.record import Measurement, RunRecord
+from bench_core.suite.protocol import AT_FLOOR
+
+UNSETTLED = "its inference ends further from its equilibrium than it began"
+NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Γ of one run.
+
+    deep            unclamped Γ, mean over deep layers; None: it is not finite, or no layer is deep
+    has_deep        False: no state lies between two blocks
+    layers          unclamped Γ per layer
+    ratio           ‖a‖/‖g‖ per layer
+    not_diagnostic  why Γ means nothing; then it is printed struck through with this reason
+    library         Γ per layer with each norm clamped at 1e-8
+    in_use          False: Γ is that of a credit with which no block was trained yet
+    readouts        Γ per layer of the rule's further read-outs by name (ep: displacement)
+    blocks          Γ of the credit c_l that trains block l, l = 1 … L; empty: the deep ones are a_l
+    blocks_deep     its mean over deep layers; None: c_l is a_l, or it is not finite
+    """
+
+    deep: float | None
+    has_deep: bool
+    layers: tuple[float | None, ...]
+    ratio: tuple[float | None, ...]
+    not_diagnostic: str | None
+    library: tuple[float | None, ...]
+    in_use: bool
+    readouts: Mapping[str, tuple[float | None, ...]]
+    blocks: tuple[float | None, ...]
+    blocks_deep: float | None
+
+
+def unsettled(measurements: Mapping[str, Measurement]) -> str | None:
+    """Return `UNSETTLED` if the inference of a rule has not come down (settledness), else None.
+
+    Its slope at the end is no smaller than at its start: the credit is rounding, or its steps are
+    too large.
+    """
+    item = measurements.get("settledness")
+    slope = finite(item.details.get("residual")) if item else None
+    return UNSETTLED if slope is not None and slope >= 1 else None
+
+
+def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
+    """Read the stored alignment. It is not diagnostic if b fires: the reference is rounding."""
+    item = record.measurements.get("alignment")
+    if item is None:
+        return None
+    details = item.details
+
+    def numbers(key: str) -> tuple[float | None, ...]:
+        return tuple(finite(value) for value in details.get(key, ()))
+
+    suffix = "_unclamped"
+    further = [key.removesuffix(suffix) for key in sorted(details) if key.endswith(suffix)]
+    return Alignment(
+        finite(details.get("deep")),
+        details.get("deep") is not None,
+        numbers("unclamped"),
+        numbers("ratio"),
+        AT_FLOOR
+        if "b" in judgement.fired
+        else item.not_diagnostic or unsettled(record.measurements),
+        numbers("library"),
+        details.get("in_use") is not False,
+        {name: numbers(f"{name}{suffix}") for name in further},
+        numbers("blocks"),
+        finite(details.get("blocks_deep")),
+    )
