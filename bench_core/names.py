@@ -1,4 +1,6 @@
-"""Define how suites, components and diagnostics may be named."""
+"""Define how suites, components and diagnostics may be named, and how a rule is written."""
+
+from collections.abc import Mapping
 
 NAME = r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?"
 FULL_NAME = f"({NAME}/)?{NAME}"  # with the distribution, if two of them bring the name
@@ -24,3 +26,10 @@ def distribution_of(full_name: str) -> str:
 def without_ours(full_name: str) -> str:
     """Return a name without our distribution: `dfa` of `bench-core/dfa`; `lab/rule` as it is."""
     return full_name.removeprefix(f"{OURS}/")
+
+
+def with_options(name: str, options: Mapping[str, str]) -> str:
+    """Write a rule with options: `dfa[penalty=0.01]`; `dfa[frozen]` stands for freeze=blocks."""
+    stated = [f"{key}={text}" for key, text in options.items()]
+    shown = ", ".join(FROZEN if text == "freeze=blocks" else text for text in stated)
+    return f"{name}[{shown}]" if shown else name

@@ -21,9 +21,10 @@ from torch import nn
 from bench_core.analysis.gather import gather
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.planning import validate
+from bench_core.execution.planning.cell_names import names_of
 from bench_core.execution.planning.fingerprint import ALGORITHM
 from bench_core.execution.planning.job import make_record
-from bench_core.execution.planning.plan import Plan, make_plan, names_of
+from bench_core.execution.planning.plan import Plan, make_plan
 from bench_core.execution.planning.remarks import _measured
 from bench_core.execution.runner import described
 from bench_core.execution.worker.cell import attempt, diagnostics, make

@@ -21,7 +21,7 @@ from bench_core.commands import progress
 from bench_core.commands.progress import Plain
 from bench_core.execution import sweeps
 from bench_core.execution.forecast import Forecast, Progress, rule_of, seconds_left
-from bench_core.execution.planning.plan import names_of
+from bench_core.execution.planning.cell_names import names_of
 from bench_core.results import locks, store, suite_folder
 from bench_core.results.hashing import jsonable
 from bench_core.results.scan import scan

@@ -843,7 +843,7 @@ def test_equal_differences_of_seven_digits_have_no_scatter_in_the_ranks() -> Non
     ("own", "bp_floors", "unmeasured", "said", "words"),
     [
         # the own floor at chance, bp's with one seed
-        ([0.1, 0.1, 0.11], 1, (), "undetermined (bp's floor has one seed)", "stand for its own"),
+        ([0.1, 0.1, 0.11], 1, (), "undetermined (bp's floor has one seed)", "replaces its"),
         # one seed of the own floor, at chance; bp's stands for it
         ([0.1], 3, ("c",), "undetermined (c not measured)", "not measured completely"),
         ([0.1], 0, (), "undetermined (d not judged)", "nor bp's is shown to lie above"),

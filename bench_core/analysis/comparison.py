@@ -24,7 +24,6 @@ from bench_core.analysis.verdicts.rows import Row
 from bench_core.analysis.verdicts.settings import Defaults
 from bench_core.errors import UsageError, similar
 from bench_core.names import FROZEN
-from bench_core.results.reference import place
 from bench_core.suite.cells import same_name
 from bench_core.suite.component import split_options
 
@@ -143,7 +142,7 @@ def _unlike_data(a: Row, b: Row) -> str:
 
 def _unlike_places(a: Row, b: Row, seeds: Sequence[int]) -> set[str]:
     """Return the machines of the pairs of runs that were trained on different ones."""
-    ours, theirs = ({r.record.cell.seed: place(r.record) for r in x.finished} for x in (a, b))
+    ours, theirs = ({r.record.cell.seed: r.record.place for r in x.finished} for x in (a, b))
     return {
         where
         for seed in seeds

@@ -81,7 +81,6 @@ def precision(plan: Plan) -> list[str]:
     from bench_core.analysis.verdicts.labels import method_key
     from bench_core.analysis.verdicts.ranks import resolved
     from bench_core.analysis.verdicts.recipes import recipe_of
-    from bench_core.analysis.verdicts.roles import option
 
     recipes = {recipe_of(cell.cell) for cell in plan.cells}
     records = [record for record in _finished(plan) if recipe_of(record.cell) in recipes]
@@ -89,7 +88,7 @@ def precision(plan: Plan) -> list[str]:
     cells += [record.cell for record in records]
     seeds: dict[str, set[int]] = defaultdict(set)
     for cell in cells:
-        if option(cell.method, "freeze") != "blocks":
+        if not cell.method.frozen:
             seeds[method_key(cell.method)].add(cell.seed)
     planned = {cell.cell.seed for cell in plan.cells}
     if len(seeds) < 2:
@@ -136,7 +135,7 @@ def _as_text(plan: Plan, costs: Costs) -> str:
 
 def _reasons(plan: Plan, costs: Costs) -> Iterator[str]:
     """Yield a table for each reason: a line per rule, with its seeds and their identities."""
-    from bench_core.execution.planning.plan import names_of
+    from bench_core.execution.planning.cell_names import names_of
     from bench_core.results.duration import spoken
 
     every = sorted((*plan.cells, *plan.beside), key=lambda cell: cell.action != "run")

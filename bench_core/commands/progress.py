@@ -15,7 +15,8 @@ from typing import Any
 
 from bench_core.commands.options import spared
 from bench_core.execution.forecast import Forecast
-from bench_core.execution.planning.plan import PlannedCell, names_of
+from bench_core.execution.planning.cell_names import names_of
+from bench_core.execution.planning.plan import PlannedCell
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import fraction
 from bench_core.report.text.terminal import echo

@@ -157,7 +157,7 @@ def replicate(
     unless you trained it before.
     """
     from bench_core.commands.progress import choose
-    from bench_core.execution.planning.plan import names_of
+    from bench_core.execution.planning.cell_names import names_of
     from bench_core.execution.runner import executor_named
     from bench_core.registry import plugins, rule_files
     from bench_core.report.text.numbers import plural

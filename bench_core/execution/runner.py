@@ -15,8 +15,9 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.execution.executors import Execute, Options
 from bench_core.execution.forecast import rule_of
 from bench_core.execution.listeners import Listener
+from bench_core.execution.planning.cell_names import names_of
 from bench_core.execution.planning.job import checkout
-from bench_core.execution.planning.plan import Plan, PlannedCell, names_of
+from bench_core.execution.planning.plan import Plan, PlannedCell
 from bench_core.registry.registry import Registry, resolve
 from bench_core.results import reference as references
 from bench_core.results import store, suite_folder

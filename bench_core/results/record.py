@@ -123,6 +123,11 @@ class ComponentRef(Frozen):
         """The name, without the distribution bench-core."""
         return without_ours(self.name)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether a rule leaves the blocks as they were drawn."""
+        return bool(self.params.get("freeze") == "blocks")
+
 
 def default_key(kind: str, name: str) -> str:
     """Return the key of a component in the table of defaults of suite.json.
@@ -255,6 +260,17 @@ class RunRecord(Frozen):
     def device(self) -> str:
         """The device that trained it: cpu, cuda, …"""
         return str(self.environment.get("device", "cpu"))
+
+    @property
+    def hardware(self) -> str:
+        """The name of the processor or accelerator that trained it."""
+        about = self.environment
+        return str(about.get("device_name") or about.get("device", "?"))
+
+    @property
+    def place(self) -> str:
+        """The hardware and the PyTorch that trained it."""
+        return f"{self.hardware}, torch {self.environment.get('torch', '?')}"
 
     def defaults(self) -> dict[str, dict[str, Any]]:
         """Return the defaults of its components' options, which `code` records (`default_key`).

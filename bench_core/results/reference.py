@@ -246,17 +246,7 @@ def machine(run: RunRecord) -> str:
     """Name the hardware of a run of the reference, and why the run has lapsed, if it has."""
     about = run.environment
     lapsed = f", lapsed ({about['lapsed']})" if about.get("lapsed") else ""
-    return _device(run) + lapsed
-
-
-def place(run: RunRecord) -> str:
-    """Name the hardware and the PyTorch of a run."""
-    return f"{_device(run)}, torch {run.environment.get('torch', '?')}"
-
-
-def _device(run: RunRecord) -> str:
-    about = run.environment
-    return str(about.get("device_name") or about.get("device", "?"))
+    return run.hardware + lapsed
 
 
 def folder() -> Path | None:

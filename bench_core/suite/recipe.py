@@ -11,12 +11,14 @@ from bench_core.suite.component import Model, fault, setting
 from bench_core.training.params import LATER
 
 MAX_EPOCHS = 100_000
-_DEVICE = r"(cpu|cuda|mps|xpu)(:[0-9]{1,2})?"
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+_DEVICE = rf"({'|'.join(DEVICES)})(:[0-9]{{1,2}})?"
+_KNOWN = f"{', '.join(DEVICES[:-1])} or {DEVICES[-1]}, or one with an index such as cuda:0"
 
 
 def _device(value: str) -> str:
     if not re.fullmatch(_DEVICE, value):
-        raise fault("must be cpu, cuda, mps or xpu, or one with an index such as cuda:0")
+        raise fault(f"must be {_KNOWN}")
     return value
 
 
@@ -39,7 +41,7 @@ class TrainingOptions(Model):
     threads: int = setting(1, "CPU threads of a worker", ge=1, le=1024)
     device: Annotated[
         str, AfterValidator(_device), WithJsonSchema({"type": "string", "pattern": f"^{_DEVICE}$"})
-    ] = setting("cpu", "cpu, cuda, mps or xpu, or one with an index such as cuda:0")
+    ] = setting("cpu", _KNOWN)
     deterministic: bool = setting(True, "deterministic algorithms only; a missing one is an error")
     precision: Literal["float32", "bfloat16"] = setting(
         "float32", "of the products in a training step; all else is float32"

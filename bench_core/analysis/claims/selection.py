@@ -18,7 +18,7 @@ from bench_core.analysis.claims.values import NotRun
 from bench_core.analysis.verdicts.judge import judged
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.settings import Defaults, Settings
-from bench_core.names import FROZEN, bare_name
+from bench_core.names import bare_name, with_options
 from bench_core.results.hashing import plain_text
 from bench_core.results.record import RunRecord
 from bench_core.suite.cells import same_name
@@ -30,9 +30,8 @@ ENDED_EARLY = ("training.stop_after", "training.stop_when")
 
 def method_text(method: ClaimedMethod) -> str:
     """Write a claimed method as tables do: `dfa[penalty=0.01]`, `dfa[frozen]`."""
-    options = ", ".join(f"{key}={plain_text(value)}" for key, value in _options(method).items())
-    options = options.replace("freeze=blocks", FROZEN)
-    return f"{method.name}[{options}]" if options else method.name
+    options = {key: plain_text(value) for key, value in _options(method).items()}
+    return with_options(method.name, options)
 
 
 def _options(method: ClaimedMethod) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from bench_core.analysis.verdicts.roles import EVERY_RULE
 from bench_core.analysis.verdicts.settings import Defaults
-from bench_core.names import FROZEN
+from bench_core.names import with_options
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.record import ComponentRef
 from bench_core.suite.cells import CORE_DEFAULTS
@@ -39,7 +39,7 @@ def label(
     own = defaults.get(method.name)
     default = {**CORE_DEFAULTS, **(own or {})}
     rivals = [peer.params for peer in peers if peer.name == method.name]
-    shown = []
+    shown = {}
     core = [name for name in CORE_DEFAULTS if name in method.params]
     for name in core + sorted(method.params.keys() - CORE_DEFAULTS.keys()):
         value = method.params[name]
@@ -49,6 +49,5 @@ def label(
             others = [p[name] if name in p else default.get(name, _ABSENT) for p in rivals]
             differs |= any(canonical(other) != text for other in others)
         if differs:
-            stated = f"{name}={plain_text(value)}"
-            shown.append(FROZEN if stated == "freeze=blocks" else stated)
-    return f"{method.short}[{', '.join(shown)}]" if shown else method.short
+            shown[name] = plain_text(value)
+    return with_options(method.short, shown)

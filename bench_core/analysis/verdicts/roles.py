@@ -28,7 +28,7 @@ def matched_floor(ref: ComponentRef) -> ComponentRef:
 
 def is_floor(record: RunRecord) -> bool:
     """Decide whether the blocks of a run kept their initial weights."""
-    return bool(option(record.cell.method, "freeze") == "blocks")
+    return record.cell.method.frozen
 
 
 def is_ceiling(record: RunRecord) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -22,14 +22,11 @@ from bench_core.execution.planning.job import Job, Measuring, listed, make_job, 
 from bench_core.execution.planning.remarks import remarks
 from bench_core.execution.planning.reuse import Action, StoredRuns
 from bench_core.execution.planning.shipped import Shipped, trained
-from bench_core.names import FROZEN
 from bench_core.registry.registry import Registry
 from bench_core.results import store, suite_folder
-from bench_core.results.hashing import plain_text
 from bench_core.results.record import Cell, cell_key
 from bench_core.results.reference import Reference
 from bench_core.results.scan import Stored
-from bench_core.suite.cells import CORE_DEFAULTS
 from bench_core.suite.model import Suite
 
 
@@ -219,35 +216,3 @@ def _planned(
             ended=ended,
             begun=begun,
         )
-
-
-def names_of(cells: Sequence[PlannedCell], seeds: bool = True) -> list[str]:
-    """Name cells for people: `dfa[penalty=0.01] · seed 42 · arch.depth=8`.
-
-    Settings are shown in which the cells differ, and options of a rule that are not its defaults,
-    in the order of tables: those of every rule, then its own by name.
-
-    seeds  False leaves the seeds out: the cells that differ in nothing else have one name
-    """
-    systems = [
-        {"arch": c.cell.arch.short, "dataset": c.cell.dataset.short}
-        | {f"arch.{key}": value for key, value in c.cell.arch.params.items()}
-        | {f"dataset.{key}": value for key, value in c.cell.dataset.params.items()}
-        | {f"data.{key}": value for key, value in c.cell.data.items()}
-        | {f"training.{key}": value for key, value in c.cell.training.items()}
-        for c in cells
-    ]
-    first = systems[0] if systems else {}
-    differing = {key for system in systems for key in system if system[key] != first.get(key)}
-    names = []
-    for cell, system in zip(cells, systems, strict=True):
-        method = cell.cell.method
-        order = [k for k in CORE_DEFAULTS if k in method.params]
-        order += sorted(method.params.keys() - CORE_DEFAULTS.keys())
-        own = {k: v for k in order if (v := method.params[k]) != cell.defaults.get(k)}
-        options = [FROZEN] * (own.pop("freeze", None) == "blocks")
-        options += [f"{key}={plain_text(value)}" for key, value in own.items()]
-        rule = f"{method.short}[{', '.join(options)}]" if options else method.short
-        others = [f"{key}={plain_text(system[key])}" for key in sorted(differing & system.keys())]
-        names.append(" · ".join([rule, *[f"seed {cell.cell.seed}"] * seeds, *others]))
-    return names

@@ -85,7 +85,7 @@ def _undecided(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
     needed = [item.name for letter, item in STANDARD.items() if letter != "d"]
     listed = [item.name for item in suite.diagnostics]
     lacking = [name for name in needed if not any(same_name(own, name) for own in listed)]
-    judged = any(cell.cell.method.params.get("freeze") != "blocks" for cell in planned)
+    judged = any(not cell.cell.method.frozen for cell in planned)
     if not lacking or not judged:
         return []
     what = f"without {', '.join(lacking)}, a rule that is not walked back stays undetermined"
@@ -126,7 +126,7 @@ def _idle(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
 def _floorless(suite: Suite, planned: Sequence[PlannedCell]) -> list[str]:
     """Say that the floor of another rule, which d compares with, is not run."""
     name, given = suite.depth_utility.floor, suite.depth_utility.floor_value is not None
-    floors = (cell.cell.method for cell in planned if cell.cell.method.params.get("freeze"))
+    floors = (cell.cell.method for cell in planned if cell.cell.method.frozen)
     if given or name in ("matched", CEILING) or any(same_name(ref.name, name) for ref in floors):
         return []
     what = f"no cell of {name} with frozen blocks, so no rule can be compared with it"

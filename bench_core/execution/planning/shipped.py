@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from bench_core.execution.planning.cell_names import rule_name
 from bench_core.execution.planning.reuse import sparser
 from bench_core.printable import few
 from bench_core.results.hashing import canonical, plain_text
@@ -20,6 +21,7 @@ from bench_core.results.record import Cell, RunRecord, cell_key
 from bench_core.results.reference import CODE, Reference
 from bench_core.results.scan import Stored
 from bench_core.results.store import Unreadable
+from bench_core.suite.cells import CORE_DEFAULTS
 from bench_core.suite.model import Suite
 
 ABSENT = "it has no such cell"  # most cells of a plan, each of which has its own line there
@@ -157,8 +159,11 @@ class Shipped:
         for reason, cells in self.lacking.items():
             seeds: dict[str, dict[str, None]] = defaultdict(dict)
             for cell in cells:
-                frozen = cell.method.params.get("freeze") == "blocks"
-                seeds[cell.method.short + "[frozen]" * frozen][str(cell.seed)] = None
+                defaults = known.get(cell.method.name)
+                name = rule_name(
+                    cell.method, defaults if isinstance(defaults, dict) else CORE_DEFAULTS
+                )
+                seeds[name][str(cell.seed)] = None
             names = "; ".join(f"{name} (seed {', '.join(own)})" for name, own in seeds.items())
             written.append(f"not from the reference: {names}: {reason}")
         return tuple(written)
@@ -173,6 +178,4 @@ def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]
 
 def trained(record: RunRecord) -> str:
     """Say when and on what a run of the reference was trained."""
-    about = record.environment
-    hardware = about.get("device_name") or about.get("device", "unknown hardware")
-    return f"trained {record.finished[:10]} on {hardware}, torch {about.get('torch', '?')}"
+    return f"trained {record.finished[:10]} on {record.place}"

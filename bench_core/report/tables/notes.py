@@ -37,7 +37,7 @@ from bench_core.report.words.rows import BP_FLOOR, gamma, gamma_by_state, random
 from bench_core.report.words.summary import WORDS
 from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
-from bench_core.results.reference import edition, machine, machines, place
+from bench_core.results.reference import edition, machine, machines
 
 NO_FLOOR_OF_BP = f"no finished run of bp[{FROZEN}] with this recipe"
 NOTHING = "No runs yet: nothing to show."
@@ -191,9 +191,9 @@ def references(group: Group) -> list[str]:
     if any(run.environment.get("lapsed") for run in runs):
         train = "bench run SUITE --no-reference trains them again"
         lines.append(f"lapsed: today's code gives other numbers than these runs have; {train}")
-    if len(places := Counter(place(run) for _, run in mine)) > 1:
+    if len(places := Counter(run.place for _, run in mine)) > 1:
         labels = {
-            name: _labels([*{id(row): row for row, run in mine if place(run) == name}.values()])
+            name: _labels([*{id(row): row for row, run in mine if run.place == name}.values()])
             for name in places
         }
         parts = [f"{count} on {name} ({labels[name]})" for name, count in sorted(places.items())]
