@@ -1024,7 +1024,7 @@ def test_seeds_that_older_code_of_a_rule_trained_are_in_no_mean(tmp_path: Path) 
     (row,) = (row for row in judge_all(results.records)[0].rows if "mine" in row.label)
     assert row.accuracy is not None
     assert (row.accuracy.mean, results.superseded, results.replaced) == (0.1, 2, 0)
-    assert row.verdict.startswith("single seed")
+    assert row.verdict.text.startswith("single seed")
     (told,) = (line for line in troubles if "not counted" in line)
     assert "2 runs are not counted: the code of mine.py/mine has changed since (mine); " in told
     assert told.endswith("`bench run` with all seeds trains them again")

@@ -77,7 +77,7 @@ def test_a_margin_is_read_with_its_interval(mean: float, half: float | None, exp
 )
 def test_d_of_a_row(accuracies: list[float], floor: list[float], kind: str, text: str) -> None:
     found = row([*seeds(DFA, accuracies), *frozen(DFA, floor)])
-    assert (found.judged.kind, found.verdict) == (kind, text)
+    assert (found.verdict.kind, found.verdict.text) == (kind, text)
 
 
 def test_a_rule_with_the_wrong_sign_is_walked_back_though_its_own_floor_is_wrecked() -> None:
@@ -87,8 +87,8 @@ def test_a_rule_with_the_wrong_sign_is_walked_back_though_its_own_floor_is_wreck
     mine = seeds(DFA, [0.176, 0.22, 0.19], measurements=wrong, chance=0.11)
     records = [*bp, *mine, *frozen(DFA, [0.09, 0.14, 0.11])]
     found = row(records)
-    assert found.verdict == "walked back (bp floor)"
-    assert found.judged.three == "UNDETERMINED(D3)"
+    assert found.verdict.text == "walked back (bp floor)"
+    assert found.verdict.three == "UNDETERMINED(D3)"
     assert dict(found.runs[0].judgement.not_diagnostic) == {"d": AT_CHANCE}
     assert "dfa walked back: 75.3 ± 5.9 points below bp with random blocks" in remarks(records)
     assert "Γ deep of dfa lies below 0" in remarks(records)
@@ -97,12 +97,14 @@ def test_a_rule_with_the_wrong_sign_is_walked_back_though_its_own_floor_is_wreck
 def test_a_floor_at_chance_leaves_the_judgement_to_the_floor_of_bp() -> None:
     mine = seeds(DFA, [0.55, 0.551, 0.549], chance=0.1)
     wrecked = frozen(DFA, [0.10, 0.11, 0.09])
-    assert row([*BACKPROP, *mine, *wrecked]).verdict == "trustworthy"
+    assert row([*BACKPROP, *mine, *wrecked]).verdict.text == "trustworthy"
     level = seeds(DFA, [0.42, 0.43, 0.41], chance=0.1)
-    assert row([*BACKPROP, *level, *wrecked]).verdict == "not separated from its floor"
-    assert row([*mine, *wrecked]).verdict == "undetermined (d not judged)"  # no floor of bp
+    assert row([*BACKPROP, *level, *wrecked]).verdict.text == "not separated from its floor"
+    assert row([*mine, *wrecked]).verdict.text == "undetermined (d not judged)"  # no floor of bp
     own = [*seeds(BP, [0.611, 0.615, 0.619], chance=0.1), *frozen(BP, [0.10, 0.101, 0.099])]
-    found = {r.label: r.verdict for r in group([*own, *mine, *wrecked]).rows if r.role != "floor"}
+    found = {
+        r.label: r.verdict.text for r in group([*own, *mine, *wrecked]).rows if r.role != "floor"
+    }
     assert found == dict.fromkeys(["bp", "dfa"], "undetermined (d not judged)")
 
 
@@ -111,24 +113,26 @@ def test_the_rounding_of_a_floor_in_ties_is_that_of_the_whole_test_set() -> None
     fine = [*seeds(BP, [0.6111, 0.6153, 0.6192], chance=0.1), *frozen(BP, [0.1031] * 3)]
     for floor in (0.1040, 0.1041):
         mine = seeds(DFA, [floor + 0.0195, floor + 0.0194, floor + 0.0196], chance=0.1)
-        assert row([*fine, *mine, *frozen(DFA, [floor] * 3)]).verdict == "walked back (d)", floor
+        assert row([*fine, *mine, *frozen(DFA, [floor] * 3)]).verdict.text == "walked back (d)", (
+            floor
+        )
 
 
 def test_a_mean_below_the_bp_floor_is_flagged_and_one_far_below_walks_back() -> None:
     over = frozen(DFA, [0.30, 0.31, 0.32])
     near = [*BACKPROP, *seeds(DFA, [0.40, 0.45, 0.38]), *over]
-    assert row(near).verdict == "trustworthy"
+    assert row(near).verdict.text == "trustworthy"
     text = "dfa (-0.9 ± 9.0 points): mean below bp with random blocks, though the seeds do not"
     assert text in remarks(near)
     far = [*BACKPROP, *seeds(DFA, [0.40, 0.401, 0.402]), *over]
-    assert row(far).verdict == "walked back (bp floor)"
+    assert row(far).verdict.text == "walked back (bp floor)"
 
 
 def test_c_alone_on_blocks_that_beat_random_ones_has_a_second_cause() -> None:
     floor = frozen(DFA, [0.30, 0.31, 0.32])
     text = "batch_stability alone fires for dfa, and the blocks beat random ones: test images"
     alone = [*seeds(DFA, [0.40, 0.41, 0.42], measurements=measured(c=0.83)), *floor]
-    assert (row(alone).verdict, text in remarks(alone)) == ("walked back (c)", True)
+    assert (row(alone).verdict.text, text in remarks(alone)) == ("walked back (c)", True)
     for accuracy, values in ((0.40, measured(a=90.0, c=0.83)), (0.31, measured(c=0.83))):
         assert text not in remarks([*seeds(DFA, [accuracy] * 3, measurements=values), *floor])
     blind = [*seeds(BP, [0.31, 0.32, 0.33]), *frozen(BP, [0.30, 0.31, 0.32])]  # d is not judged
@@ -140,26 +144,26 @@ def test_flags_of_the_network_walk_a_row_back_with_their_counts() -> None:
     records = seeds(DFA, [0.302, 0.306, 0.310], measurements=SICK)
     records[2] = records[2].model_copy(update={"measurements": measured(c=0.9)})
     found = row([*records, *frozen(DFA, [0.348, 0.349, 0.350])])
-    assert found.verdict == "walked back (a 2/3, b 2/3, c 1/3, d)"
-    assert found.judged.three == "FAIL(D1+D2+D3)"
+    assert found.verdict.text == "walked back (a 2/3, b 2/3, c 1/3, d)"
+    assert found.verdict.three == "FAIL(D1+D2+D3)"
     assert [r.judgement.text for r in found.runs] == ["flagged (a+b+d)"] * 2 + ["flagged (c+d)"]
 
 
 def test_one_seed_has_flags_and_no_verdict() -> None:
     sick = [run(DFA, 42, 0.3, measurements=SICK), run(DFA, 42, 0.29, params={"freeze": "blocks"})]
-    assert row(sick).verdict == "single seed, flagged (a+b+d)"
+    assert row(sick).verdict.text == "single seed, flagged (a+b+d)"
     assert row(sick).rank is None
     well = [run(DFA, 42, 0.5), run(DFA, 42, 0.29, params={"freeze": "blocks"})]
-    assert row(well).verdict == "single seed"
+    assert row(well).verdict.text == "single seed"
     assert row(well).runs[0].judgement.text == "no flag"
 
 
 def test_a_mean_below_the_threshold_is_enough_whatever_its_interval() -> None:
     """+1.4 ± 2.0: bp is not separated from its floor, and the recipe judges no rule."""
     bp = [*seeds(BP, [0.316, 0.322, 0.304]), *frozen(BP, [0.30] * 3)]
-    assert row(bp, "bp").verdict == "undetermined (d not judged)"
+    assert row(bp, "bp").verdict.text == "undetermined (d not judged)"
     enough = [*seeds(BP, [0.316, 0.352, 0.304]), *frozen(BP, [0.30] * 3)]  # +2.4 ± 6.2
-    assert row(enough, "bp").verdict == "not separated from its floor"
+    assert row(enough, "bp").verdict.text == "not separated from its floor"
 
 
 @pytest.mark.parametrize("gain", [1.2, 1.7])
@@ -175,7 +179,9 @@ def test_a_recipe_whose_bp_does_not_clear_its_floor_cannot_judge(gain: float) ->
         *seeds(DFA, [0.31] * 3, measurements=SICK),
         *frozen(DFA, [0.31] * 3),
     ]
-    verdicts = {item.label: item.verdict for item in group(records).rows if item.role != "floor"}
+    verdicts = {
+        item.label: item.verdict.text for item in group(records).rows if item.role != "floor"
+    }
     assert verdicts == {
         "bp": "undetermined (d not judged)",
         "ep": "trustworthy",
@@ -195,7 +201,7 @@ def judged_with(floor: DepthUtility, *rules: list[RunRecord]) -> tuple[dict[str,
     records = [r.model_copy(update={"chance": 0.1}) for own in rules for r in own]
     settings = Settings(depth_utility=floor)
     (own,) = judge_all(records, settings)
-    verdicts = {item.label: item.verdict for item in own.competing}
+    verdicts = {item.label: item.verdict.text for item in own.competing}
     return verdicts, notes.warning(own, settings)
 
 
@@ -239,18 +245,20 @@ def test_a_rule_whose_blocks_keep_their_weights_is_walked_back_whatever_its_floo
     ):
         idle = seeds("lab/idle", [0.42, 0.43, 0.44], blocks_changed=counts)
         own = row([*BACKPROP, *idle, *floor], "lab/idle")
-        assert own.verdict == verdict
-        assert own.judged.three == ("FAIL" if "walked" in verdict else "PASS")
+        assert own.verdict.text == verdict
+        assert own.verdict.three == ("FAIL" if "walked" in verdict else "PASS")
     idle = seeds("lab/idle", [0.42, 0.43, 0.44], blocks_changed=(0, 4))
     text = leaderboard([*BACKPROP, *idle, *floor], width=None)
     assert "no weight of its blocks has changed in training" in text
     assert "does not train its blocks: no weight of them changes" in text
     old = [idle[0].model_copy(update={"blocks_changed": None}), *idle[1:]]  # states nothing
-    assert row([*BACKPROP, *old, *floor], "lab/idle").verdict == "walked back (blocks unchanged)"
+    assert (
+        row([*BACKPROP, *old, *floor], "lab/idle").verdict.text == "walked back (blocks unchanged)"
+    )
     some = [idle[0], *(run.model_copy(update={"blocks_changed": (4, 4)}) for run in idle[1:])]
-    assert row([*BACKPROP, *some, *floor], "lab/idle").verdict == "trustworthy"
+    assert row([*BACKPROP, *some, *floor], "lab/idle").verdict.text == "trustworthy"
     alone = row([*BACKPROP, idle[0], *floor], "lab/idle")
-    assert alone.verdict == "single seed, blocks unchanged"
+    assert alone.verdict.text == "single seed, blocks unchanged"
     lists = trained.sorted_rules(group([*BACKPROP, idle[0], *floor]))
     assert [line.label for line in lists[trained.LOOK]] == ["idle"]
 
@@ -261,7 +269,7 @@ def test_one_seed_of_bp_below_the_threshold_cannot_judge_either() -> None:
     said = notes.warning(found, Settings())
     assert said.startswith("One seed does not show that this recipe can tell trained blocks from")
     assert all("d" not in run.judgement.fired for row in found.rows for run in row.runs)
-    assert {row.verdict for row in found.rows if row.role != "floor"} == {
+    assert {row.verdict.text for row in found.rows if row.role != "floor"} == {
         "single seed, d not judged"
     }
     lines = csv.DictReader(io.StringIO(leaderboard(list(found.records), format="csv")))
@@ -286,13 +294,13 @@ def test_thresholds_of_d_are_not_varied_where_d_says_nothing() -> None:
 
 def test_accuracies_that_are_not_finite_walk_a_rule_back() -> None:
     nan = [*seeds(DFA, [float("nan"), 0.5, 0.51]), *frozen(DFA, [0.30] * 3)]
-    assert row(nan).verdict == "walked back (accuracy not finite 1/3)"
+    assert row(nan).verdict.text == "walked back (accuracy not finite 1/3)"
     assert row(nan).rank is None
     assert "dfa walked back: accuracy is not finite in 1 of 3 runs" in remarks(nan)
     for values in ([float("nan")] * 3, [None] * 3):
         broken = seeds(DFA, values, measurements=SICK)  # type: ignore[arg-type]
         text = "walked back (a, b, accuracy not finite 3/3)"
-        assert row([*broken, *frozen(DFA, [0.30] * 3)]).verdict == text
+        assert row([*broken, *frozen(DFA, [0.30] * 3)]).verdict.text == text
         assert "accuracy is not finite in 3 of 3 runs" in remarks(broken)
 
 
@@ -300,7 +308,7 @@ def test_a_seed_without_a_twin_makes_the_margin_unpaired_over_all_seeds() -> Non
     """The floor has runs of the two good seeds alone: they are no fair sample of the rule."""
     mine = seeds(DFA, [0.5, 0.51, 0.30, 0.30, 0.30])
     found = row([*mine, *frozen(DFA, [0.30, 0.31])])
-    assert found.verdict == "not separated from its floor"
+    assert found.verdict.text == "not separated from its floor"
     assert found.margin is not None
     assert found.margin.mean == pytest.approx(7.7)
 
@@ -310,7 +318,7 @@ def test_a_single_seed_is_compared_with_its_twin() -> None:
     found = row(records)
     assert found.margin is not None
     assert found.margin.mean == pytest.approx(1.0)
-    assert found.verdict == "single seed, flagged (d)"
+    assert found.verdict.text == "single seed, flagged (d)"
 
 
 @pytest.mark.parametrize(("mean", "expected"), [(21.0, "passes"), (31.0, "open"), (62.0, "fires")])
@@ -321,7 +329,7 @@ def test_a_limit_from_above_is_read_from_above(mean: float, expected: str) -> No
 def test_what_is_missing_beside_d_leaves_the_three_diagnostics_alone() -> None:
     records = [*seeds(DFA, [0.5, 0.51, 0.52], measurements=measured(c=None))]
     found = row([*records, *frozen(DFA, [0.30] * 3)])
-    assert (found.verdict, found.judged.three) == ("undetermined (c not measured)", "PASS")
+    assert (found.verdict.text, found.verdict.three) == ("undetermined (c not measured)", "PASS")
 
 
 def test_bp_with_an_unfinished_seed_says_what_its_other_seeds_say() -> None:
@@ -330,12 +338,12 @@ def test_bp_with_an_unfinished_seed_says_what_its_other_seeds_say() -> None:
         return [run(BP, 42, first), lost, *frozen(BP, [0.30, 0.301])]
 
     near = [*seeds(DFA, [0.306, 0.307, 0.308]), *frozen(DFA, [0.30, 0.301, 0.302])]
-    assert row([*bp(0.31), *near], "dfa").verdict == "undetermined (d not judged)"
+    assert row([*bp(0.31), *near], "dfa").verdict.text == "undetermined (d not judged)"
     assert "bp itself gains only +1.0" in notes.warning(group([*bp(0.31), *near]), Settings())
-    assert row([*bp(0.40), *near], "dfa").verdict == "walked back (d)"
+    assert row([*bp(0.40), *near], "dfa").verdict.text == "walked back (d)"
     records = [*bp(0.40), *seeds(EP, [0.40, 0.41, 0.42]), *frozen(EP, [0.30] * 3)]
     assert notes.warning(group(records), Settings()) == ""
-    assert row(records, "ep").verdict == "trustworthy"
+    assert row(records, "ep").verdict.text == "trustworthy"
     known = "Whether this recipe can tell trained blocks from random ones is not known: "
     rest = "; verdicts rest on the margins of the rules alone"
     assert f"{known}1 of 2 seeds of bp are done{rest}" in remarks(records)
@@ -352,7 +360,7 @@ def test_a_rule_is_not_ranked_by_its_survivors() -> None:
     records = [*BACKPROP, *ep, *frozen(EP, [0.30] * 3), *seeds(DFA, [0.30, 0.31, 0.32])]
     found = row(records, "ep")
     assert found.rank is None
-    assert found.verdict == "undetermined, diverged 1/3"
+    assert found.verdict.text == "undetermined, diverged 1/3"
     assert row(records, "bp").rank == (1, 1)
     assert "ep unranked: 2 of 3 seeds done; the ranks are among the others" in remarks(records)
 

@@ -462,7 +462,7 @@ def test_a_single_seed_below_bp_with_random_blocks_is_no_rule_that_trains() -> N
     low = [*bp, run(DFA, 42, 0.35), *frozen(DFA, [0.25])]
     assert heading(low) == trained.LOOK
     (row,) = (row for row in judge_all(low)[0].rows if row.label == "dfa")
-    assert row.verdict == "single seed, bp floor"
+    assert row.verdict.text == "single seed, bp floor"
     assert "In that seed, dfa falls below backpropagation with random blocks." in sentence(low)
     near = [*bp, run(DFA, 42, 0.405), *frozen(DFA, [0.25])]  # by less than a single seed needs
     assert heading(near) == trained.TRAIN
@@ -533,7 +533,7 @@ def test_a_floor_with_one_seed_leaves_a_rule_undetermined() -> None:
     records = [*GOOD, *seeds(DFA, [0.50, 0.51, 0.52]), *frozen(DFA, [0.30])]
     (group,) = judge_all(records)
     row = next(row for row in group.rows if row.label == "dfa")
-    assert row.verdict == "undetermined (its floor has one seed)"
+    assert row.verdict.text == "undetermined (its floor has one seed)"
     assert "dfa has a floor with one seed, which is too few for a verdict." in sentence(records)
 
 
@@ -973,7 +973,7 @@ def test_a_recipe_that_cannot_judge_asks_for_another_one() -> None:
 
 def test_the_three_diagnostics_fail_without_a_number_and_are_open_without_a_floor() -> None:
     def three(records: list[RunRecord]) -> str:
-        return next(r for r in judge_all(records)[0].rows if r.label == "dfa").judged.three
+        return next(r for r in judge_all(records)[0].rows if r.label == "dfa").verdict.three
 
     lost = [run(DFA, 42, 0.5), run(DFA, 123, 0.5), run(DFA, 456, math.nan)]
     assert three([*GOOD, *lost, *OVER]) == "FAIL"

@@ -16,7 +16,7 @@ from bench_core.analysis.first_firing import firings
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.alignment import alignment
-from bench_core.analysis.verdicts.judge import UNTRAINED, Floor, Judgement, judge, judged
+from bench_core.analysis.verdicts.judge import UNTRAINED, Floor, Judgement, deciding, judge
 from bench_core.analysis.verdicts.labels import label
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.ranks import rank
@@ -69,9 +69,9 @@ def test_fires_strictly_below() -> None:
 
 def test_no_verdict_rests_on_a_time() -> None:
     clock = Measurement(value=9.0, direction="above", threshold=1.0, repeatable=False)
-    assert judged({"lab/clock": clock}).keys() == {"d"}
+    assert deciding({"lab/clock": clock}).keys() == {"d"}
     again = clock.model_copy(update={"repeatable": True})
-    assert judged({"lab/clock": again}).keys() == {"d", "lab/clock"}
+    assert deciding({"lab/clock": again}).keys() == {"d", "lab/clock"}
 
 
 def test_what_never_fires() -> None:
@@ -166,10 +166,10 @@ def test_chance_on_both_sides_of_a_threshold_makes_a_diagnostic_mean_nothing_for
     ]
     records += floors
     row = row_of(records, "dfa")
-    assert row.verdict == "trustworthy"
+    assert row.verdict.text == "trustworthy"
     assert all(dict(found.judgement.not_diagnostic) == {"c": UNTRAINED} for found in row.runs)
     alone = row_of([record for record in records if record.cell.seed != 42], "dfa")
-    assert alone.verdict == "walked back (c)"
+    assert alone.verdict.text == "walked back (c)"
     (c,) = [item for item in sensitivities([only(records)], Settings()) if item.letter == "c"]
     # no threshold under .5 makes any of them fire
     assert {point.fires for point in c.points} == {(0.5, 0.6)}
@@ -324,13 +324,16 @@ def test_a_diagnostic_that_other_runs_have_is_missing() -> None:
     records = [run(seed=42, measurements=extra), run(seed=123), *frozen(DFA, [0.2, 0.21])]
     row = row_of(records, "dfa")
     assert [run_.judgement.text for run_ in row.runs] == ["no flag", "incomplete (r not measured)"]
-    assert row.verdict == "undetermined (r not measured)"
+    assert row.verdict.text == "undetermined (r not measured)"
 
 
 def test_thresholds_of_the_suite_replace_the_stored_ones() -> None:
     records = [*seeds(DFA, [0.4, 0.4]), *frozen(DFA, [0.2, 0.2])]
     for name in ("scale_growth", "bench-core/scale_growth"):
-        assert row_of(records, "dfa", Settings(thresholds={name: 1.0})).verdict == "walked back (a)"
+        assert (
+            row_of(records, "dfa", Settings(thresholds={name: 1.0})).verdict.text
+            == "walked back (a)"
+        )
 
 
 def test_gamma_is_marked_where_b_fires() -> None:
@@ -356,7 +359,7 @@ def test_d_is_judged_per_run_against_its_twin_and_per_row_by_the_paired_interval
     row = row_of(records, "dfa")
     assert [run_.judgement.margin for run_ in row.runs] == pytest.approx([1.0, 4.0, 2.0])
     assert [run_.judgement.text for run_ in row.runs] == ["flagged (d)", "no flag", "no flag"]
-    assert row.verdict == "not separated from its floor"
+    assert row.verdict.text == "not separated from its floor"
     assert row.margin_matched is not None
     assert row.margin_matched.mean == pytest.approx(7 / 3)
     assert row.margin_matched.half_width == pytest.approx(4.302653 * math.sqrt(7 / 9))
@@ -412,7 +415,7 @@ def test_bp_named_and_literal_floors() -> None:
 
 def test_a_floor_of_another_recipe_is_no_floor() -> None:
     records = [run(), *frozen(DFA, [0.2], training={"epochs": 30})]
-    assert {row.verdict for group in judge_all(records) for row in group.rows} == {
+    assert {row.verdict.text for group in judge_all(records) for row in group.rows} == {
         "single seed, incomplete (d not measured)",
         "floor",
     }
@@ -540,7 +543,7 @@ def test_failed_runs_stay_in_n_and_out_of_the_mean() -> None:
     row = row_of(audit(), "ep")
     assert row.accuracy is not None
     assert (row.accuracy.n, row.accuracy.mean) == (2, pytest.approx(0.405))
-    assert row.verdict == "undetermined (its margin is the same in both seeds), diverged 1/3"
+    assert row.verdict.text == "undetermined (its margin is the same in both seeds), diverged 1/3"
 
 
 def test_recipes_are_never_mixed() -> None:
@@ -563,7 +566,7 @@ def test_a_seed_counts_once() -> None:
 
 def test_an_accuracy_that_is_not_finite_enters_no_mean() -> None:
     row = row_of([run(accuracy=math.nan), *frozen(DFA, [0.1])], "dfa")
-    assert (row.accuracy, row.verdict) == (None, "single seed, flagged (d)")
+    assert (row.accuracy, row.verdict.text) == (None, "single seed, flagged (d)")
 
 
 def test_order_of_records_does_not_matter() -> None:
@@ -644,7 +647,7 @@ def test_a_bp_floor_without_an_interval_makes_nobody_trustworthy_who_lies_below_
             "trustworthy",
         ),
     ):
-        assert row_of([*rule, *bp, *floor], "dfa").verdict == said
+        assert row_of([*rule, *bp, *floor], "dfa").verdict.text == said
     text = leaderboard([*rule, *bp, lone], width=None)
     assert "dfa lies below backpropagation with random blocks, but these have one seed" in text
     text = leaderboard([*rule, *bp, *lost], width=None)
@@ -666,7 +669,7 @@ def test_a_tie_of_three_seeds_is_no_certainty(less: int, said: str) -> None:
             *frozen("bench-core/dfa", floor)]  # fmt: skip
     bp = [*seeds(BP, [342 / 360, 345 / 360, 343 / 360]), *frozen(BP, floor)]
     row = row_of([*rule, *bp], "dfa")
-    assert row.verdict == said
+    assert row.verdict.text == said
     assert row.margin is not None
     # t(2) · (1/360)/√6 / √3 of a count that is known to ± half a sample
     assert row.margin.half_width == pytest.approx(4.3027 * 100 / 360 / 6**0.5 / 3**0.5, rel=1e-4)
@@ -686,12 +689,12 @@ def test_two_seeds_with_one_margin_show_no_scatter(less: float) -> None:
     own = [*rule, *frozen(DFA, [0.30, 0.25])]  # its own margin differs between the seeds
     text = leaderboard([*own, *bp], width=None)
     far = less > 0.02  # by the points that a single seed needs
-    verdict = row_of([*own, *bp], "dfa").verdict
+    verdict = row_of([*own, *bp], "dfa").verdict.text
     assert ("bp's floor is the same in both seeds" in verdict) == far
     assert ("below backpropagation with random blocks by the same margin in both" in text) == far
     assert "a margin over a floor is the same in both seeds, so it has no interval" in text
     level = [*rule, *frozen(DFA, floor)]
-    assert row_of([*level, *bp], "dfa").verdict == (
+    assert row_of([*level, *bp], "dfa").verdict.text == (
         "undetermined (its margin is the same in both seeds)"
     )
     text = leaderboard([*level, *bp], width=None)
@@ -705,7 +708,7 @@ def test_an_unpaired_margin_of_equal_accuracies_has_the_interval_of_their_roundi
     assert row.over_floor is not None
     assert (row.over_floor.how, row.over_floor.tied) == ("unpaired", True)
     assert row.over_floor.estimate.half_width is not None
-    assert "trustworthy" in row.verdict
+    assert "trustworthy" in row.verdict.text
 
 
 def test_two_accuracies_on_each_side_without_scatter_have_no_interval_either() -> None:
@@ -713,22 +716,22 @@ def test_two_accuracies_on_each_side_without_scatter_have_no_interval_either() -
     row = row_of([*seeds(DFA, [0.32, 0.32]), *floor], "dfa")
     assert row.over_floor is not None
     assert (row.over_floor.how, row.over_floor.tied) == ("unpaired", True)
-    assert row.verdict == "undetermined (its margin is the same in both seeds)"
+    assert row.verdict.text == "undetermined (its margin is the same in both seeds)"
 
 
 def test_a_floor_that_lost_a_run_grants_no_verdict() -> None:
     """Its two finished seeds are no fair sample: the third was the highest, say."""
     bp = [*seeds(BP, [0.62, 0.63, 0.64]), *frozen(BP, [0.4, 0.41, 0.42])]
     rule, floor = seeds(DFA, [0.45, 0.46, 0.47]), frozen(DFA, [0.40, 0.41, 0.42])
-    assert row_of([*rule, *floor, *bp], "dfa").verdict == "trustworthy"
+    assert row_of([*rule, *floor, *bp], "dfa").verdict.text == "trustworthy"
     lost = run(DFA, 456, None, "diverged", params={"freeze": "blocks"})
     found = [*rule, *floor[:2], lost, *bp]
-    assert row_of(found, "dfa").verdict == "undetermined (its floor lost runs)"
+    assert row_of(found, "dfa").verdict.text == "undetermined (its floor lost runs)"
     assert "dfa has a floor that lost runs, so the finished ones" in leaderboard(found, width=None)
     other = run(DFA, 7, None, "diverged", params={"freeze": "blocks"})  # a seed of none of its runs
-    assert row_of([*rule, *floor, other, *bp], "dfa").verdict == "trustworthy"
+    assert row_of([*rule, *floor, other, *bp], "dfa").verdict.text == "trustworthy"
     low = seeds(DFA, [0.2, 0.21, 0.22])
-    assert row_of([*low, *floor[:2], lost, *bp], "dfa").judged.kind == "walked back"
+    assert row_of([*low, *floor[:2], lost, *bp], "dfa").verdict.kind == "walked back"
 
 
 def test_the_floor_that_lost_a_run_is_named_if_it_is_the_one_that_is_read() -> None:
@@ -738,31 +741,31 @@ def test_the_floor_that_lost_a_run_is_named_if_it_is_the_one_that_is_read() -> N
     rule = seeds(DFA, [0.45, 0.46, 0.47], **chance)
     wrecked = frozen(DFA, [0.1, 0.11, 0.09], **chance)
     found = [*rule, *wrecked, *bp]
-    assert row_of(found, "dfa").verdict == "undetermined (bp's floor lost runs)"
+    assert row_of(found, "dfa").verdict.text == "undetermined (bp's floor lost runs)"
     assert "dfa cannot be judged: the bp floor, which replaces its own, lost runs" in (
         leaderboard(found, width=None)
     )
     # bp's floor is not the one that is read: the rule's own is whole
     own = [*rule, *frozen(DFA, [0.40, 0.41, 0.42], **chance), *bp]
-    assert row_of(own, "dfa").verdict == "trustworthy"
+    assert row_of(own, "dfa").verdict.text == "trustworthy"
     blind = [*seeds(BP, [0.405, 0.415, 0.425]), *frozen(BP, [0.4, 0.41, 0.42])]
     lost = run(DFA, 456, None, "diverged", params={"freeze": "blocks"})
     unread = [*seeds(DFA, [0.41, 0.42, 0.43]), *frozen(DFA, [0.40, 0.41, 0.42])[:2], lost, *blind]
-    assert row_of(unread, "dfa").verdict == "undetermined (d not judged)"
+    assert row_of(unread, "dfa").verdict.text == "undetermined (d not judged)"
 
 
 def test_a_single_seed_at_the_limit_below_bps_floor_is_beyond_the_rounding_of_floats() -> None:
     for own, floor in ((0.28, 0.30), (0.41, 0.43)):
         bp = [run(BP, 42, 0.62), *frozen(BP, [floor])]
         row = row_of([*bp, run(DFA, 42, own), *frozen(DFA, [0.2])], "dfa")
-        assert row.verdict == "single seed, bp floor", own
+        assert row.verdict.text == "single seed, bp floor", own
 
 
 def test_two_equal_margins_over_a_given_floor_have_no_interval_either() -> None:
     settings = Settings(depth_utility=DepthUtility(floor_value=0.3))
     (group,) = judge_all([*seeds(DFA, [0.4, 0.4])], settings)
     (row,) = group.rows
-    assert row.verdict == "undetermined (its margin is the same in both seeds)"
+    assert row.verdict.text == "undetermined (its margin is the same in both seeds)"
 
 
 def test_a_recipe_that_cannot_judge_says_so_and_not_that_a_rule_lies_below() -> None:
@@ -819,7 +822,7 @@ def test_a_tie_stays_one_where_the_reference_writes_seven_digits(less: int) -> N
         assert row.margin is not None
         assert row.margin.half_width is not None
         assert row.over_floor is not None
-        return row.verdict, round(row.margin.half_width, 3), row.over_floor.tied
+        return row.verdict.text, round(row.margin.half_width, 3), row.over_floor.tied
 
     def seven(values: list[float]) -> list[float]:
         return [float(f"{value:.7g}") for value in values]
@@ -868,15 +871,15 @@ def test_a_floor_of_one_seed_is_named_if_it_is_the_one_that_is_read(
     ]
     (group,) = judge_all(records)
     row = next(row for row in group.rows if row.label == "dfa")
-    assert row.verdict == said
+    assert row.verdict.text == said
     assert words in summary.reason(row)
 
 
 def test_a_verdict_names_what_a_floor_lacks_only_if_it_rests_on_it() -> None:
     records = [*seeds("bench-core/dfa", [0.5, math.nan, 0.52]), *frozen("bench-core/dfa", [0.3])]
     row = row_of(records, "dfa")
-    assert row.judged.kind == "walked back"
-    assert row.judged.unsure == ""
+    assert row.verdict.kind == "walked back"
+    assert row.verdict.unsure == ""
 
 
 def test_without_a_majority_nothing_shows_the_untrained_network() -> None:
@@ -912,7 +915,7 @@ def test_an_odd_accuracy_of_a_peer_changes_no_other_verdict() -> None:
                *frozen("bench-core/bp", floor)]  # fmt: skip
     forged = seeds("lab/forged", [0.123457, 0.5])
     before, after = row_of(records, "dfa"), row_of([*records, *forged], "dfa")
-    assert (before.verdict, before.margin) == (after.verdict, after.margin)
+    assert (before.verdict.text, before.margin) == (after.verdict.text, after.margin)
 
 
 def test_two_rows_of_one_rule_require_no_diagnostic_of_others() -> None:

@@ -103,7 +103,7 @@ def compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
 
     def side(row: Row, finished: Mapping[int, float]) -> Side:
         mean = fmean(finished[seed] for seed in seeds) if seeds else None
-        return Side(row.label, mean, len(row.finished), len(row.runs), row.verdict)
+        return Side(row.label, mean, len(row.finished), len(row.runs), row.verdict.text)
 
     return Comparison(
         where,

@@ -21,7 +21,7 @@ from itertools import pairwise
 from bench_core.analysis.verdicts.judge import (
     UNTRAINED,
     Judgement,
-    judged,
+    deciding,
     letter_order,
     threshold_of,
 )
@@ -72,7 +72,7 @@ def firings(
     reasons = dict(judgement.not_diagnostic) if judgement else {}
     measured = [row for row in rows if row.measurements]
     everywhere = set.intersection(*(set(row.measurements) for row in measured))
-    by_letter = judged(measured[-1].measurements)
+    by_letter = deciding(measured[-1].measurements)
     result = []
     for letter in sorted(by_letter, key=letter_order):
         name, item = by_letter[letter]

@@ -55,7 +55,7 @@ class JudgedValue:
     @property
     def degenerate(self) -> bool:
         """Whether a diagnostic of the network itself fires at the thresholds in force."""
-        by_letter = self.run.judged
+        by_letter = self.run.deciding
         return any(by_letter[letter][1].across != "floor" for letter in self.run.judgement.fired)
 
 
@@ -114,7 +114,7 @@ def _points(
     run: Run, initials: Agreed, settings: Settings
 ) -> Iterator[tuple[tuple[str, str, Direction, float], JudgedValue]]:
     start_of = at_start(run.record, initials)
-    for letter, (name, item) in run.judged.items():
+    for letter, (name, item) in run.deciding.items():
         limit, direction = threshold_of(name, item, settings.thresholds), item.direction
         value = run.judgement.margin if item.across == "floor" else item.value
         silent = item.not_diagnostic is not None

@@ -59,7 +59,7 @@ def _cell(shown: View, row: Row, record: RunRecord) -> Line:
         "recipe": recipe_key(record, row.tuned),
         "label": row.label,
         "role": row.role,
-        "verdict": row.verdict,
+        "verdict": row.verdict.text,
         "method": row.label,
         "rule": cell.method.name,
         "method_params": line_text(cell.method.params),
@@ -77,9 +77,9 @@ def _cell(shown: View, row: Row, record: RunRecord) -> Line:
 def _run(shown: View, row: Row, run: Run) -> Line:
     record, judgement = run.record, run.judgement
     deep, reason = gamma_deep(run)
-    own = [Criterion(k, *named) for k, named in run.judged.items() if k not in STANDARD]
+    own = [Criterion(k, *named) for k, named in run.deciding.items() if k not in STANDARD]
     further = {criterion.field: value(run, criterion.letter) for criterion in own}
-    judging = {name for name, _ in run.judged.values()} | {"alignment"}  # Γ has columns
+    judging = {name for name, _ in run.deciding.values()} | {"alignment"}  # Γ has columns
     for name, item in record.measurements.items():
         if name not in judging:
             further |= {name: item.value} if item.not_diagnostic is None else {}
@@ -149,7 +149,7 @@ def measurements(views: Sequence[View]) -> Iterator[Line]:
             cell = _cell(shown, row, run.record)
             fixed = {key: item for key, item in cell.items() if not key.endswith("_params")}
             moments = {"untrained": run.record.initial, "trained": run.record.measurements}
-            letters = {name: letter for letter, (name, _) in run.judged.items()}
+            letters = {name: letter for letter, (name, _) in run.deciding.items()}
             silent = {**dict(run.judgement.not_diagnostic), "alignment": gamma_deep(run)[1]}
             for moment, measured in moments.items():
                 for name, item in measured.items():

@@ -114,7 +114,7 @@ def _by_layer(item: Measurement) -> str:
 
 def _further(run: Run, width: int | None) -> str:
     """Write the measurements beside verdicts, Γ and d_BP, with the reason if one means nothing."""
-    above = {name for name, _ in run.judged.values()} | {"alignment", "state_distance"}
+    above = {name for name, _ in run.deciding.values()} | {"alignment", "state_distance"}
     rows = []
     for name, item in sorted(run.record.measurements.items()):
         if name not in above:

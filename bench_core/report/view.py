@@ -164,9 +164,9 @@ def state(run: Run, letter: str) -> State:
 
 def value(run: Run, letter: str) -> float | None:
     """Return a diagnostic's value in the units of `Criterion.shown`; it may be infinite or NaN."""
-    if run.record.status != "done" or letter not in run.judged:
+    if run.record.status != "done" or letter not in run.deciding:
         return None
-    criterion = Criterion(letter, *run.judged[letter])
+    criterion = Criterion(letter, *run.deciding[letter])
     stored = run.judgement.margin if criterion.margin else criterion.item.value
     return None if stored is None else criterion.shown(stored)
 

@@ -221,11 +221,11 @@ def _verdict(row: Row, flagged: float) -> float:
 
     flagged  the figure of the only finished run, which has no verdict
     """
-    if row.judged.kind == UNDETERMINED:
-        raise NotRun(row.verdict)
-    if row.judged.kind == SINGLE_SEED:
+    if row.verdict.kind == UNDETERMINED:
+        raise NotRun(row.verdict.text)
+    if row.verdict.kind == SINGLE_SEED:
         return flagged
-    return float(row.judged.kind == WALKED_BACK)
+    return float(row.verdict.kind == WALKED_BACK)
 
 
 def _spreads(claim: Expectation, row: Row) -> bool:

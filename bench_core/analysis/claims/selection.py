@@ -15,7 +15,7 @@ from bench_core.analysis.claims.recipe import (
     recipes,
 )
 from bench_core.analysis.claims.values import NotRun
-from bench_core.analysis.verdicts.judge import judged
+from bench_core.analysis.verdicts.judge import deciding
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.settings import Defaults, Settings
 from bench_core.names import bare_name, with_options
@@ -102,7 +102,7 @@ def _decisive(claim: Expectation, row: Row) -> set[str]:
     kind, name = claim.parsed.kind, claim.parsed.name.partition("@")[0]
     letters: dict[str, str] = {}
     for run in row.runs:
-        letters |= {key: item[0] for key, item in judged(run.record.measurements).items()}
+        letters |= {key: item[0] for key, item in deciding(run.record.measurements).items()}
     if kind == "verdict":
         names = set(letters.values())
     else:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench_core.analysis.first_firing import firings
 from bench_core.analysis.verdicts.alignment import NOT_IN_USE, unsettled
-from bench_core.analysis.verdicts.judge import judged, threshold_of
+from bench_core.analysis.verdicts.judge import deciding, threshold_of
 from bench_core.analysis.verdicts.kinds import FLOOR
 from bench_core.analysis.verdicts.rows import Run
 from bench_core.analysis.verdicts.settings import Settings
@@ -98,7 +98,7 @@ def _fires(
     name: str, measurements: Mapping[str, Measurement], run: Run, settings: Settings, at_end: bool
 ) -> float:
     short = bare_name(name)
-    for letter, (diagnostic, item) in judged(measurements).items():
+    for letter, (diagnostic, item) in deciding(measurements).items():
         if short not in (letter, diagnostic):
             continue
         silent = dict(run.judgement.not_diagnostic).get(letter) or item.not_diagnostic

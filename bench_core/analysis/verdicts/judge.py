@@ -61,7 +61,7 @@ def in_order(letters: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(letters, key=letter_order))
 
 
-def judged(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Measurement]]:
+def deciding(measurements: Mapping[str, Measurement]) -> dict[str, tuple[str, Measurement]]:
     """Map letter → (diagnostic's name, measurement) for all diagnostics that decide verdicts.
 
     The name stands for the letter of a diagnostic without one, or with one that it may not have or
@@ -164,7 +164,7 @@ def judge(
         return Judgement(record.status, "floor", (), (), (), *margins)
     fired: set[str] = set()
     silent: dict[str, str] = {}
-    by_letter = judged(record.measurements)
+    by_letter = deciding(record.measurements)
     missing = {*STANDARD, *expected} - by_letter.keys()
     start = at_start(record, initial or {})
     for letter, (name, item) in by_letter.items():

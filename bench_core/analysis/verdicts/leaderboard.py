@@ -21,7 +21,7 @@ from bench_core.analysis.accuracies import grain, of_accuracies
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.duplicates import contradicts, counted
 from bench_core.analysis.verdicts.floors import Floors, accuracies, explained, is_finished
-from bench_core.analysis.verdicts.judge import Floor, judge, judged, threshold_of
+from bench_core.analysis.verdicts.judge import Floor, deciding, judge, threshold_of
 from bench_core.analysis.verdicts.labels import label, method_key
 from bench_core.analysis.verdicts.ranks import rank
 from bench_core.analysis.verdicts.recipes import recipe, recipe_under, tuned_of
@@ -158,7 +158,7 @@ class _Recipe:
             over_matched=over_matched,
             over_bp=over_bp,
             floor=chosen,
-            judged=verdict(judgements, readings, below, broken, few, _still(runs)),
+            verdict=verdict(judgements, readings, below, broken, few, _still(runs)),
             replaced=replaced and not is_floor(runs[0]),
             tuned=tuned_of(runs[0], self.settings),
         )
@@ -211,7 +211,7 @@ def _expected(by_row: Mapping[str, Sequence[RunRecord]]) -> dict[str, set[str]]:
             letter
             for run in runs
             if run.status == "done" and not is_floor(run)
-            for letter in judged(run.measurements)
+            for letter in deciding(run.measurements)
         }
         for key, runs in by_row.items()
     }
@@ -229,7 +229,7 @@ def _limits(runs: Sequence[RunRecord], settings: Settings) -> dict[str, tuple[fl
         letter: (threshold_of(name, item, settings.thresholds) or 0.0, item.direction)
         for run in runs
         if run.status == "done"
-        for letter, (name, item) in judged(run.measurements).items()
+        for letter, (name, item) in deciding(run.measurements).items()
         if item.across == "floor"
     }
 

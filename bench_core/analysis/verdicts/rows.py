@@ -7,7 +7,7 @@ from functools import cached_property
 
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.floors import is_finished
-from bench_core.analysis.verdicts.judge import Floor, Judgement, judged
+from bench_core.analysis.verdicts.judge import Floor, Judgement, deciding
 from bench_core.analysis.verdicts.older_code import older
 from bench_core.analysis.verdicts.ranks import Ranking
 from bench_core.analysis.verdicts.recipes import shared
@@ -27,9 +27,9 @@ class Run:
     standing: Standing
 
     @cached_property
-    def judged(self) -> dict[str, tuple[str, Measurement]]:
-        """Map each letter to the name and the measurement of its diagnostic (`judge.judged`)."""
-        return judged(self.record.measurements)
+    def deciding(self) -> dict[str, tuple[str, Measurement]]:
+        """Map each letter to the name and the measurement of its diagnostic (`judge.deciding`)."""
+        return deciding(self.record.measurements)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Row:
     over_matched: Margin | None
     over_bp: Margin | None
     floor: Floor
-    judged: Verdict
+    verdict: Verdict
     replaced: bool = False
     rank: tuple[int, int] | None = None
     tuned: Tuned | None = None
@@ -73,10 +73,6 @@ class Row:
     @property
     def complete(self) -> bool:
         return len(self.finished) == len(self.runs)
-
-    @property
-    def verdict(self) -> str:
-        return self.judged.text
 
     @property
     def margin(self) -> Estimate | None:

@@ -49,7 +49,7 @@ def ranking(view: View, group: Group) -> list[Figure]:
 def _kind(row: Row) -> str:
     """Return the kind of a row's verdict; undetermined, not separated, single seed: no verdict."""
     known = {key.name for key in KEYS}
-    return row.judged.kind if row.judged.kind in known else OPEN
+    return row.verdict.kind if row.verdict.kind in known else OPEN
 
 
 def _span(rows: list[Row]) -> list[float]:
@@ -66,7 +66,12 @@ def _span(rows: list[Row]) -> list[float]:
 
 def _layers(rows: list[Row]) -> list[Any]:
     means = [
-        {"method": name_of(row), "kind": _kind(row), "n": row.accuracy.n, "verdict": row.verdict}
+        {
+            "method": name_of(row),
+            "kind": _kind(row),
+            "n": row.accuracy.n,
+            "verdict": row.verdict.text,
+        }
         | draw.accuracy(row.accuracy)
         for row in rows
         if row.accuracy is not None

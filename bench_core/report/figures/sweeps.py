@@ -179,8 +179,12 @@ def _points(entries: Sequence[Entry], quantity: str) -> list[Point]:
     for entry in entries:
         if point := QUANTITIES[quantity][2](entry.row):
             runs = entry.row.finished
-            kept = not entry.row.judged.letters and entry.row.judged.kind != WALKED_BACK
-            place = {"method": entry.series, "x": _text(entry.at), "verdict": entry.row.verdict}
+            kept = not entry.row.verdict.letters and entry.row.verdict.kind != WALKED_BACK
+            place = {
+                "method": entry.series,
+                "x": _text(entry.at),
+                "verdict": entry.row.verdict.text,
+            }
             filled = {"filled": kept and not point.get("note")}
             points.append(place | {"n": len(runs), "note": ""} | point | filled)
     return points

@@ -143,7 +143,7 @@ def _meaning_of_marks(rows: Sequence[Row], curves: Sequence[Curve]) -> str:
     if not marked:
         return ""
     good = [
-        name_of(row) for row in rows if row.judged.kind == TRUSTWORTHY and name_of(row) in marked
+        name_of(row) for row in rows if row.verdict.kind == TRUSTWORTHY and name_of(row) in marked
     ]
     text = "A mark stands where a diagnostic first fired. It alone is no verdict, because a "
     text += "verdict rests on the last epoch"

@@ -117,7 +117,7 @@ def flag_words(run: Run) -> str:
     if judgement.status != "done" or judgement.kind in (FLOOR, NO_FLAG):
         return judgement.text
     flags = judgement.fired or judgement.missing
-    names = [bare_name(run.judged[letter][0]) for letter in flags if letter in run.judged]
+    names = [bare_name(run.deciding[letter][0]) for letter in flags if letter in run.deciding]
     return f"{judgement.kind}: {', '.join(names)}"
 
 

@@ -67,7 +67,7 @@ def _rules(views: Sequence[View], cards: Cards) -> list[dict[str, Any]]:
                 refs[row.method.name] = row.method
                 why = [*reasons.of_row(row, shown.settings), *shown.doubts[id(row)]]
                 runs = tuple(run.record.identity for run in row.runs)
-                key = (runs, row.verdict, row.margin, row.margin_bp, row.rank)
+                key = (runs, row.verdict.text, row.margin, row.margin_bp, row.rank)
                 entry = entries[row.method.name].setdefault(key, Entry(row, recipe, why))
                 entry.suites[shown.name] = slug("suite", shown.results.name)
     rules = []

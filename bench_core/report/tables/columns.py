@@ -122,7 +122,7 @@ def _accuracy(row: Row) -> Text:
 
 
 def _verdict(row: Row) -> Text:
-    return Text(brief(row.judged.kind))
+    return Text(brief(row.verdict.kind))
 
 
 def _n(row: Row) -> Text:
@@ -193,7 +193,7 @@ def _median(
 
     def cell(row: Row) -> Text:
         text, some = optional(of_row(row), written), of_some(row)
-        items = (run.judged[letter][1] for run in row.finished if letter in run.judged)
+        items = (run.deciding[letter][1] for run in row.finished if letter in run.deciding)
         silent = letter in _silent(row) or any(item.not_diagnostic for item in items)  # of a floor
         return Text(text + f" ({some})" * bool(some), struck=silent and text != NONE)
 
@@ -205,7 +205,7 @@ def _silent(row: Row) -> dict[str, str]:
     return {k: v for run in row.runs for k, v in run.judgement.not_diagnostic}
 
 
-_VERDICT = (STRING("verdict"), Field("not_diagnostic", _silent, schema=mapping({"type": "string"})))
+_VERDICT = (STRING("verdict", "verdict.text"), Field("not_diagnostic", _silent, schema=mapping({"type": "string"})))
 _METHOD = (STRING("method", "method.name", "rule"), PARAMS("params", "method.params"))
 _MATCHED = (
     Field("floor", _floor, schema=_FLOOR, csv=()),
@@ -219,7 +219,7 @@ _TUNED = (
 _DEPTH = ("d", "depth_utility")
 _GAMMA = (GAMMA("gamma_deep", gamma),)
 _BP = (ESTIMATE("margin_bp_pp", "margin_bp"),)
-_THREE = (STRING("three_diagnostics", "judged.three"),)
+_THREE = (STRING("three_diagnostics", "verdict.three"),)
 _SHIPPED = (STRING("from_reference", shipped, place=3),)
 _PASSPORT = (STRING("passport", passport, place=3),)
 COLUMNS = (
@@ -266,7 +266,7 @@ COLUMNS = (
     ),
     Column("trials", "trials", _trials, _TUNED, main=True, optional=True),
     Column(
-        "three_diagnostics", "D1 D2 D3", lambda row: Text(row.judged.three), _THREE, right=False
+        "three_diagnostics", "D1 D2 D3", lambda row: Text(row.verdict.three), _THREE, right=False
     ),
     Column("growth", "growth", **_median("growth", "a"), names=("a", "scale_growth")),
     Column(

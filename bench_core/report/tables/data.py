@@ -150,7 +150,7 @@ def of_run(shown: View, row: Row, run: Run) -> dict[str, Any]:
     """Return all that `bench show` knows of a run: its row's verdict with reasons, its record."""
     settings = shown.settings
     about = {"suite": shown.results.name, "folder": str(shown.results.run_folder(run.record))}
-    judged = {"label": row.label, "role": row.role, "rule_verdict": row.verdict}
+    judged = {"label": row.label, "role": row.role, "rule_verdict": row.verdict.text}
     own = {name: get(run, settings) for name, (_, get) in RUN.items()}
     why = {"reasons": reasons.of_row(row, settings), "doubts": shown.doubts[id(row)]}
     return {

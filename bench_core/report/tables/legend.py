@@ -54,7 +54,7 @@ def _own_floor(settings: Settings) -> str:
 
 def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     """Explain the verdicts that these rows have."""
-    kinds = {row.judged.kind for row in rows}
+    kinds = {row.verdict.kind for row in rows}
     every = {c.limit(settings.thresholds) for c in criteria(rows) if c.margin}
     limits = sorted(value for value in every if value is not None)
     limit = " or ".join(f"{value:g}" for value in limits)
@@ -65,7 +65,7 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     judged = {
         letter
         for run in (run for row in rows if row.role != "floor" for run in row.finished)
-        for letter in run.judged.keys() - {letter for letter, _ in run.judgement.not_diagnostic}
+        for letter in run.deciding.keys() - {letter for letter, _ in run.judgement.not_diagnostic}
     }
     names = ", ".join(
         item.short for item in criteria(rows) if not item.margin and item.letter in judged

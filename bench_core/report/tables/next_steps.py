@@ -45,14 +45,14 @@ def next_steps(
             "Next: `bench check` tests a rule of yours in a second, and names its credits that "
             "are not finite"
         ]
-    single = [row for row in rows if row.judged.kind == SINGLE_SEED and len(row.runs) == 1]
+    single = [row for row in rows if row.verdict.kind == SINGLE_SEED and len(row.runs) == 1]
     if single and shipped:
         return [f"Next: a verdict needs more seeds: `bench plan {name}` says what they cost"]
     if any(not run.record.shipped for row in single for run in row.runs):
         lacking = _lacking(groups) or _free(groups, own_seeds) or (42, 123, 456)
         more = _with_seeds(lacking, tuned)
         return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
-    judged = any(row.judged.kind in (TRUSTWORTHY, WALKED_BACK) for row in rows)
+    judged = any(row.verdict.kind in (TRUSTWORTHY, WALKED_BACK) for row in rows)
     if groups and not judged and all(group.blind is not None or _mute(group) for group in groups):
         return ["Next: change the epochs, the data or the task: this recipe cannot judge its rules"]
     run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
@@ -101,7 +101,7 @@ def _lacking(groups: Sequence[Group]) -> tuple[int, ...]:
 def _mute(group: Group) -> bool:
     """Decide whether all rules lack a floor that is shown to lie above chance."""
     return bool(group.competing) and all(
-        row.replaced and row.judged.unread for row in group.competing
+        row.replaced and row.verdict.unread for row in group.competing
     )
 
 

@@ -133,10 +133,10 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
     done = [run for run in row.runs if run.record.status == "done"]
     silent = Counter(pair for run in done for pair in run.judgement.not_diagnostic)
     for (letter, reason), count in silent.items():
-        read = reason == AT_CHANCE and letter not in row.judged.unread
+        read = reason == AT_CHANCE and letter not in row.verdict.unread
         whole = REPLACED if read else UNJUDGED
         some = f" in {count} of {len(done)} runs" if count < len(done) else whole
-        measured = next(r.judged[letter][0] for r in done if letter in r.judged)
+        measured = next(r.deciding[letter][0] for r in done if letter in r.deciding)
         short = bare_name(measured)
         fires = f" (fires if {WORDS[short][1]})" if short in WORDS else ""
         state = "judged" if whole == REPLACED else "diagnostic"
@@ -144,7 +144,7 @@ def _remarks(row: Row, letters: Sequence[str]) -> Iterator[tuple[_Kind, str, str
     for measured, item in (pair for run in done for pair in run.record.measurements.items()):
         if error := item.raised:
             yield _Kind.NOT_MEASURED, f"{measured} not measured for ", f": {error}"
-    fired = {run.judged[letter][0] for run in done for letter in run.judgement.fired}
+    fired = {run.deciding[letter][0] for run in done for letter in run.judgement.fired}
     if fired == {"batch_stability"} and beats(row.read):
         yield _Kind.FIRES_ALONE, "batch_stability alone fires for ", f", {SHIFTED}"
     firing = {letter for run in done for letter in run.judgement.fired}
@@ -225,7 +225,7 @@ def warning(group: Group, settings: Settings) -> str:
     text = f"{'One seed does' if own.n == 1 else 'The seeds of bp do'} not show that {what}"
     if not open_:
         text = what.replace("this recipe can", "This recipe cannot")
-    clear = [row.label for row in group.competing if row.judged.kind == TRUSTWORTHY]
+    clear = [row.label for row in group.competing if row.verdict.kind == TRUSTWORTHY]
     though = f" {listed(clear)}: the whole interval lies above {limit:g} points." * bool(clear)
     return f"{text}: {gain}.{remedy}{though}"
 
@@ -371,7 +371,7 @@ def of_runs(group: Group, settings: Settings, explained: Iterable[Row] = ()) -> 
     for row in group.rows:
         texts = reasons.of_row(row, settings)
         if texts and id(row) not in in_table:
-            lines.append(f"{row.label} {row.judged.kind}: {'; '.join(texts)}")
+            lines.append(f"{row.label} {row.verdict.kind}: {'; '.join(texts)}")
     lines += _margins(group) + _ranks(group) + _contradictions(group) + _shared(group)
     lines += _chosen(group) + _absent(group) + doubts.of_group(group, settings)
     lines += _relied_on(group) + doubts.said(group.rows)

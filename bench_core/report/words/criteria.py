@@ -150,7 +150,7 @@ def further(rows: Iterable[Row]) -> list[Criterion]:
     """Return the measurements of these rows that judge nothing, by name: Γ has its own column."""
     by_name: dict[str, Criterion] = {}
     for run in (run for row in rows for run in row.finished):
-        judging = {name for name, _ in run.judged.values()} | {"alignment"}
+        judging = {name for name, _ in run.deciding.values()} | {"alignment"}
         for name, item in run.record.measurements.items():
             if name not in judging and item.value is not None:
                 by_name.setdefault(name, Criterion(name, name, item))
@@ -159,13 +159,13 @@ def further(rows: Iterable[Row]) -> list[Criterion]:
 
 def criteria_of(run: Run) -> list[Criterion]:
     """Return the diagnostics that judge a run, in the order of letters."""
-    letters = sorted(run.judged, key=letter_order)
-    return [Criterion(letter, *run.judged[letter]) for letter in letters]
+    letters = sorted(run.deciding, key=letter_order)
+    return [Criterion(letter, *run.deciding[letter]) for letter in letters]
 
 
 def criterion_of(item: Sensitivity) -> Criterion:
     """Return the diagnostic whose threshold was varied."""
-    return Criterion(item.letter, *item.points[0].run.judged[item.letter])
+    return Criterion(item.letter, *item.points[0].run.deciding[item.letter])
 
 
 def band_text(item: Sensitivity) -> str:

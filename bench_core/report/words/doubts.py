@@ -41,7 +41,7 @@ def _network(run: Run) -> Any:
     Seven digits count, as in the reference. None for a network without these norms or with one that
     is not above 0: ruined networks are alike without being the same.
     """
-    items = [run.judged[letter][1] for letter in ("a", "b", "c") if letter in run.judged]
+    items = [run.deciding[letter][1] for letter in ("a", "b", "c") if letter in run.deciding]
     norms = [
         value
         for item, key in zip(items, ("h", "g"), strict=False)

@@ -36,16 +36,16 @@ def why(row: Row, settings: Settings) -> list[str]:
     }
     lines = []
     done = [run for run in row.runs if run.record.status == "done"]
-    for letter in row.judged.letters:
-        runs = [run for run in done if letter in run.judged]
-        criterion = Criterion(letter, *runs[0].judged[letter])
+    for letter in row.verdict.letters:
+        runs = [run for run in done if letter in run.deciding]
+        criterion = Criterion(letter, *runs[0].deciding[letter])
         limit = criterion.limit(settings.thresholds) or 0.0
         if criterion.margin and row.margin is None:
             continue  # the accuracy is not finite, which stands below
         if criterion.margin and row.margin is not None:
             lines.append(criterion.of_margin(row.margin, limit, **words))
             continue
-        fired = [run.judged[letter][1].value for run in runs if letter in run.judgement.fired]
+        fired = [run.deciding[letter][1].value for run in runs if letter in run.judgement.fired]
         known = [value for value in map(finite, fired) if value is not None]
         for value, n in ((median_of(known), len(known)), (None, len(fired) - len(known))):
             text = criterion.sentence(value, limit, **words)
@@ -53,16 +53,16 @@ def why(row: Row, settings: Settings) -> list[str]:
             lines += [text + count] * (n > 0)
     if broken := len(done) - len(row.finished):
         lines.append(f"accuracy is not finite in {broken} of {len(row.runs)} runs")
-    if row.judged.still:
+    if row.verdict.still:
         lines.append("no weight of its blocks has changed in training")
-    if row.judged.below_bp and row.margin_bp is not None:
+    if row.verdict.below_bp and row.margin_bp is not None:
         lines.append(f"{unsigned(row.margin_bp)} points below {BP_FLOOR}")
     return lines
 
 
 def _undecided(row: Row, settings: Settings) -> list[str]:
     """Write what is missing for a verdict."""
-    kind = row.judged.kind
+    kind = row.verdict.kind
     if row.role == "floor":
         return []
     lines = [row.floor.reason] if row.finished and row.floor.mean is None else []
@@ -80,7 +80,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     silent = {reason for run in row.finished for _, reason in run.judgement.not_diagnostic}
     if CANNOT_JUDGE in silent:
         lines.append("whether its blocks train cannot be judged by this recipe")
-    if row.replaced and kind == UNDETERMINED and row.judged.unread:
+    if row.replaced and kind == UNDETERMINED and row.verdict.unread:
         too = "does too" if row.over_bp is not None else "was not run"
         lines.append(f"the interval of its floor reaches {chance(row)}, and {BP_FLOOR} {too}")
         if row.over_bp is not None:

@@ -65,7 +65,7 @@ def seeds_of(row: Row, letter: str) -> int:
 
 def _found(row: Row, letter: str) -> list[tuple[str, Measurement]]:
     """Return name and measurement of a diagnostic in each finished run that has it."""
-    named = [run.judged[letter] for run in row.finished if letter in run.judged]
+    named = [run.deciding[letter] for run in row.finished if letter in run.deciding]
     if named:
         return named
     known = ((letter, run.record.measurements.get(letter)) for run in row.finished)

@@ -71,7 +71,7 @@ def rules(rows: Iterable[Row]) -> list[Row]:
 
 def tally(rows: Iterable[Row]) -> dict[str, int]:
     """Count the rules by the kind of their verdict, the trustworthy ones first."""
-    counts = Counter(row.judged.kind for row in rules(rows)).most_common()
+    counts = Counter(row.verdict.kind for row in rules(rows)).most_common()
     return dict(sorted(counts, key=lambda item: item[0] != TRUSTWORTHY))
 
 
@@ -85,14 +85,14 @@ def sentence(group: Group) -> str:
     labels = dict(zip(map(id, group.rows), bare_labels(group.rows), strict=True))
     judged = [(labels[id(row)], row) for row in rules(group.rows)]
     controls = [(labels[id(row)], row) for row in group.rows if _is_control(row)]
-    single = all(row.judged.kind == SINGLE_SEED and len(row.runs) == 1 for _, row in judged)
+    single = all(row.verdict.kind == SINGLE_SEED and len(row.runs) == 1 for _, row in judged)
     if judged and single:
         parts = ["No rule has a verdict yet: one finished seed is too few.", *_flagged(judged)]
     else:
-        good = [label for label, row in judged if row.judged.kind == TRUSTWORTHY]
+        good = [label for label, row in judged if row.verdict.kind == TRUSTWORTHY]
         others: dict[str, list[tuple[str, Row]]] = defaultdict(list)
         for label, row in judged:
-            if row.judged.kind != TRUSTWORTHY:
+            if row.verdict.kind != TRUSTWORTHY:
                 others[reason(row)].append((label, row))
         nothing = NO_RULES["controls" if controls else "floors"]
         parts = [_counted(good, len(judged)) if judged else nothing]
@@ -137,7 +137,7 @@ def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
     names: dict[tuple[str, str], list[str]] = defaultdict(list)
     for label, row in judged:
         over = row.margin_bp
-        if row.judged.kind != TRUSTWORTHY or over is None or beats(over):
+        if row.verdict.kind != TRUSTWORTHY or over is None or beats(over):
             continue
         own = "its|their own random blocks"
         floor = own if row.floor.kind == "matched" else random_blocks(row)
@@ -155,7 +155,7 @@ def _asked(judged: Iterable[tuple[str, Row]], rows: Sequence[Row]) -> list[str]:
     """Name the trustworthy rules that lie above a ceiling, or trained by another recipe."""
     names: dict[str, list[str]] = defaultdict(list)
     for label, row in judged:
-        if row.judged.kind != TRUSTWORTHY:
+        if row.verdict.kind != TRUSTWORTHY:
             continue
         if above_ceiling(row, rows) is not None:
             own = "is|are more accurate than backpropagation, its|their ceiling: "
@@ -170,7 +170,7 @@ def _asked(judged: Iterable[tuple[str, Row]], rows: Sequence[Row]) -> list[str]:
 
 def _is_open(reason: tuple[str, list[tuple[str, Row]]]) -> bool:
     """Decide whether the rules of a reason have no verdict yet: they come last."""
-    return reason[1][0][1].judged.kind == SINGLE_SEED
+    return reason[1][0][1].verdict.kind == SINGLE_SEED
 
 
 def _frame(group: Group) -> list[str]:
@@ -188,7 +188,7 @@ def _frame(group: Group) -> list[str]:
 def of_recipes(groups: Iterable[Group]) -> str:
     """Count the trustworthy verdicts of several recipes; empty for one: it has its own sentence."""
     every = [rules(group.rows) for group in groups]
-    kinds = Counter(row.judged.kind for own in every for row in own)
+    kinds = Counter(row.verdict.kind for own in every for row in own)
     if len(every) < 2:
         return ""
     if not kinds:
@@ -202,7 +202,7 @@ def of_recipes(groups: Iterable[Group]) -> str:
 
 def reason(row: Row) -> str:
     """Write the main reason of a rule that is not trustworthy: `trains|train blocks that …`."""
-    verdict, done = row.judged, [run for run in row.runs if run.record.status == "done"]
+    verdict, done = row.verdict, [run for run in row.runs if run.record.status == "done"]
     if not done:
         return f"has|have no finished run ({verdict.text})"
     if verdict.kind == SINGLE_SEED:
@@ -255,11 +255,11 @@ def _not_separated(row: Row) -> str:
 def _walked_back(row: Row) -> str:
     fired = letters(row)
     over_floor, own = any(item.margin for item in fired), row.floor.kind == "matched"
-    if row.judged.still:
+    if row.verdict.still:
         return "does|do not train its|their blocks: no weight of them changes"
     if over_floor and own and worse(row.margin):
         return "trains|train blocks that are worse than random ones"
-    if row.judged.below_bp:
+    if row.verdict.below_bp:
         return "falls|fall below backpropagation with random blocks" + _over_own(row)
     if over_floor:
         if not own and row.margin is not None and row.margin.mean >= 0:
@@ -282,7 +282,7 @@ def _walked_back(row: Row) -> str:
 def _over_own(row: Row) -> str:
     """Say what the margin over its own random blocks adds for a rule below bp's."""
     over = row.margin_matched
-    if over is None or row.judged.unread:
+    if over is None or row.verdict.unread:
         return ""
     if below_zero(over):
         return "; its|their blocks are worse than its|their own random ones"
@@ -297,8 +297,8 @@ def _over_own(row: Row) -> str:
 def letters(row: Row) -> list[Criterion]:
     """Return the diagnostics for which a row is walked back or flagged."""
     return [
-        Criterion(letter, *next(run.judged[letter] for run in row.runs if letter in run.judged))
-        for letter in row.judged.letters
+        Criterion(letter, *next(run.deciding[letter] for run in row.runs if letter in run.deciding))
+        for letter in row.verdict.letters
     ]
 
 
@@ -306,7 +306,7 @@ def fires(row: Row, first: Criterion) -> str:
     """Write what a diagnostic of the network itself says of a rule: `lets|let the …`."""
     runs = [run for run in row.runs if run.record.status == "done"]
     fired = [run for run in runs if first.letter in run.judgement.fired]
-    known = [run for run in fired if finite(run.judged[first.letter][1].value) is not None]
+    known = [run for run in fired if finite(run.deciding[first.letter][1].value) is not None]
     count = len(known or fired)
     part = f" in {count} of {len(runs)} seeds" * (count < len(runs))
     if not known:
@@ -342,7 +342,7 @@ def _flagged(judged: Sequence[tuple[str, Row]]) -> list[str]:
     """Say what the flags of single seeds mean, without the names if more than three have one."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for label, row in judged:
-        if row.judged.kind == SINGLE_SEED and (row.judged.letters or row.judged.below_bp):
+        if row.verdict.kind == SINGLE_SEED and (row.verdict.letters or row.verdict.below_bp):
             reasons[_walked_back(row)].append(label)
     alike = len(judged) > 3 and [len(judged)] == [len(labels) for labels in reasons.values()]
     subject = "all of them" if alike else ""
@@ -354,7 +354,7 @@ def _controls(controls: Iterable[tuple[str, Row]]) -> list[str]:
     """Say whether the controls fail, as they must."""
     kinds: dict[str, list[str]] = defaultdict(list)
     for label, row in controls:
-        kinds[row.judged.kind].append(label)
+        kinds[row.verdict.kind].append(label)
     failed, passed = kinds.pop(WALKED_BACK, []), kinds.pop(TRUSTWORTHY, [])
     single = kinds.pop(SINGLE_SEED, [])
     others = [label for labels in kinds.values() for label in labels]

@@ -51,7 +51,7 @@ def sorted_rules(group: Group) -> dict[str, list[Line]]:
 
 def caution(group: Group) -> str:
     """Say that a rule with one finished seed has no verdict; empty if every rule has more."""
-    single = [row for row in rules(group.rows) if row.judged.kind == SINGLE_SEED]
+    single = [row for row in rules(group.rows) if row.verdict.kind == SINGLE_SEED]
     if not single:
         return ""
     if len(single) < len(rules(group.rows)):
@@ -66,18 +66,18 @@ def caution(group: Group) -> str:
 
 def is_decided(row: Row) -> bool:
     """Decide whether the verdict of a rule, over more than one seed, says if its blocks train."""
-    return row.judged.kind != SINGLE_SEED and _heading(row) != OPEN
+    return row.verdict.kind != SINGLE_SEED and _heading(row) != OPEN
 
 
 def _heading(row: Row) -> str:
-    kind = row.judged.kind
+    kind = row.verdict.kind
     if kind == SINGLE_SEED:
         kind = next(run.judgement.kind for run in row.runs if run.record.status == "done")
-    bad, judged, over = kind in (WALKED_BACK, FLAGGED), row.judged, row.read
+    bad, judged, over = kind in (WALKED_BACK, FLAGGED), row.verdict, row.read
     random = "d" in judged.letters or not judged.letters
     if judged.still or judged.below_bp or (bad and random):
         return LOOK
-    if over is None or "d" in row.judged.unread or not (bad or kind in (TRUSTWORTHY, NO_FLAG)):
+    if over is None or "d" in row.verdict.unread or not (bad or kind in (TRUSTWORTHY, NO_FLAG)):
         return OPEN
     shown = beats(over) or (over.half_width is None and over.mean >= BEATS)
     if not bad:
