@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from bench_core import __version__
-from bench_core.errors import BenchError, Exit, UsageError, did_you_mean
+from bench_core.errors import DISK, BenchError, Exit, UsageError, did_you_mean
 from bench_core.printable import any_encoding
 from bench_core.report.text.terminal import echo
 
@@ -60,7 +60,7 @@ MEANT = {
     "run": ("start", "train", "sweep"),
     "status": ("progress", "ps", "watch"),
 }  # command → other words for it, for which no spelling is near
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # faults of the disk, not bugs
+UNWRITABLE = (*DISK, errno.EFBIG)  # faults of the disk, or a limit of the file's size; no bugs
 
 
 class Commands(click.Group):

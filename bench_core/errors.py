@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ class PluginError(BenchError):
         super().__init__(f"{origin}: {component}: {reason}")
 
 
+# faults of a disk or of its mount: no bugs, and every other file would meet them too
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 MOST_LISTED = 40  # of the known names: components of all kinds together are more
 
 

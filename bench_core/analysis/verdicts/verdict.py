@@ -22,7 +22,7 @@ that floor lies at chance as well.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -210,46 +210,53 @@ def verdict(
     if not done:
         kind = max(lost, key=lambda name: lost[name])
         return Verdict(kind, ", ".join(parts), kind.upper())
-    counts = Counter(letter for item in done for letter in item.fired)
     missing = {letter for item in done for letter in item.missing}
-    unread = {letter for letter, read in margins.items() if read == "none"} - missing
-    unjudged = [f"{'+'.join(in_order(unread))} not judged"] if unread else []
+    unread = in_order({letter for letter, read in margins.items() if read == "none"} - missing)
+    unjudged = [f"{'+'.join(unread)} not judged"] * bool(unread)
     if len(done) == 1:
-        flags = [done[0].text] if done[0].kind != NO_FLAG else []
-        below_bp = worse(bp)
-        flags += [BELOW_BP] * below_bp
-        text = ", ".join([SINGLE_SEED, *flags, *[STILL] * still, *unjudged, *parts])
-        three = _three(FLAGGED.upper(), counts) or SINGLE_SEED.upper()
-        fired = in_order(counts)
-        return Verdict(SINGLE_SEED, text, three, fired, below_bp, in_order(unread), still=still)
-    own = {letter: count for letter, count in counts.items() if letter not in margins}
-    muted = {letter for item in done for letter, _ in item.not_diagnostic}
-    below = {letter for letter, read in margins.items() if read == "fires"} - missing - muted
-    letters = in_order(own.keys() | below)
-    reasons = [
-        letter if letter in below or own[letter] == len(done) else f"{letter} {own[letter]}/{total}"
-        for letter in letters
-    ]
-    unclear = [f"{'+'.join(in_order(missing))} not measured"] if missing else []
+        flags = [done[0].text] * (done[0].kind != NO_FLAG)
+        flags += [BELOW_BP] * worse(bp) + [STILL] * still
+        text = ", ".join([SINGLE_SEED, *flags, *unjudged, *parts])
+        fired = in_order(done[0].fired)
+        three = _three(FLAGGED.upper(), fired) or SINGLE_SEED.upper()
+        return Verdict(SINGLE_SEED, text, three, fired, worse(bp), unread, still=still)
+    letters, reasons = _against(done, total, margins, missing)
+    reasons += [BELOW_BP] * below_zero(bp) + [STILL] * still
+    reasons += [f"accuracy not finite {not_finite}/{total}"] * bool(not_finite)
+    unclear = [f"{'+'.join(in_order(missing))} not measured"] * bool(missing)
     unclear += unjudged + [unsure] * bool(unsure)
-    passed = all(read == "passes" for read in margins.values())
-    reasons += [BELOW_BP] if below_zero(bp) else []
-    reasons += [STILL] * still
-    reasons += [f"accuracy not finite {not_finite}/{total}"] if not_finite else []
     if reasons:
         kind = WALKED_BACK
     elif lost or unclear:
         kind, reasons = UNDETERMINED, unclear
     else:
+        passed = all(read == "passes" for read in margins.values())
         kind = TRUSTWORTHY if passed else NOT_SEPARATED
-    text = f"{kind} ({', '.join(reasons)})" if reasons else kind
-    three = _three("FAIL", [*own, *below]) or "FAIL" * (still or bool(not_finite))
     doubtful = missing | {letter for letter, read in margins.items() if read != "passes"}
-    open_ = UNDETERMINED.upper()
-    three = three or _three(open_, doubtful) or (open_ if lost or unsure else "PASS")
-    text = ", ".join([text, *parts])
+    three = _three("FAIL", letters) or "FAIL" * (still or bool(not_finite))
+    three = three or _three(UNDETERMINED.upper(), doubtful)
+    three = three or (UNDETERMINED.upper() if lost or unsure else "PASS")
+    text = ", ".join([f"{kind} ({', '.join(reasons)})" if reasons else kind, *parts])
     lacks = unsure if kind == UNDETERMINED else ""
-    return Verdict(kind, text, three, letters, below_zero(bp), in_order(unread), lacks, still)
+    return Verdict(kind, text, three, letters, below_zero(bp), unread, lacks, still)
+
+
+def _against(
+    done: Sequence[Judgement], total: int, margins: Mapping[str, Reading], missing: Set[str]
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the letters that walk a rule back, and each with its share of the runs.
+
+    A diagnostic that compares with a floor counts by the margin over all seeds, unless a run did
+    not measure it or calls it not diagnostic; the others count in every run that fires.
+    """
+    counts = Counter(letter for item in done for letter in item.fired if letter not in margins)
+    muted = {letter for item in done for letter, _ in item.not_diagnostic}
+    below = {letter for letter, read in margins.items() if read == "fires"} - missing - muted
+    letters = in_order(counts.keys() | below)
+    return letters, [
+        letter if counts[letter] in (0, len(done)) else f"{letter} {counts[letter]}/{total}"
+        for letter in letters
+    ]
 
 
 def _three(word: str, letters: Iterable[str]) -> str:

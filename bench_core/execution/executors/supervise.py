@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench_core.errors import BenchError, StoreError
+from bench_core.errors import DISK, BenchError, StoreError
 from bench_core.execution.planning.job import Job, make_record
 from bench_core.execution.planning.reuse import sparser
 from bench_core.execution.resumption import saved_state
@@ -37,8 +37,6 @@ from bench_core.units import MIB
 
 WORKER = "bench_core.execution.worker.process"
 EX_IOERR = 74  # a worker's exit code if the results folder cannot be written
-# faults of the disk, which every other cell would meet too
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 MOST_AT_ONCE = 1 << 20  # bytes of events between two looks at the budgets
 
 

@@ -205,7 +205,10 @@ def _silent(row: Row) -> dict[str, str]:
     return {k: v for run in row.runs for k, v in run.judgement.not_diagnostic}
 
 
-_VERDICT = (STRING("verdict", "verdict.text"), Field("not_diagnostic", _silent, schema=mapping({"type": "string"})))
+_VERDICT = (
+    STRING("verdict", "verdict.text"),
+    Field("not_diagnostic", _silent, schema=mapping({"type": "string"})),
+)
 _METHOD = (STRING("method", "method.name", "rule"), PARAMS("params", "method.params"))
 _MATCHED = (
     Field("floor", _floor, schema=_FLOOR, csv=()),
