@@ -850,6 +850,10 @@ matrix: {training.epochs: [90, 100]}
     for name in ("bp", "bench-core/bp"):  # the second keeps the same entry of the file
         told = f"--method {name}: is listed twice"
         assert faults(write("name: s\nmethods: [bp, dfa]\n"), methods=["bp", name]) == [told]
+    several = write("name: s\nmethods: [dfa, {name: dfa, penalty: 0.1}]\n")
+    every = "is listed twice: --method dfa takes every entry of this rule in the suite"
+    twice = ["dfa", "dfa[penalty=0.1]"]
+    assert faults(several, methods=twice) == [f"--method {twice[1]}: {every}"]
     assert faults(source, methods=["dfa[x"]) == [
         "--method dfa[x: must have the form name or name[key=value,…]"
     ]

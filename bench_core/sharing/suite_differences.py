@@ -16,7 +16,7 @@ from bench_core.analysis.claims.recipe import Recipe, compare, value_text
 from bench_core.results import store, suite_folder
 from bench_core.results.hashing import jsonable, plain_text
 from bench_core.results.record import RunRecord
-from bench_core.suite.cells import frozen
+from bench_core.suite.cells import hashable
 from bench_core.suite.load import installed_suites, load_suite
 from bench_core.suite.model import Suite
 
@@ -64,8 +64,8 @@ def _parts(suite: Suite, records: Sequence[RunRecord]) -> list[str]:
     seeds: dict[Any, set[int]] = defaultdict(set)
     for cell in suite.cells():
         recipe = {part: getattr(cell, part) for part in ("arch", "dataset", "training", "data")}
-        recipes[frozen(recipe)] = recipe
-        seeds[frozen(recipe)].add(cell.seed)
+        recipes[hashable(recipe)] = recipe
+        seeds[hashable(recipe)].add(cell.seed)
     free = {key for key, _, _ in suite.search.space("")} if suite.search else set()
     free |= {"training.stop_when"} if suite.stop_when else set()
     settings: dict[str, None] = {}

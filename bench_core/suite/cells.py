@@ -64,12 +64,12 @@ def with_value(tree: dict[str, Any], keys: Sequence[str], value: Any) -> dict[st
     return {**tree, head: with_value(child if isinstance(child, dict) else {}, rest, value)}
 
 
-def frozen(value: Any) -> Any:
+def hashable(value: Any) -> Any:
     """Return a hashable stand-in in which 1 equals 1.0 but not true."""
     if isinstance(value, dict):
-        return tuple(sorted((key, frozen(item)) for key, item in value.items()))
+        return tuple(sorted((key, hashable(item)) for key, item in value.items()))
     if isinstance(value, list):
-        return tuple(frozen(item) for item in value)
+        return tuple(hashable(item) for item in value)
     return ("bool", value) if isinstance(value, bool) else value
 
 
@@ -104,7 +104,7 @@ def matches(cell: CellSpec, rule: Mapping[str, Any]) -> bool:
         if key in PARTS:
             if not any(same_name(value["name"], option) for option in options):
                 return False
-        elif all(frozen(value) != frozen(option) for option in options):
+        elif all(hashable(value) != hashable(option) for option in options):
             return False
     return True
 

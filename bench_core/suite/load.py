@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench_core.errors import SuiteError, UsageError, did_you_mean
 from bench_core.names import FILE, bare_name
-from bench_core.suite.cells import CORE_DEFAULTS, PARTS, frozen
+from bench_core.suite.cells import CORE_DEFAULTS, PARTS, hashable
 from bench_core.suite.component import ComponentSpec, flow_text
 from bench_core.suite.document import Document, KeyPath, printable
 from bench_core.suite.messages import problems_of
@@ -262,9 +262,9 @@ def _check_axis(document: Document, key: str, values: list[Any]) -> None:
         _check_value(document, path, key, value)
         if isinstance(value, list):
             document.report(path, "must be a single value or a mapping, not a list")
-        elif frozen(value) in earlier:
+        elif hashable(value) in earlier:
             document.report(path, "is listed twice")
-        earlier.add(frozen(value))
+        earlier.add(hashable(value))
 
 
 def _check_key(document: Document, path: KeyPath) -> bool:

@@ -27,7 +27,7 @@ from bench_core.errors import Problem, SuiteError
 from bench_core.names import NAME, NAME_RULE, bare_name
 from bench_core.suite.budget import Budget
 from bench_core.suite.cells import CellSpec as CellSpec
-from bench_core.suite.cells import frozen, matches, mismatch, same_name, with_value
+from bench_core.suite.cells import hashable, matches, mismatch, same_name, with_value
 from bench_core.suite.claim import MAX_SEED, Expectation
 from bench_core.suite.component import (
     ComponentSpec,
@@ -162,7 +162,7 @@ class Suite(Model):
     @field_validator("methods")
     @classmethod
     def _each_once(cls, value: list[ComponentSpec]) -> list[ComponentSpec]:
-        no_twins([frozen(spec.as_dict()) for spec in value])
+        no_twins([hashable(spec.as_dict()) for spec in value])
         return value
 
     @field_validator("evaluate_every", "diagnose_every")
@@ -210,7 +210,7 @@ class Suite(Model):
                 training = {**cell.training, "stop_when": stop_when}
                 recipe = {"arch": cell.arch, "dataset": cell.dataset, "data": cell.data}
                 recipe["training"] = training
-                listed.setdefault(frozen(recipe), recipe)
+                listed.setdefault(hashable(recipe), recipe)
             counts.append(len(listed))
         return {
             **plain,
@@ -261,13 +261,13 @@ class Suite(Model):
         cells: dict[Any, CellSpec] = {}
         recipes: dict[Any, dict[str, Any] | None] = {}
         for cell in self._combinations():
-            recipe = frozen([cell.training, cell.data])
+            recipe = hashable([cell.training, cell.data])
             if recipe not in recipes:
                 recipes[recipe] = self._resolve(cell, problems)
             if resolved := recipes[recipe]:
                 cell = replace(cell, **resolved)
                 parts = [cell.method, cell.arch, cell.dataset, *resolved.values(), cell.seed]
-                cells.setdefault(frozen(parts), cell)
+                cells.setdefault(hashable(parts), cell)
         if problems:
             raise SuiteError(problems)
         return list(cells.values())

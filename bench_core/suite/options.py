@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench_core.errors import SuiteError
-from bench_core.suite.cells import PARTS, same_name
+from bench_core.suite.cells import PARTS, hashable, same_name
 from bench_core.suite.component import component_option
 from bench_core.suite.document import Document, KeyPath, Position, parse_path, printable, show_path
 from bench_core.suite.model import Suite
@@ -78,6 +78,10 @@ def _choose_methods(document: Document, texts: Sequence[str]) -> None:
         kept = [entry for entry in entries if same_name(_name_of(entry.value), wanted.value)]
         if kept and any(same_name(_name_of(each.value), wanted.value) for each in chosen):
             raise wanted.values[()].error("is listed twice")
+        if any(hashable(each.value) == hashable(wanted.value) for each in chosen):
+            name = _name_of(wanted.value)
+            alone = f"--method {name} takes every entry of this rule in the suite"
+            raise wanted.values[()].error(f"is listed twice: {alone}")
         chosen += kept or [wanted]
     position = Position(f"--method {printable(texts[0])}", 0, 0, ("methods",))
     document.put_list(("methods",), chosen, position)

@@ -20,7 +20,7 @@ from bench_core.analysis.verdicts.settings import Defaults
 from bench_core.names import bare_name
 from bench_core.results.hashing import plain_text
 from bench_core.results.record import RunRecord, default_key
-from bench_core.suite.cells import CORE_DEFAULTS, PARTS, CellSpec, frozen, matches, same_name
+from bench_core.suite.cells import CORE_DEFAULTS, PARTS, CellSpec, hashable, matches, same_name
 from bench_core.suite.recipe import DataOptions, TrainingOptions
 
 HOW: dict[str, set[str]] = defaultdict(set)
@@ -133,7 +133,7 @@ def changed(part: str, own: Mapping[str, Any], wanted: Mapping[str, Any]) -> lis
     return [
         _change(f"{part}.{key}", own.get(key), wanted.get(key))
         for key in sorted(own.keys() | wanted.keys())
-        if frozen(own.get(key)) != frozen(wanted.get(key))
+        if hashable(own.get(key)) != hashable(wanted.get(key))
     ]
 
 
@@ -144,7 +144,7 @@ def differing(records: Sequence[RunRecord]) -> str:
     for part in cells[0]:
         values = [cell[part] for cell in cells]
         for key in sorted({key for value in values for key in value}):
-            if len({frozen(value.get(key)) for value in values}) > 1:
+            if len({hashable(value.get(key)) for value in values}) > 1:
                 keys.append(f"{part}.{key}")
     return ", ".join(keys)
 
@@ -167,7 +167,7 @@ def _defaults(part: str, own: Mapping[str, Any], defaults: Defaults) -> tuple[di
 def _comparable(key: str, value: Any) -> Any:
     if key == "stop_when":  # names of the file may be short
         value = {bare_name(name): limit for name, limit in value.items()}
-    return frozen(value)
+    return hashable(value)
 
 
 def _change(key: str, own: Any, claimed: Any) -> str:

@@ -14,7 +14,7 @@ from bench_core.names import bare_name
 from bench_core.registry.distributions import OURS
 from bench_core.results.duration import START, Past
 from bench_core.results.record import Cell, ComponentRef, RunRecord, default_key, recorded_defaults
-from bench_core.suite.cells import PARTS, CellSpec, frozen, matches, same_name
+from bench_core.suite.cells import PARTS, CellSpec, hashable, matches, same_name
 from bench_core.suite.claim import Expectation
 from bench_core.suite.model import Suite
 
@@ -66,7 +66,7 @@ class Trainings:
             if (seconds := self._seconds(cell, options, claim.epoch)) is None:
                 return None
             parts = [options, cell.arch, cell.dataset, cell.training, cell.seed]
-            costs[frozen(parts)] = seconds
+            costs[hashable(parts)] = seconds
         return costs if cells else None
 
     def _has(self, spec: CellSpec, method: Mapping[str, Any]) -> bool:
@@ -160,7 +160,7 @@ def _cells(suite: Suite, claim: Expectation, method: Mapping[str, Any]) -> list[
     exact = [
         cell
         for cell in own
-        if all(frozen(cell.method.get(key)) == frozen(value) for key, value in options.items())
+        if all(hashable(cell.method.get(key)) == hashable(value) for key, value in options.items())
     ]
     if chosen := exact or own:
         return chosen
