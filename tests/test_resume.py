@@ -22,7 +22,7 @@ from bench_core.errors import StoreError
 from bench_core.execution.resumption import CannotResume, Keeper, saved_state
 from bench_core.execution.worker.continuity import changed_credit, witness
 from bench_core.results import store
-from bench_core.training import checkpoint
+from bench_core.training import saved_state as state_file
 from bench_core.training.data import Data
 from bench_core.training.loop import EpochRow, train
 
@@ -218,7 +218,7 @@ def test_resumed_equals_uninterrupted(name: str, tmp_path: Path) -> None:
     for die_after in (1, 3):
         with pytest.raises(Killed):
             going(make, path, die_after=die_after)
-    assert checkpoint.header(path)["epoch"] == 3  # type: ignore[index]
+    assert state_file.header(path)["epoch"] == 3  # type: ignore[index]
     method, net, last = going(make, path)
     assert_same_bits(state(method, net), straight)
     assert [replace(row, seconds=0) for row in last] == [
@@ -279,9 +279,9 @@ def test_a_state_is_saved_every_so_many_epochs_and_not_after_the_last(tmp_path: 
     for every, epoch in ((1, 3), (2, 2), (3, 3)):
         path = tmp_path / f"{every}.safetensors"
         going(CASES["bp"], path, every=every)
-        assert checkpoint.header(path)["epoch"] == epoch  # type: ignore[index]
+        assert state_file.header(path)["epoch"] == epoch  # type: ignore[index]
     going(CASES["bp"], tmp_path / "4.safetensors", every=4)
-    assert checkpoint.header(tmp_path / "4.safetensors") is None
+    assert state_file.header(tmp_path / "4.safetensors") is None
 
 
 WHOLE = ("other cell", "gone", "other user")  # the file is as it was
@@ -494,9 +494,9 @@ def test_a_restored_rule_that_lacks_what_its_credit_needs_is_found(
         assert_same_bits(state(method, net), kept)
         assert drawn() == others
     assert {"0", "1", "2"} <= {*before}
-    path.write_bytes(checkpoint.Training(net, method, {}).dump(2, "i", {}, before))
+    path.write_bytes(state_file.TrainingState(net, method, {}).dump(2, "i", {}, before))
     restored, other, _ = make()
-    loaded = checkpoint.Training(other, restored, {}).load(path, "i")
+    loaded = state_file.TrainingState(other, restored, {}).load(path, "i")
     assert loaded is not None
     now = witness(other, restored, data, 5, 2)
     assert changed_credit(now, loaded[1], here=True) == site
@@ -548,7 +548,7 @@ def test_the_text_of_a_state_is_read_without_torch(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     with pytest.raises(Killed):
         going(CASES["bp"], path, die_after=2)
-    found = checkpoint.header(path)
+    found = state_file.header(path)
     assert found is not None
     assert found["rows"] == 3
     assert json.dumps(found)
@@ -559,8 +559,8 @@ def test_the_text_of_a_state_is_read_without_torch(tmp_path: Path) -> None:
         b"\x10" + bytes(7) + b'{"__metadata__":1',
     ):
         path.write_bytes(content)
-        assert checkpoint.header(path) is None
-    assert checkpoint.header(tmp_path) is None
+        assert state_file.header(path) is None
+    assert state_file.header(tmp_path) is None
 
 
 def test_a_plan_announces_only_states_that_this_user_saved(

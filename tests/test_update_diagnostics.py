@@ -37,7 +37,7 @@ from bench_core.execution.worker.cell import attempt
 from bench_core.execution.worker.untouched import Untouched, check_credit
 from bench_core.results.record import Measurement
 from bench_core.training.audit import Audit
-from bench_core.training.checkpoint import Training
+from bench_core.training.saved_state import TrainingState
 
 RULES = [name for name in METHODS if name != "forward_gradient"]  # its jvp imports a compiler
 
@@ -267,7 +267,7 @@ def test_diagnostics_read_the_network_in_eval_mode_and_move_no_generator(
     for training in (True, False):
         audit = moody(name, dropout)
         audit.net.train(training)
-        keeper = Training(audit.net, audit.method, {})  # type: ignore[arg-type]
+        keeper = TrainingState(audit.net, audit.method, {})  # type: ignore[arg-type]
         found[training] = {}
         for each in NAMES:
             untouched = Untouched(keeper)
@@ -432,6 +432,6 @@ def test_a_credit_that_counts_its_calls_or_is_not_finite_is_named_before_the_tra
         torch.use_deterministic_algorithms(True)
         try:
             with pytest.raises(BenchError, match=told):
-                check_credit(audit, Training(net, method, {}))
+                check_credit(audit, TrainingState(net, method, {}))
         finally:
             torch.use_deterministic_algorithms(False)

@@ -26,7 +26,7 @@ from bench_core.results.hashing import jsonable
 from bench_core.results.record import Measurement, RunRecord, now, same_environment
 from bench_core.results.scan import Stored
 from bench_core.suite.recipe import TrainingOptions
-from bench_core.training.checkpoint import Training, part
+from bench_core.training.saved_state import TrainingState, part
 
 if TYPE_CHECKING:
     from bench_core.execution.planning.job import Listed
@@ -160,7 +160,7 @@ def measured(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         check_credits(folder, audit)
 
     measurements = {}
-    untouched = Untouched(Training(built.net, built.method, {}))
+    untouched = Untouched(TrainingState(built.net, built.method, {}))
     for entry, (name, diagnostic) in zip(job["diagnostics"], listed, strict=True):
         measurement = attempt(name, diagnostic, audit)
         untouched.check(name, audit)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench_core.results import author, files, store
-from bench_core.training.checkpoint import TYPES, Training, header, seal
+from bench_core.training.saved_state import TYPES, TrainingState, header, seal
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -30,7 +30,7 @@ def saved_state(final: Path) -> dict[str, Any] | None:
 
 
 def _is_mine(path: str) -> bool:
-    """Decide whether this user saved a state, by the sum that `Training.load` checks: no torch."""
+    """Decide whether this user saved a state, by the sum of `TrainingState.load`, without torch."""
     try:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -102,7 +102,7 @@ class Keeper:
 
     def begin(self, streams: dict[str, Generator]) -> int:
         """Restore the saved state; return its epoch, 0 if none is saved. Raises CannotResume."""
-        self.training = Training(self.net, self.method, streams, author.secret())
+        self.training = TrainingState(self.net, self.method, streams, author.secret())
         try:
             with files.tensors(self.path, parts=1) as path:
                 saved = self.training.load(path, self.identity)

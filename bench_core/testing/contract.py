@@ -17,7 +17,7 @@ from bench_core.testing.comparing import copies, differs, distance
 from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.subjects import MethodSubject
 from bench_core.testing.trials import BATCH, BATCHES, EPOCHS, LAST, Trial
-from bench_core.training.checkpoint import part, storable
+from bench_core.training.saved_state import part, storable
 
 
 def lists(trial: Trial) -> dict[str, tuple[Sequence[Tensor], Sequence[Tensor]]]:

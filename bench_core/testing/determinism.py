@@ -12,7 +12,7 @@ from bench_core.testing.draws import Drawn, Draws, begun, name_of, seed_globally
 from bench_core.testing.kit import Failed, check
 from bench_core.testing.nets import ProbeNet
 from bench_core.testing.subjects import FIRST_DRAWS, MethodSubject
-from bench_core.training.checkpoint import Training
+from bench_core.training.saved_state import TrainingState
 
 
 @check("method", "determinism")
@@ -36,9 +36,9 @@ def resumed_equals_straight(subject: MethodSubject) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
         saved = subject.trial(seed=3).steps(2)
-        path.write_bytes(Training(saved.net, saved.method, {}).dump(1, "trial", {}, {}))
+        path.write_bytes(TrainingState(saved.net, saved.method, {}).dump(1, "trial", {}, {}))
         resumed = subject.trial(seed=3)
-        if Training(resumed.net, resumed.method, {}).load(path, "trial") is None:
+        if TrainingState(resumed.net, resumed.method, {}).load(path, "trial") is None:
             raise Failed("the saved training cannot be read back")
     must_equal(
         subject.straight,

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from bench_core.errors import BenchError
 from bench_core.training import processor
-from bench_core.training.checkpoint import part, storable
 from bench_core.training.data import Data, Held, loaded
 from bench_core.training.method import Method
 from bench_core.training.net import Net
 from bench_core.training.params import ParamsModel
+from bench_core.training.saved_state import part, storable
 from bench_core.training.setup import set_up, trained_blocks
 
 Part = tuple[Any, ParamsModel]  # the class of a component and its validated parameters

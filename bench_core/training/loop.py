@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from bench_core.errors import BenchError
-from bench_core.training.checkpoint import storable
 from bench_core.training.data import Data, Held
 from bench_core.training.evaluation import evaluated
 from bench_core.training.method import Method
@@ -26,6 +25,7 @@ from bench_core.training.net import Net
 from bench_core.training.optimizer import cosine
 from bench_core.training.precision import products_in
 from bench_core.training.rng import stream
+from bench_core.training.saved_state import storable
 from bench_core.training.setup import frozen_parameters, random_classes
 
 NOT_EVALUATED: dict[str, float | None] = {"accuracy": None, "test_loss": None}

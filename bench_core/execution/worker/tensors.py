@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench_core.results import store
 from bench_core.results.files import write_file, writing
-from bench_core.training.checkpoint import storable
+from bench_core.training.saved_state import storable
 from bench_core.units import MIB
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from bench_core.errors import BenchError, ChangedByDiagnostic
 from bench_core.execution.worker.continuity import named_credits
 from bench_core.execution.worker.global_state import ARITHMETIC, GENERATORS, read, unlike
 from bench_core.training.audit import Audit
-from bench_core.training.checkpoint import Training
+from bench_core.training.saved_state import TrainingState
 
 CREDIT = "the credit of the same samples"
 SAMPLES = 16  # of the batch whose credit is computed twice
@@ -34,7 +34,7 @@ CODE = (type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
 class Untouched:
     """The state of a training at one moment: network, rule, optimisers, generators, settings."""
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: TrainingState) -> None:
         self.training, self.settings = training, read(ARITHMETIC)
         self.before = {
             name: value.detach().clone() if isinstance(value, Tensor) else value
@@ -98,7 +98,7 @@ def _bits(tensor: Tensor) -> bytes:
     return blake2b(flat.numpy().tobytes(), digest_size=16).digest()
 
 
-def check_credit(audit: Audit, training: Training) -> None:
+def check_credit(audit: Audit, training: TrainingState) -> None:
     """Compute the credit of a few samples twice. Raises BenchError if that changes the training.
 
     The first time it may fill caches and keep what it saw last. The second time, with the same

@@ -59,7 +59,7 @@ def header(path: str | Path) -> dict[str, Any] | None:
     return state if usable else None
 
 
-class Training:
+class TrainingState:
     """Everything of a running training that changes, by name.
 
     streams  generators by name, beside the two of the method
