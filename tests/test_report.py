@@ -30,7 +30,7 @@ from bench_core.analysis.verdicts.settings import Settings
 from bench_core.registry.card import Card
 from bench_core.report import figures
 from bench_core.report.figures import Figure, Panel, drawing
-from bench_core.report.figures.paper import paper, render
+from bench_core.report.figures.paper import BRIGHT, paper, render
 from bench_core.report.pages import page, site, tallies
 from bench_core.report.tables.formats import leaderboards
 from bench_core.report.text.numbers import NONE
@@ -875,3 +875,11 @@ def test_what_stopping_would_have_saved_counts_no_run_that_was_stopped(
     cut = replace(group, rows=tuple(map(stopped, group.rows)))
     after = {line[:2]: line[3:] for line in tallies.first_firings(miniature, cut)}
     assert {after[key] for key in fired} == {(NONE, NONE)}
+
+
+def test_the_bright_colours_of_paper_script_and_page_are_the_same() -> None:
+    home = Path(page.__file__).parent / "templates"
+    script, style = ((home / name).read_text() for name in ("page.js", "page.css"))
+    for colour, bright in BRIGHT.items():
+        assert f'"{colour[1:]}": "{bright}"' in script
+        assert f'[stroke="{colour}"] {{ stroke: {bright}; }}' in style

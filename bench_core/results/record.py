@@ -310,10 +310,14 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _causes(record: RunRecord) -> dict[str, Any]:
+    """Return the part of the environment that can change a number."""
+    return {key: value for key, value in record.environment.items() if key not in NO_CAUSE}
+
+
 def environment_key(record: RunRecord) -> str:
     """Compute 16 hex digits of what must be equal for equal bits: versions, device, threads, …"""
-    causes = {key: value for key, value in record.environment.items() if key not in NO_CAUSE}
-    return digest(causes)[:16]
+    return digest(_causes(record))[:16]
 
 
 def same_environment(one: RunRecord, other: RunRecord) -> bool:
@@ -322,10 +326,7 @@ def same_environment(one: RunRecord, other: RunRecord) -> bool:
     A cause of `LATER_CAUSES` that one of them does not state counts as equal; so this is no reason
     to ask for equal bits (`environment_key`).
     """
-    mine, theirs = (
-        {key: value for key, value in run.environment.items() if key not in NO_CAUSE}
-        for run in (one, other)
-    )
+    mine, theirs = _causes(one), _causes(other)
     unknown = {key for key in LATER_CAUSES if not (key in mine and key in theirs)}
     return all(mine.get(key) == theirs.get(key) for key in (mine.keys() | theirs.keys()) - unknown)
 
