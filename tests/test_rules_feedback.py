@@ -7,7 +7,7 @@ import pytest
 import torch
 from bench_plugins.methods.dendritic_learning import growth
 from bench_plugins.methods.product_feedback import oja
-from bench_plugins.methods.substitute import bypassed, matrices
+from bench_plugins.methods.substitute import at_layer, bypassed, matrices, sent
 from nets import TRAINING, LinearNet, Written, arch, gradients, ready, resmlp, rule, toy_data
 from torch.nn import functional as F
 
@@ -337,6 +337,29 @@ CALLED = {
     "twice": lambda a, b, z: b(a(a(z).tanh()).tanh()),
     "never": lambda a, b, z: b(z.tanh()),
 }
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        torch.nn.Linear(5, 3),
+        torch.nn.Conv2d(4, 6, 3),
+        torch.nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2),
+        torch.nn.Conv2d(4, 6, (3, 1), dilation=2, padding=(2, 0)),
+        torch.nn.Conv2d(4, 6, 3, padding="same"),
+        torch.nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"),
+    ],
+    ids=str,
+)
+def test_an_error_is_sent_down_as_the_derivative_of_the_layer_with_other_weights(module):
+    draws = torch.Generator().manual_seed(0)
+    shape = (2, 7, 5) if isinstance(module, torch.nn.Linear) else (2, 4, 9, 9)
+    x = torch.randn(shape, generator=draws, requires_grad=True)
+    B = torch.randn(module.weight.shape, generator=draws)
+    out = at_layer(module, x, B)
+    error = torch.randn(out.shape, generator=draws)
+    (expected,) = torch.autograd.grad(out, x, error)
+    torch.testing.assert_close(sent(module, B, error, x.shape), expected)
 
 
 @pytest.mark.parametrize("residual", [True, False])

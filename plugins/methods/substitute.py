@@ -201,21 +201,27 @@ class SentThrough(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, x: Tensor, y: Tensor, module: Matrix, name: str, feedback: Mapping[str, Tensor]
     ) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.layer = module, name, feedback
+        ctx.layer = module, name, feedback, x.shape
         return y.clone()  # not a view: a block may change it in place
 
     @staticmethod
     def backward(ctx: Any, error: Tensor) -> Any:  # type: ignore[override]
-        (x,), (module, name, feedback) = ctx.saved_tensors, ctx.layer
-        below = None
-        if ctx.needs_input_grad[0] and isinstance(module, nn.Linear):
-            below = error @ feedback[name]
-        elif ctx.needs_input_grad[0]:
-            with torch.enable_grad():
-                x = x.detach().requires_grad_()
-                (below,) = torch.autograd.grad(at_layer(module, x, feedback[name]), x, error)
+        module, name, feedback, shape = ctx.layer
+        below = sent(module, feedback[name], error, shape) if ctx.needs_input_grad[0] else None
         return below, error, None, None, None
+
+
+def sent(module: Matrix, B: Tensor, error: Tensor, below: torch.Size) -> Tensor:
+    """δ_x = Bᵀ·δ_y, of the shape `below`."""
+    if isinstance(module, nn.Linear):
+        return error @ B
+    if module.padding_mode == "zeros" and not isinstance(module.padding, str):
+        options = module.stride, module.padding, module.dilation, module.groups
+        return torch.nn.grad.conv2d_input(below, B, error, *options)
+    with torch.enable_grad():
+        x = torch.zeros(below, dtype=B.dtype, device=B.device, requires_grad=True)
+        (found,) = torch.autograd.grad(at_layer(module, x, B), x, error)
+    return found
 
 
 @contextmanager
