@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from bench_core.training.net import input_shape, top_gradient
 Matrix = nn.Linear | nn.Conv2d
 # by layer, for each time that the block calls it: δ_y at its output, shape of its input
 Errors = dict[str, list[tuple[Tensor, torch.Size]]]
+Feedback = Callable[[str], Tensor]  # layer → B
 
 
 def matrices(net: Net) -> dict[str, Matrix]:
@@ -51,7 +52,8 @@ class SubstituteFeedback(LocalMethod):
     + b passes δ_x = Bᵀ·δ_y down and learns by ΔW ∝ δ_y·xᵀ, also from one layer of a block to the
     next. The rest is the block's own derivative at its own state: activations φ'(z) at the true
     z, gains of norms, pooling, the residual connection. Per sample ("sum"). Block l is trained
-    with a_{l+1}, the embedding with a_0; with B = W this is backpropagation.
+    with a_{l+1}, the embedding with a_0; with B = W this is backpropagation. A penalty on f_l takes
+    the same way.
 
     Each block runs a second time for the credit; that is the second of the two forward passes.
     φ'(z) makes a credit depend on the states of the blocks above (passport:
@@ -89,7 +91,7 @@ class SubstituteFeedback(LocalMethod):
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
         self.layers = matrices(net)
-        self.sent: dict[str, Tensor] = {}  # B of the last credit, which the update sends as well
+        self.sent: dict[str, Tensor] = {}  # B of the credit of the step, which its update has too
 
     @abstractmethod
     def feedback(self) -> Mapping[str, Tensor]:
@@ -99,8 +101,15 @@ class SubstituteFeedback(LocalMethod):
         self.sent = {}
         with ExitStack() as stack:
             for layer in range(self.net.depth):
-                stack.enter_context(substituted(self.net, layer, self.sent))
+                stack.enter_context(substituted(self.net, layer, self.of_step))
             return super().forward(x)
+
+    def of_step(self, name: str) -> Tensor:
+        """B of a layer, as the credit of this step had it."""
+        if not self.sent:  # the step asked for no credit
+            with torch.no_grad():
+                self.sent.update(self.feedback())
+        return self.sent[name]
 
     def credit(self, states: States, y: Tensor, epoch: int) -> Credits:
         with torch.no_grad():
@@ -142,7 +151,7 @@ def down(
     errors: Errors | None = None,
 ) -> Tensor:  # fmt: skip
     """The credit at h_l from that at h_{l+1}; `errors` takes in those of the block's layers."""
-    with substituted(net, layer, feedback, errors), torch.enable_grad():
+    with substituted(net, layer, feedback.__getitem__, errors), torch.enable_grad():
         h = h.detach().requires_grad_()
         (below,) = torch.autograd.grad(net.advance(h, layer)[0], h, credit)
     return below
@@ -178,7 +187,7 @@ def bypassed(net: Net) -> str:
 def _bypassed(net: Net, layer: int, h: Tensor) -> str:
     own = of_block(net, layer)
     feedback = {name: module.weight.detach() for name, module in own.items()}
-    with substituted(net, layer, feedback, learn=False), torch.enable_grad():
+    with substituted(net, layer, feedback.__getitem__, learn=False), torch.enable_grad():
         out = net.advance(h.detach().requires_grad_(), layer)[0].sum()
     if not own or not out.requires_grad:
         return ""
@@ -199,7 +208,7 @@ class SentThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, y: Tensor, module: Matrix, name: str, feedback: Mapping[str, Tensor]
+        ctx: Any, x: Tensor, y: Tensor, module: Matrix, name: str, feedback: Feedback
     ) -> Tensor:
         ctx.layer = module, name, feedback, x.shape
         return y.clone()  # not a view: a block may change it in place
@@ -207,7 +216,7 @@ class SentThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, error: Tensor) -> Any:  # type: ignore[override]
         module, name, feedback, shape = ctx.layer
-        below = sent(module, feedback[name], error, shape) if ctx.needs_input_grad[0] else None
+        below = sent(module, feedback(name), error, shape) if ctx.needs_input_grad[0] else None
         return below, error, None, None, None
 
 
@@ -226,8 +235,7 @@ def sent(module: Matrix, B: Tensor, error: Tensor, below: torch.Size) -> Tensor:
 
 @contextmanager
 def substituted(
-    net: Net, layer: int, feedback: Mapping[str, Tensor], errors: Errors | None = None,
-    learn: bool = True,
+    net: Net, layer: int, feedback: Feedback, errors: Errors | None = None, learn: bool = True,
 ) -> Iterator[None]:  # fmt: skip
     """Inside, the layers of a block send errors down through their feedback (`SentThrough`).
 
