@@ -394,6 +394,51 @@ def test_an_error_passes_every_layer_of_a_block_through_its_feedback(name, resid
     torch.testing.assert_close(found["embed.1.weight"], embedded, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", SUBSTITUTES)
+def test_a_compiled_block_has_the_feedback_too(name):
+    """Its compiled form from a plain pass does not look at hooks: the true weights would carry the
+    credit."""
+    found = []
+    for compiled in (False, True):
+        method, net, x, y = prepared(name, "residual", **SUBSTITUTES[name])
+        for block in net.blocks if compiled else ():
+            block.compile(backend="eager")
+        exact_gradients(net, seen(net, x, y).h[0], y)  # a plain pass
+        credits = method.credit(seen(net, x, y), y, 0)
+        for _ in range(2):
+            method.step(x, y, 0)
+        assert all((block._compiled_call_impl is not None) == compiled for block in net.blocks)
+        found.append([*credits.audited, *net.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_block_may_change_the_output_of_a_layer_in_place():
+    draws = toy_data()
+    found = []
+    for form in (lambda a, b, z: b(a(z).relu_()), lambda a, b, z: b(a(z).relu())):
+        torch.manual_seed(0)
+        method, net = ready(rule("kolen_pollack"), Written(form), draws)
+        found.append(gradients(method, net, draws.train_x[:16], draws.train_y[:16]))
+    for key, gradient in found[1].items():
+        torch.testing.assert_close(found[0][key], gradient, msg=key)
+
+
+def test_a_block_that_raises_keeps_no_hook():
+    def form(a, b, z):
+        hidden = a(z).tanh()
+        return 1 / 0 if broken else b(hidden)
+
+    data, broken = toy_data(), []
+    method, net = ready(rule("kolen_pollack"), Written(form), data)
+    broken.append(True)
+    with pytest.raises(ZeroDivisionError):
+        method.step(data.train_x[:16], data.train_y[:16], 0)
+    for module in matrices(net).values():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+
+
 @pytest.mark.parametrize("place", BYPASSED)
 @pytest.mark.parametrize("name", SUBSTITUTES)
 def test_a_block_that_uses_a_weight_without_its_layer_is_refused(name, place):

@@ -10,6 +10,8 @@ from bench_core.training.method import Method
 from bench_core.training.params import PerN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from bench_core.training.net import States
@@ -33,11 +35,17 @@ class LocalMethod(Method):
             1e-6, description="eps of the rms; {per_n: e} stands for e / batch size"
         )
 
-    def forward(self, x: Tensor) -> States:
+    def local_states(self, x: Tensor) -> States:
         """Return the states that the update trains: h_0 with a graph to the embedding, f_l with one
         to block l alone.
         """
         return self.net.states(x, local=True)
+
+    def penalised(self, states: States) -> Sequence[Tensor]:
+        """Return the f_l whose size is penalised, with a graph to block l alone; asked for with a
+        penalty.
+        """
+        return states.f
 
     def learn(self, states: States, y: Tensor, epoch: int) -> None:
         """Train auxiliary networks on the detached states of a batch; called before `credit`."""
@@ -54,7 +62,7 @@ class LocalMethod(Method):
         from bench_core.training.credit import as_credits
         from bench_core.training.local_update import local_update
 
-        states = self.forward(x)
+        states = self.local_states(x)
         loss = self.net.loss(states.logits, y)
         detached = states.detach(y)
         self.learn(detached, y, epoch)

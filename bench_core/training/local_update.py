@@ -47,11 +47,15 @@ def local_update(method: LocalMethod, states: States, loss: Tensor, credits: Cre
     if states.h[0].requires_grad:
         tensors.append(states.h[0])
         seeds.append(scaled(credits.for_embed) / n)
-    for f, c in zip(states.f, credits.for_blocks, strict=True):
+    penalised = method.penalised(states) if options.penalty else states.f
+    for f, c, large in zip(states.f, credits.for_blocks, penalised, strict=True):
         if f.requires_grad:  # not where the block is frozen
             seed = scaled(c)
-            if options.penalty:
+            if options.penalty and large is f:
                 seed = seed.add(f.detach(), alpha=2 * options.penalty)
+            elif options.penalty:
+                tensors.append(large)
+                seeds.append(large.detach() * (2 * options.penalty / n))
             tensors.append(f)
             seeds.append(seed / n)
     method.tools.updater.descend(tensors, seeds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -52,8 +52,8 @@ class SubstituteFeedback(LocalMethod):
     + b passes δ_x = Bᵀ·δ_y down and learns by ΔW ∝ δ_y·xᵀ, also from one layer of a block to the
     next. The rest is the block's own derivative at its own state: activations φ'(z) at the true
     z, gains of norms, pooling, the residual connection. Per sample ("sum"). Block l is trained
-    with a_{l+1}, the embedding with a_0; with B = W this is backpropagation. A penalty on f_l takes
-    the same way.
+    with a_{l+1}, the embedding with a_0; with B = W this is backpropagation. A penalty on f_l has
+    the block's own derivatives; it costs another forward pass.
 
     Each block runs a second time for the credit; that is the second of the two forward passes.
     φ'(z) makes a credit depend on the states of the blocks above (passport:
@@ -97,12 +97,17 @@ class SubstituteFeedback(LocalMethod):
     def feedback(self) -> Mapping[str, Tensor]:
         """B of every layer of `matrices`, of its weight's shape."""
 
-    def forward(self, x: Tensor) -> States:
+    def local_states(self, x: Tensor) -> States:
         self.sent = {}
         with ExitStack() as stack:
             for layer in range(self.net.depth):
                 stack.enter_context(substituted(self.net, layer, self.of_step))
-            return super().forward(x)
+            return super().local_states(x)
+
+    def penalised(self, states: States) -> Sequence[Tensor]:
+        """The outputs f_l with the blocks' own derivatives, which a penalty on them has."""
+        inputs = enumerate(states.h[:-1])
+        return [self.net.advance(h.detach(), layer)[1] for layer, h in inputs]
 
     def of_step(self, name: str) -> Tensor:
         """B of a layer, as the credit of this step had it."""
@@ -239,9 +244,13 @@ def substituted(
 ) -> Iterator[None]:  # fmt: skip
     """Inside, the layers of a block send errors down through their feedback (`SentThrough`).
 
+    A compiled block runs as it is written: its compiled form does not look at hooks.
+
     learn  False: the output of a layer has no graph to its weights
     """
     hooks: list[Any] = []
+    block = net.blocks[layer]
+    compiled, block._compiled_call_impl = block._compiled_call_impl, None
     for name, module in of_block(net, layer).items():
         inputs: list[Tensor] = []
 
@@ -263,5 +272,6 @@ def substituted(
     try:
         yield
     finally:
+        block._compiled_call_impl = compiled
         for hook in hooks:
             hook.remove()
