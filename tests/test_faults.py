@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from bench_plugins.archs.resmlp import ResMLP
@@ -112,6 +113,7 @@ def test_an_attribute_of_a_diagnostic_has_one_of_its_values(
     told = f"{attribute} of Own ({line(Own)}) must be {known}, not {value!r}"
     assert misfit(Own, Diagnostic) == told
     Own.threshold, Own.direction = 50, "above"  # type: ignore[assignment]
+    Own.batch, Own.unit = np.int64(128), property(lambda own: "x")  # type: ignore[assignment]
     setattr(Own, attribute, getattr(Diagnostic, attribute))
     assert misfit(Own, Diagnostic) == ""
 

@@ -93,13 +93,13 @@ def test_a_rule_from_a_file_is_run_recorded_digested_and_shown(
     line = '"""a_l = gain·e·B_l.'
     cites = RULE.replace(line, f"{line}\n\n    Source: Someone 2020, arXiv:2001.00001.\n    ")
     path.write_text(cites)
-    cited = here("cite").stdout
+    cited = here("cite", path=[here.cwd]).stdout
     assert "title = {{fed}: learning rule}" in cited
     assert "% method fed.py/fed: bench_method_fed_py_fed" in cited
-    path.rename(here.cwd / "away.py")
-    remedy = "a rule from a file: run `bench cite` in the folder of fed.py"
+    # results of others choose no file of this folder to run
+    sys.path.remove(str(here.cwd))
+    remedy = "fed.py is not on PYTHONPATH, or does not load"
     assert f"% method fed.py/fed: {remedy}" in here("cite").stdout
-    (here.cwd / "away.py").rename(path)
     files = record["code"]["fed.py"]["files"]
     assert code_files(["fed"], "fed.py") == files
     path.write_text(RULE.replace("e = self", "e = -self"))
@@ -409,7 +409,12 @@ def test_of_a_file_with_several_rules_a_command_names_one(here: Here) -> None:
     both = here("info", "./pair.py")
     assert both.stderr.endswith("brings 2 rules; name one: ./pair.py/one or ./pair.py/two\n")
     package = here("new", "method", "one", "--from", "pair.py")
-    assert package.stderr.endswith("begins with one: move each rule into a file of its own\n")
+    remedy = "move each rule into a file of its own, and name the file"
+    assert package.stderr.endswith(
+        f"of a file with 2 rules; a package begins with a file of one: {remedy}\n"
+    )
+    package = here("new", "method", "one", "--from", "./pair.py/one")
+    assert package.stderr.endswith(f"of one: {remedy}\n")
     told = here("run", "tiny.yaml", "--method", "./pair.py", "--no-reference").stderr
     assert "pair.py: rules from a file; `bench check pair.py` tests them; " in told
     assert "bench new method one" not in told

@@ -854,6 +854,7 @@ matrix: {training.epochs: [90, 100]}
     every = "is listed twice: --method dfa takes every entry of this rule in the suite"
     twice = ["dfa", "dfa[penalty=0.1]"]
     assert faults(several, methods=twice) == [f"--method {twice[1]}: {every}"]
+    assert faults(several, methods=["fa", "fa"]) == ["--method fa: is listed twice"]
     assert faults(source, methods=["dfa[x"]) == [
         "--method dfa[x: must have the form name or name[key=value,…]"
     ]

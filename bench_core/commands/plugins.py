@@ -267,14 +267,18 @@ def new(kind: str, name: str, source: Path | None, into: Path) -> None:
 
 def _rule_of(source: Path) -> Rule:
     """Read the learning rule of a file."""
+    from bench_core.names import FILE
     from bench_core.registry import rule_files, scaffold
     from bench_core.registry.scaffold import Rule
+    from bench_core.report.text.numbers import plural
 
     registry, names = rule_files.load([str(source)])
-    if len(names) != 1:
-        remedy = "move each rule into a file of its own"
+    rules = [item for item in registry.of_kind("method") if item.distribution.endswith(FILE)]
+    if len(rules) != 1 or not source.expanduser().is_file():
+        remedy = "move each rule into a file of its own, and name the file"
         raise UsageError(
-            f"{source}: brings {len(names)} rules; a package begins with one: {remedy}"
+            f"{source}: of a file with {plural(len(rules), 'rule')}; a package begins with a file "
+            f"of one: {remedy}"
         )
     component = registry.find("method", names[0]).component
     target = component.target.partition(":")[2]

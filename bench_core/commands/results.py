@@ -270,7 +270,7 @@ def cite(results: Paths) -> None:
     suites, _ = gathered(results)
     records = [record for suite in suites for record in suite.records]
     registry = plugins.load()
-    rule_files.add(registry, {record.cell.method.name for record in records}, here=True)
+    rule_files.add(registry, {record.cell.method.name for record in records})
     cards: dict[tuple[str, str], Card] = {
         (item.kind, item.full_name): card(item.component) for item in registry.components
     }

@@ -60,8 +60,9 @@ def obstacle(
     every  `evaluate_every` and `diagnose_every`
     """
     for name, has in state.get("every", {}).items():
-        if has < 1 or every[name] % has:
-            return f"its epochs have {name} {has}, not {every[name]}"
+        wanted = every.get(name)
+        if wanted is None or has < 1 or wanted % has:
+            return f"its epochs have {name} {has}, not {wanted}"
     saved = state.get("diagnostics", {})
     for each in diagnostics:
         if saved.get(each["name"], each) != each:

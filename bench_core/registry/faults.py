@@ -65,11 +65,15 @@ def _excluded_value(target: type, base: type) -> str:
         return ""
     for name, declared in get_type_hints(base).items():
         (kind,) = get_args(declared)  # of ClassVar[…]
+        value = getattr(target, name)
+        if hasattr(value, "__get__"):  # a property: its value depends on the options
+            continue
+        plain = value.item() if hasattr(value, "item") else value  # a number of numpy
         try:
-            TypeAdapter(kind).validate_python(getattr(target, name), strict=True)
+            TypeAdapter(kind).validate_python(plain, strict=True)
         except ValidationError:
-            known, value = " or ".join(_choices(kind)), cut(repr(getattr(target, name)))
-            return f"{name} of {target.__name__}{written(target)} must be {known}, not {value}"
+            known, text = " or ".join(_choices(kind)), cut(repr(value))
+            return f"{name} of {target.__name__}{written(target)} must be {known}, not {text}"
     return ""
 
 

@@ -15,7 +15,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,16 +121,8 @@ def importable(methods: Iterable[str]) -> set[str]:
     return {file for file, path in stems.items() if path is not None and path.name == file}
 
 
-def add(registry: Registry, methods: Iterable[str], here: bool = False) -> None:
-    """Load the rule files on the import path that bring these methods, as a suite names them.
-
-    here  also those in the current folder, where no other module has their name
-    """
-    methods = set(methods)
-    for file in {distribution_of(name) for name in methods} if here else ():
-        if file.endswith(FILE) and Path(file).is_file():
-            with suppress(UsageError):
-                on_path(file)
+def add(registry: Registry, methods: Iterable[str]) -> None:
+    """Load the rule files on the import path that bring these methods, as a suite names them."""
     if files := importable(methods) - {item.distribution for item in registry.components}:
         registry.add(plugins.load(only=files))
 

@@ -72,6 +72,7 @@ def _choose_methods(document: Document, texts: Sequence[str]) -> None:
         return
     entries = [document.subtree(("methods", i)) for i in range(len(list_at(document, "methods")))]
     chosen: list[Document] = []
+    taken: list[Any] = []  # names that stand for entries of the suite
     for text in texts:
         wanted = component_option("--method", text, ("methods", len(chosen)))
         # an option with parameters is a mapping, which keeps no entry
@@ -79,9 +80,12 @@ def _choose_methods(document: Document, texts: Sequence[str]) -> None:
         if kept and any(same_name(_name_of(each.value), wanted.value) for each in chosen):
             raise wanted.values[()].error("is listed twice")
         if any(hashable(each.value) == hashable(wanted.value) for each in chosen):
-            name = _name_of(wanted.value)
-            alone = f"--method {name} takes every entry of this rule in the suite"
-            raise wanted.values[()].error(f"is listed twice: {alone}")
+            why = [name for name in taken if same_name(name, _name_of(wanted.value))]
+            alone = (
+                f": --method {why[0]} takes every entry of this rule in the suite" if why else ""
+            )
+            raise wanted.values[()].error(f"is listed twice{alone}")
+        taken += [wanted.value] * bool(kept)
         chosen += kept or [wanted]
     position = Position(f"--method {printable(texts[0])}", 0, 0, ("methods",))
     document.put_list(("methods",), chosen, position)

@@ -85,7 +85,7 @@ def _rules(views: Sequence[View], cards: Cards) -> list[dict[str, Any]]:
             "name": ref.short,
             "link": slug("method", name),
             "card": card,
-            "links": {"eprint": "", "doi": ""} | fields(ref.short, card.summary, card.source),
+            "links": {"eprint": "", "doi": ""} | fields("learning rule", ref.short, card.source),
             "bibtex": "\n\n".join(entries_of("method", name, card).values()),
             "used": information(run for _, run in listed.values()),
             "entries": own,

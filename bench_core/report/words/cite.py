@@ -85,7 +85,7 @@ def bibtex(records: Sequence[RunRecord], cards: Mapping[tuple[str, str], Card]) 
             if (kind, name) in cards:
                 source = "its card names no source"
             elif (file := distribution_of(name)).endswith(FILE):
-                source = f"a rule from a file: run `bench cite` in the folder of {file}"
+                source = f"{file} is not on PYTHONPATH, or does not load"
         lines.append(f"% {kind} {escape.visible(name)}: {source}")
     versions = {str(torch) for item in records if (torch := item.environment.get("torch"))}
     if versions:
