@@ -100,6 +100,7 @@ def test_a_rule_from_a_file_is_run_recorded_digested_and_shown(
     sys.path.remove(str(here.cwd))
     remedy = "fed.py is not on PYTHONPATH, or does not load"
     assert f"% method fed.py/fed: {remedy}" in here("cite").stdout
+    sys.path.append(str(here.cwd))
     files = record["code"]["fed.py"]["files"]
     assert code_files(["fed"], "fed.py") == files
     path.write_text(RULE.replace("e = self", "e = -self"))
