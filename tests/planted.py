@@ -461,6 +461,20 @@ class OneStateAgainstTheGradient(Blend):
         return replace(right, audited=[*right.audited[:-1], -right.audited[-1]])
 
 
+class OneBlockAgainstTheGradient(Blend):
+    """Its audited credit is right, and that of one block has lost the sign."""
+
+    class Params(Blend.Params):
+        t: float = 1.0
+
+    laws = Laws(linear_in_error=True)
+
+    def credit(self, states, y, epoch):
+        right = super().credit(states, y, epoch)
+        first, *others = right.for_blocks
+        return replace(right, blocks=[-first, *others])
+
+
 class Transposed(Chain):
     def down(self, c, B):
         return c @ B.T
@@ -925,6 +939,11 @@ METHODS = [
         OneStateAgainstTheGradient,
         "the_credit_does_not_point_against_the_gradient",
         "the cosine of the credit at h_",
+    ),
+    (
+        OneBlockAgainstTheGradient,
+        "the_credit_does_not_point_against_the_gradient",
+        "the cosine of the credit of block 0 to the gradient is",
     ),
     (
         TrainsAgainstTheGradient,

@@ -265,6 +265,15 @@ def test_a_sign_that_is_wrong_at_one_state_is_asked_about() -> None:
     assert "points against" not in leaderboard(right, width=None)
     floor = frozen(DFA, [0.3, 0.31], measurements=by_state(0.9, 0.9, 0.8, -1.0))
     assert "points against" not in leaderboard([*right, *floor], width=None)
+    one = [*runs[:1], run(DFA, 1, 0.31, measurements=by_state(0.9, 0.9, 0.8, 0.7))]
+    assert "points against" not in leaderboard(one, width=None)  # one of two runs
+    unlike = [*runs[:1], run(DFA, 1, 0.31, measurements=by_state(0.9, 0.9, 0.8))]
+    assert "points against" not in leaderboard(unlike, width=None)  # a state that one run lacks
+    warm = by_state(0.9, 0.9, 0.8, -1.0)
+    warm["alignment"].details["in_use"] = False
+    assert "points against" not in leaderboard(
+        seeds(DFA, [0.3, 0.3], measurements=warm), width=None
+    )
     void = {**by_state(0.9, 0.9, 0.8, -1.0)}
     void["alignment"] = void["alignment"].model_copy(update={"not_diagnostic": "x"})
     assert "points against" not in leaderboard(
@@ -285,6 +294,13 @@ def test_a_credit_that_is_the_gradient_at_some_states_is_asked_about() -> None:
     assert asked.format("h_0, h_1, h_2") in told(1.0, 1.0, 1.0, -1.0)
     assert asked.format("h_1") in told(0.2, 0.995, 0.1, 0.1)
     assert "declares no way" not in told(0.98, 0.98, 0.98, 0.98)
+    some = [
+        run(
+            DFA, seed, 0.3 + seed / 100, passport=flags, measurements=by_state(0.2, value, 0.1, 0.1)
+        )
+        for seed, value in enumerate((0.999, 0.5))
+    ]
+    assert "declares no way" not in leaderboard(some, width=None)  # in one run of two
 
 
 def test_credit_against_the_gradient_is_asked_about() -> None:

@@ -21,9 +21,9 @@ from torch import nn
 from bench_core.analysis.gather import gather
 from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.planning import validate
-from bench_core.execution.planning.cell_names import names_of
+from bench_core.execution.planning.cell_names import names_of, rule_name
 from bench_core.execution.planning.fingerprint import ALGORITHM
-from bench_core.execution.planning.job import make_record
+from bench_core.execution.planning.job import Listed, make_record, measured_by
 from bench_core.execution.planning.plan import Plan, make_plan
 from bench_core.execution.planning.remarks import _measured
 from bench_core.execution.runner import described
@@ -863,3 +863,18 @@ def test_code_that_ends_a_training_is_part_of_its_identity(planned: Callable[...
     assert "bench_plugins.diagnostics.scale_growth" in modules[1] - modules[0]
     assert not any("alignment" in name for name in modules[1])
     assert free.cells[0].identity != stopped.cells[0].identity
+
+
+def test_a_run_records_the_code_of_the_diagnostics_of_others() -> None:
+    """Those of bench-core have `numerics`."""
+    every = [Listed(name=name, params={}, code=name) for name in ("bench-core/drift", "lab/own")]
+    assert measured_by(every) == {"lab/own": "lab/own"}
+
+
+def test_a_rule_is_written_with_the_options_that_are_not_its_defaults() -> None:
+    params = {"freeze": "blocks", "penalty": 0.01, "normalize": "sample", "own": 2, "beta": 1}
+    method = ComponentRef(name="lab/rule", params=params)
+    defaults = {"freeze": None, "penalty": 0.0, "normalize": "sample", "own": 1, "beta": 1}
+    assert rule_name(method, defaults) == "lab/rule[frozen, penalty=0.01, own=2]"
+    plain = method.model_copy(update={"params": defaults})
+    assert rule_name(plain, defaults) == "lab/rule"

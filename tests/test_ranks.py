@@ -183,6 +183,10 @@ def test_a_rule_that_widens_all_ranks_is_named() -> None:
     far = rank([bp, own, {0: 0.2, 1: 0.33, 2: 0.21}])
     assert far.intervals == ((1, 2), (1, 2), (3, 3))
     assert far.dominant == 2
+    low, lower = ({seed: value - 0.8 for seed, value in row.items()} for row in (bp, own))
+    near = rank([{0: 0.8, 1: 0.93, 2: 0.81}, low, lower])
+    assert near.intervals == ((1, 1), (2, 3), (2, 3))
+    assert near.dominant == 0
 
 
 def test_counts_that_differ_by_one_sample_in_every_seed_are_not_told_apart() -> None:

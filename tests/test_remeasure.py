@@ -248,6 +248,10 @@ def test_the_later_measurement_counts(copy):
     assert key not in record.numerics  # a file of an older bench does not say by which it was made
     remeasured.write(run.folder, a_late(run, versions={"numerics": 7}))
     assert remeasured.attach(run.record, run.folder)[0].numerics[key] == 7
+    stated = run.record.model_copy(update={"measured_by": {"bench-core/alignment": "a"}})
+    assert remeasured.attach(stated, run.folder)[0].measured_by == {}  # the file does not say
+    remeasured.write(run.folder, a_late(run, versions={"code": "b"}))
+    assert remeasured.attach(stated, run.folder)[0].measured_by == {"bench-core/alignment": "b"}
 
 
 OWN = """
@@ -288,6 +292,12 @@ def test_an_edited_diagnostic_is_named_until_it_measures_again(tmp_path: Path) -
     remedy = "`bench audit results/tiny --diagnostic own` measures it again"
     told = f"1 of the runs to reuse measured own with code that has changed since; {remedy}"
     assert told in bench("plan", "tiny.yaml", path=[site]).stderr
+    (path,) = (tmp_path / "results/tiny").glob("*/run.json")
+    text, record = path.read_text(), store.read(path.parent)
+    silent = store.sealed(record.model_copy(update={"measured_by": {}}))
+    path.write_text(silent.to_json())  # as of an older bench
+    assert "changed since" not in bench("plan", "tiny.yaml", path=[site]).stderr
+    path.write_text(text)
     run(2)
     by = [record["measured_by"]["x-own/own"] for record in runs(tmp_path / "results/tiny").values()]
     assert len(set(by)) == 2

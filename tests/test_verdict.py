@@ -470,6 +470,12 @@ def _judged(kind: str, *letters: str) -> Judgement:
             "UNDETERMINED(D3)",
         ),
         ([_judged("done"), _judged("done", "d")], "passes", "trustworthy", "PASS"),
+        (
+            [_judged("done", "a"), _judged("done", "a"), _judged("diverged")],
+            "passes",
+            "walked back (a), diverged 1/3",
+            "FAIL(D1)",
+        ),
         ([_judged("done"), _judged("done", "d")], "fires", "walked back (d)", "FAIL(D3)"),
         (
             [_judged("done", "d"), _judged("done", "d"), _judged("diverged")],
