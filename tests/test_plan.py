@@ -30,7 +30,7 @@ from bench_core.execution.runner import described
 from bench_core.execution.worker.cell import attempt, diagnostics, make
 from bench_core.registry import plugins
 from bench_core.results import locks, store, suite_folder
-from bench_core.results.record import cell_key
+from bench_core.results.record import ComponentRef, cell_key
 from bench_core.results.status import Status
 from bench_core.suite.load import load_suite
 from bench_core.training.diagnostic import Diagnostic, Measured
