@@ -86,7 +86,7 @@ class SubstituteFeedback(LocalMethod):
 
     @property
     def forward_passes(self) -> int:
-        return 2
+        return 2 + bool(self.params.penalty)
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
