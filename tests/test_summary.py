@@ -773,7 +773,7 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     both = after([broken, run(DFA, 123, status="failed")])
     assert f"{mended}; mend the cause, then the same `bench run` with --retry-failed" in both
     assert "more seeds" not in after([own, run(DFA, 123, status="diverged")])
-    assert "bench run mine --method my_rule" in after(GOOD)
+    assert "table: the same `bench run` with --method my_rule" in after(GOOD)
     more = [*GOOD, run(BP, 1, 0.615)]
     assert "or add seeds: the same `bench run` with --seed 2 --seed 3 trains these alone" in after(
         more
@@ -952,6 +952,23 @@ def test_words_and_numbers_of_a_margin_agree() -> None:
     blind = [*seeds(BP, [0.421, 0.422, 0.423]), *frozen(BP, [0.418, 0.419, 0.420])]
     unread = [*blind, *seeds(DFA, [0.30, 0.301, 0.302]), *frozen(DFA, [0.296, 0.297, 0.299])]
     assert "dfa falls below backpropagation with random blocks." in sentence(unread)
+
+
+def test_floors_that_reach_chance_by_their_width_ask_for_seeds() -> None:
+    """Two seeds of a floor at .5 and .7: the interval is all of 0 to 1."""
+
+    def shown(*floor: float) -> str:
+        records = [
+            *seeds(BP, [0.9, 0.91], **CHANCE), *frozen(BP, list(floor), **CHANCE),
+            *seeds(DFA, [0.8, 0.82], **CHANCE), *frozen(DFA, list(floor), **CHANCE),
+        ]  # fmt: skip
+        return " ".join(leaderboard(records, width=None).split())
+
+    wide, low = shown(0.5, 0.7), shown(0.1, 0.1)
+    assert "do better than chance: more seeds, more epochs, or classes of like size" in wide
+    assert "Next: add seeds, or change the epochs, the data or the task" in wide
+    assert "do better than chance: more epochs, or classes of like size" in low
+    assert "Next: change the epochs, the data or the task" in low
 
 
 def test_a_recipe_that_cannot_judge_asks_for_another_one() -> None:

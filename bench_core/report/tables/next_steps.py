@@ -11,6 +11,7 @@ from bench_core.analysis.verdicts.rows import Group
 from bench_core.names import distribution_of
 from bench_core.registry.distributions import FILE, OURS
 from bench_core.report.text.numbers import plural
+from bench_core.report.words.rows import lacks_seeds
 from bench_core.results.record import RunRecord
 from bench_core.results.status import STATUSES
 
@@ -54,7 +55,9 @@ def next_steps(
         return [f"Next: a verdict needs more seeds: the same `{command}` with {more}"]
     judged = any(row.verdict.kind in (TRUSTWORTHY, WALKED_BACK) for row in rows)
     if groups and not judged and all(group.blind is not None or _mute(group) for group in groups):
-        return ["Next: change the epochs, the data or the task: this recipe cannot judge its rules"]
+        seeds = "add seeds, or " * any(row.replaced and lacks_seeds(row) for row in rows)
+        change = "change the epochs, the data or the task"
+        return [f"Next: {seeds}{change}: this recipe cannot judge its rules"]
     run_it = f"{command} {name}" if shipped else f"the same `{command}` with"
     free = _free(groups, own_seeds) or _free(groups, count(1))
     seeds = f"add seeds: {run_it} {_with_seeds(free, tuned)}"
@@ -63,7 +66,7 @@ def next_steps(
         return [f"Next, {seeds}"]
     return [
         "Next, begin a rule of yours: bench new method my_rule; install it: pip install -e "
-        f"bench-my-rule; add it to this table: {command} {name} --method my_rule",
+        f"bench-my-rule; add it to this table: {run_it} --method my_rule",
         f"or {seeds}",
     ]
 

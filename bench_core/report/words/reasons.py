@@ -13,7 +13,7 @@ from bench_core.analysis.verdicts.verdict import CANNOT_JUDGE
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import apart, decimals, finite, signed, unsigned, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
-from bench_core.report.words.rows import BP_FLOOR, chance, random_blocks, read_floor
+from bench_core.report.words.rows import BP_FLOOR, chance, lacks_seeds, random_blocks, read_floor
 from bench_core.suite.protocol import LETTERS
 
 MOST_LOST = 3  # ways not to end that are named
@@ -84,7 +84,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         too = "does too" if row.over_bp is not None else "was not run"
         lines.append(f"the interval of its floor reaches {chance(row)}, and {BP_FLOOR} {too}")
         if row.over_bp is not None:
-            remedy = "more epochs, or classes of like size"
+            remedy = "more seeds, " * lacks_seeds(row) + "more epochs, or classes of like size"
             lines.append(f"blocks are judged where random ones do better than chance: {remedy}")
     missing = {letter for run in row.finished for letter in run.judgement.missing}
     names = LETTERS | {item.letter: item.short for item in criteria([row])}

@@ -245,6 +245,19 @@ def chance_of(row: Row) -> float | None:
     return next((value for value in known if value is not None), None)
 
 
+def lacks_seeds(row: Row) -> bool:
+    """Decide whether the floor of a row reaches chance by the width of its interval alone.
+
+    Its mean lies 2 points or more above the share of the commonest class.
+    """
+    share = chance_of(row)
+    return (
+        share is not None
+        and row.floor.mean is not None
+        and (100 * (row.floor.mean - share) >= BEATS)
+    )
+
+
 def guesses(row: Row) -> bool:
     """Decide whether a rule is no more accurate than the commonest class.
 
