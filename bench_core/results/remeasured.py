@@ -62,6 +62,11 @@ class Remark:
     judges: bool
 
     @property
+    def differs(self) -> bool:
+        """Whether it says more than the run itself: another value, or another maker."""
+        return bool(self.maker) or self.value != self.instead
+
+    @property
     def text(self) -> str:
         """Say who measured, and what the run itself says where that can change a verdict."""
         who = f" by {self.maker}, as they say" if self.maker else ""

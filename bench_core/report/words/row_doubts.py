@@ -235,7 +235,7 @@ def late(row: Row) -> list[str]:
     lines = []
     for run in row.runs:
         seed, remarks = run.record.cell.seed, run.standing.late
-        lines += [f"seed {seed}: {item.text}" for item in remarks if item.judges]
+        lines += [f"seed {seed}: {item.text}" for item in remarks if item.judges and item.differs]
     others = Counter(item.text for run in row.runs for item in run.standing.late if not item.judges)
     return lines + [f"{text} ({count} of {len(row.runs)} runs)" for text, count in others.items()]
 
