@@ -448,26 +448,25 @@ class Blend(LocalMethod):
         return Credits(audited=[a[site] for site in self.net.sites], embed=a[0])
 
 
-class OneStateAgainstTheGradient(Blend):
-    """A lost sign at the last state alone: the mean over the states stays above 0."""
+class Gradient(Blend):
+    """The gradient."""
 
     class Params(Blend.Params):
         t: float = 1.0
 
     laws = Laws(linear_in_error=True)
+
+
+class OneStateAgainstTheGradient(Gradient):
+    """A lost sign at the last state alone: the mean over the states stays above 0."""
 
     def credit(self, states, y, epoch):
         right = super().credit(states, y, epoch)
         return replace(right, audited=[*right.audited[:-1], -right.audited[-1]])
 
 
-class OneBlockAgainstTheGradient(Blend):
+class OneBlockAgainstTheGradient(Gradient):
     """Its audited credit is right, and that of one block has lost the sign."""
-
-    class Params(Blend.Params):
-        t: float = 1.0
-
-    laws = Laws(linear_in_error=True)
 
     def credit(self, states, y, epoch):
         right = super().credit(states, y, epoch)

@@ -39,8 +39,8 @@ from planted import (
 )
 
 from bench_core.errors import UsageError
+from bench_core.names import OURS
 from bench_core.registry import plugins
-from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import of_file
 from bench_core.registry.loading import take
 from bench_core.registry.registry import Registry

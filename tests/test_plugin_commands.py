@@ -16,8 +16,8 @@ from conftest import TINY, fake_dist, plugin
 
 from bench_core import cli, pytest_plugin
 from bench_core.errors import UsageError
+from bench_core.names import OURS
 from bench_core.registry import loading, plugins
-from bench_core.registry.distributions import OURS
 from bench_core.testing import Outcome, session
 
 NUMBERS = count()

@@ -15,8 +15,8 @@ from conftest import TINY, Bench, Finished, Here, environment, fake_dist, plugin
 
 from bench_core.api import API_VERSION, Method
 from bench_core.errors import PluginError, UsageError
+from bench_core.names import OURS
 from bench_core.registry import loading, plugins
-from bench_core.registry.distributions import OURS
 from bench_core.registry.registry import Registry, resolve
 
 pytestmark = pytest.mark.processes

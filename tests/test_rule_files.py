@@ -26,8 +26,8 @@ from bench_core.execution.planning.fingerprint import code_files
 from bench_core.execution.planning.job import Measuring, make_job
 from bench_core.execution.worker import process as worker
 from bench_core.execution.worker.untouched import PROBE_DRAWS
+from bench_core.names import OURS
 from bench_core.registry import plugins, rule_files
-from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import EntryPoint, hooks_of, of_file
 from bench_core.registry.loading import take
 from bench_core.registry.registry import Registry

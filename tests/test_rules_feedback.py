@@ -7,7 +7,7 @@ import pytest
 import torch
 from bench_plugins.methods.dendritic_learning import growth
 from bench_plugins.methods.product_feedback import oja
-from bench_plugins.methods.substitute import at_layer, bypassed, matrices, sent
+from bench_plugins.methods.substitute import at_layer, bypassed, matrices, send_down
 from nets import TRAINING, LinearNet, Written, arch, gradients, ready, resmlp, rule, toy_data
 from torch.nn import functional as F
 
@@ -359,7 +359,7 @@ def test_an_error_is_sent_down_as_the_derivative_of_the_layer_with_other_weights
     out = at_layer(module, x, B)
     error = torch.randn(out.shape, generator=draws)
     (expected,) = torch.autograd.grad(out, x, error)
-    torch.testing.assert_close(sent(module, B, error, x.shape), expected)
+    torch.testing.assert_close(send_down(module, B, error, x.shape), expected)
 
 
 @pytest.mark.parametrize("residual", [True, False])

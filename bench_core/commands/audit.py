@@ -155,7 +155,7 @@ def _validated(registry: Registry, texts: Iterable[str]) -> list[Listed]:
     """Return each diagnostic with its validated parameters and code, or raise UsageError."""
     from bench_core.execution.planning import validate
     from bench_core.execution.planning.examination import option_faults
-    from bench_core.execution.planning.job import listed, measuring
+    from bench_core.execution.planning.job import digested, measuring
 
     asked = []
     for text in texts:
@@ -172,5 +172,5 @@ def _validated(registry: Registry, texts: Iterable[str]) -> list[Listed]:
             raise UsageError(
                 f"{name} compares runs: `bench leaderboard` computes it from stored results"
             )
-        diagnostics.append(listed(measuring(answer)))
+        diagnostics.append(digested(measuring(answer)))
     return diagnostics

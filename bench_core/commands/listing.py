@@ -88,7 +88,7 @@ def _items(registry: Registry) -> Iterator[dict[str, Any]]:
 
 
 def _about(item: Mapping[str, Any]) -> str:
-    from bench_core.registry.distributions import OURS
+    from bench_core.names import OURS
     from bench_core.report.text.escape import visible
     from bench_core.report.text.numbers import plural
 

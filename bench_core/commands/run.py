@@ -228,7 +228,7 @@ def show(plan: Plan, records: list[RunRecord], wants_report: bool) -> None:
 
 def _say_package_step(plan: Plan) -> None:
     """Say how the rules that were taken from a file become packages."""
-    from bench_core.registry.distributions import FILE
+    from bench_core.names import FILE
     from bench_core.registry.modules import place
 
     rules: dict[str, list[str]] = defaultdict(list)

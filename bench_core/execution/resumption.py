@@ -52,7 +52,7 @@ def _is_mine(path: str) -> bool:
         return False
 
 
-def obstacle(
+def reason_to_begin_anew(
     state: Mapping[str, Any], every: Mapping[str, int], diagnostics: Sequence[Listed]
 ) -> str:
     """Say why a training with these settings cannot continue from a saved state; "" if it can.

@@ -7,8 +7,7 @@ import re
 from functools import cache
 from importlib import metadata
 
-from bench_core.names import FILE as FILE
-from bench_core.names import OURS as OURS
+from bench_core.names import FILE, OURS
 
 
 def titled(distribution: str, version: str) -> str:
@@ -41,7 +40,7 @@ def our_packages() -> frozenset[str]:
     return frozenset(packages)
 
 
-def distribution_of(point: metadata.EntryPoint) -> tuple[str, str]:
+def name_and_version(point: metadata.EntryPoint) -> tuple[str, str]:
     """Return the normalised name and the version of an entry point's distribution."""
     if point.dist is None:
         return "unknown", "0"

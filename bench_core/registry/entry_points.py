@@ -13,17 +13,10 @@ from typing import Any
 import pluggy
 
 from bench_core.errors import did_you_mean
-from bench_core.names import GROUP
+from bench_core.names import FILE, GROUP, OURS
 from bench_core.printable import brief
 from bench_core.registry import hookspecs
-from bench_core.registry.distributions import (
-    FILE,
-    OURS,
-    distribution_of,
-    is_ours,
-    normalised,
-    titled,
-)
+from bench_core.registry.distributions import is_ours, name_and_version, normalised, titled
 
 ALLOWED = "BENCH_PLUGINS"
 
@@ -134,7 +127,7 @@ def installed(only: Iterable[str] | None = None) -> tuple[list[EntryPoint], list
     for distribution in metadata.distributions():
         try:
             own = [
-                EntryPoint(*distribution_of(point), point.name, point.value)
+                EntryPoint(*name_and_version(point), point.name, point.value)
                 for point in distribution.entry_points.select(group=GROUP)
             ]
         except Exception as error:

@@ -19,11 +19,10 @@ from types import MethodType
 from typing import Any
 
 from bench_core.errors import PluginError, UsageError, did_you_mean
-from bench_core.names import NAME, NAME_RULE
+from bench_core.names import NAME, NAME_RULE, OURS
 from bench_core.printable import brief
 from bench_core.processes import child
 from bench_core.registry import hookspecs
-from bench_core.registry.distributions import OURS
 from bench_core.registry.entry_points import EntryPoint, Observer, hooks_of, never_run
 from bench_core.registry.faults import located
 from bench_core.registry.hookspecs import API_VERSION, Component

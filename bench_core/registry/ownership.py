@@ -28,7 +28,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from bench_core.registry.distributions import FILE, OURS, normalised
+from bench_core.names import FILE, OURS
+from bench_core.registry.distributions import normalised
 from bench_core.registry.modules import contents, place
 from bench_core.results.hashing import digest, digest_bytes
 

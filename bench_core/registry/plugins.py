@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bench_core.names import distribution_of
+from bench_core.names import FILE, OURS, distribution_of
 from bench_core.registry import entry_points
 from bench_core.registry.card import Card, card
-from bench_core.registry.distributions import FILE, OURS
 from bench_core.registry.entry_points import EntryPoint, Trouble
 from bench_core.registry.loading import examine, take
 from bench_core.registry.registry import Installed, Kind, Registry

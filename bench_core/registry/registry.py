@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench_core.errors import PluginError, UnknownName, UsageError, did_you_mean, similar
-from bench_core.names import distribution_of
+from bench_core.names import FILE, OURS, distribution_of
 from bench_core.printable import Harmless, brief
-from bench_core.registry.distributions import FILE, OURS, titled
+from bench_core.registry.distributions import titled
 from bench_core.registry.entry_points import EntryPoint, Observer, Trouble
 from bench_core.registry.faults import located, misfit
 from bench_core.registry.hookspecs import Component

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.errors import UsageError
-from bench_core.names import NAME, distribution_of
+from bench_core.names import FILE, NAME, distribution_of
 from bench_core.registry import plugins
-from bench_core.registry.distributions import FILE
 from bench_core.registry.modules import place
 from bench_core.registry.registry import Installed, Registry
 from bench_core.suite.component import split_options

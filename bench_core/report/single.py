@@ -12,8 +12,8 @@ from typing import Any
 
 from bench_core.analysis.verdicts.alignment import NOT_IN_USE, alignment
 from bench_core.analysis.verdicts.rows import Row, Run
-from bench_core.names import distribution_of
-from bench_core.registry.distributions import FILE, titled
+from bench_core.names import FILE, distribution_of
+from bench_core.registry.distributions import titled
 from bench_core.report.text.escape import visible
 from bench_core.report.text.layout import joined, paragraph, tabulated
 from bench_core.report.text.numbers import NONE, compact, finite, fraction, optional, plural, signed

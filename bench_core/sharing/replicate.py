@@ -32,8 +32,7 @@ from bench_core.execution.planning.examination import Examined, Request, option_
 from bench_core.execution.planning.fingerprint import cell_identity
 from bench_core.execution.planning.job import Job, Measuring, make_job, measuring
 from bench_core.execution.planning.plan import PlannedCell
-from bench_core.names import bare_name
-from bench_core.registry.distributions import OURS
+from bench_core.names import OURS, bare_name
 from bench_core.registry.registry import Registry
 from bench_core.results import marks, store, suite_folder
 from bench_core.results.agreement import compare

@@ -28,9 +28,8 @@ from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.suite_file import Described
 from bench_core.analysis.verdicts.older_code import by_recipe, older
 from bench_core.errors import UsageError, by_reason
-from bench_core.names import distribution_of
+from bench_core.names import FILE, OURS, distribution_of
 from bench_core.printable import few
-from bench_core.registry.distributions import FILE, OURS
 from bench_core.results import compact, epochs, files, ledger, store, suite_folder
 from bench_core.results.files import writing
 from bench_core.results.hashing import canonical, file_text, jsonable, plain_text

@@ -152,7 +152,7 @@ def _rule_of(text: str, folder: Path, rules_of: RulesOf) -> str | None:
     rules = rules_of(file, wanted)
     own = [rule for rule in rules if bare_name(rule) == wanted or not wanted]
     if len(own) != 1:
-        one = " or ".join(f"{written}/{rule.rpartition('/')[2]}" for rule in rules)
+        one = " or ".join(f"{written}/{bare_name(rule)}" for rule in rules)
         raise UsageError(f"{written}: write the one that you mean: {one}")
     return own[0]
 

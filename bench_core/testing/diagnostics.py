@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bench_core.execution.worker.cell import measure, stored
 from bench_core.execution.worker.untouched import PROBE_DRAWS
+from bench_core.names import OURS
 from bench_core.registry import plugins
-from bench_core.registry.distributions import OURS
 from bench_core.results.record import Measurement, fires
 from bench_core.suite.protocol import LETTERS
 from bench_core.testing.comparing import copies, must_equal, must_preserve

@@ -1,4 +1,4 @@
-"""Backpropagation through other matrices: base of sign_symmetry, kolen_pollack, weight_mirror."""
+"""Backpropagation through other matrices: the base of rules with substitute feedback."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class SubstituteFeedback(LocalMethod):
     numerics = 2  # of all rules derived from it; with 1 the true W sent errors inside a block
 
     class Params(Unnormalised):
-        """Options of sign_symmetry, kolen_pollack and weight_mirror."""
+        """Options of a rule with substitute feedback."""
 
     def unsupported(self, net: Net) -> str | None:
         owned = {id(module.weight) for module in matrices(net).values()}
@@ -221,11 +221,11 @@ class SentThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, error: Tensor) -> Any:  # type: ignore[override]
         module, name, feedback, shape = ctx.layer
-        below = sent(module, feedback(name), error, shape) if ctx.needs_input_grad[0] else None
+        below = send_down(module, feedback(name), error, shape) if ctx.needs_input_grad[0] else None
         return below, error, None, None, None
 
 
-def sent(module: Matrix, B: Tensor, error: Tensor, below: torch.Size) -> Tensor:
+def send_down(module: Matrix, B: Tensor, error: Tensor, below: torch.Size) -> Tensor:
     """δ_x = Bᵀ·δ_y, of the shape `below`."""
     if isinstance(module, nn.Linear):
         return error @ B

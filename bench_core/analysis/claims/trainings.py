@@ -10,8 +10,7 @@ from typing import Any
 
 from bench_core.analysis.claims.recipe import compare
 from bench_core.analysis.verdicts.roles import is_floor
-from bench_core.names import bare_name
-from bench_core.registry.distributions import OURS
+from bench_core.names import OURS, bare_name
 from bench_core.results.duration import START, Past
 from bench_core.results.record import Cell, ComponentRef, RunRecord, default_key, recorded_defaults
 from bench_core.suite.cells import PARTS, CellSpec, hashable, matches, same_name

@@ -30,7 +30,7 @@ from bench_core.analysis.verdicts.kinds import FLAGGED, FLOOR, INCOMPLETE, NO_FL
 from bench_core.analysis.verdicts.roles import Role, is_floor, role
 from bench_core.analysis.verdicts.settings import Settings, Thresholds
 from bench_core.analysis.verdicts.untrained import Agreed, at_start
-from bench_core.names import without_ours
+from bench_core.names import OURS, without_ours
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, RunRecord, fires
 from bench_core.suite.protocol import STANDARD, may_have
@@ -46,7 +46,7 @@ UNTRAINED = "already fires on the untrained network"
 def threshold_of(name: str, measurement: Measurement, thresholds: Thresholds) -> float | None:
     """Return the threshold of a diagnostic, named with or without the distribution bench-core."""
     short = without_ours(name)
-    for spelling in (name, short, f"bench-core/{short}"):
+    for spelling in (name, short, f"{OURS}/{short}"):
         if spelling in thresholds:
             return thresholds[spelling]
     return measurement.threshold

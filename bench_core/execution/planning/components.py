@@ -10,7 +10,7 @@ from typing import Any
 from bench_core.errors import Problem, SuiteError, UsageError, did_you_mean
 from bench_core.execution.planning import validate
 from bench_core.execution.planning.examination import Examined, Refusal, Request, Selected
-from bench_core.names import CEILING, LOCAL_CEILING, OURS
+from bench_core.names import CEILING, LOCAL_CEILING, OURS, bare_name
 from bench_core.registry.registry import Kind, Registry
 from bench_core.results.hashing import digest
 from bench_core.results.record import default_key
@@ -221,7 +221,7 @@ class Components:
         kind, name, _ = self.requests[place]
         for path, text, hint, at_key in self.examined[place].get("invalid", ()):
             if kind == "method" and path and f"method.{path[0]}" in self.suite.matrix:
-                text = f"{name.rpartition('/')[2]}: {text}"  # an axis is every rule's
+                text = f"{bare_name(name)}: {text}"  # an axis is every rule's
                 if at_key:
                     own = f"one rule's values stand under methods: {{name: RULE, {path[0]}: …}}"
                     hint = f"{hint}; {own}" if hint else own

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import bench_core
 from bench_core.execution.planning.examination import Examined
 from bench_core.execution.planning.fingerprint import ALGORITHM, CORE
-from bench_core.names import OURS, distribution_of
+from bench_core.names import FILE, OURS, distribution_of
 from bench_core.printable import brief, last_line
-from bench_core.registry.distributions import FILE
 from bench_core.results.hashing import digest
 from bench_core.results.record import RunRecord, now
 
@@ -47,7 +46,7 @@ def measuring(examined: Examined) -> Measuring:
     return Measuring(name=name, params=params, files=examined["files"])
 
 
-def listed(each: Measuring) -> Listed:
+def digested(each: Measuring) -> Listed:
     """Return a diagnostic with the digest of its code, as a job has it."""
     own = {name: file for name, file in each["files"].items() if name.partition(".")[0] != CORE}
     return Listed(name=each["name"], params=each["params"], code=digest(own))
@@ -112,7 +111,7 @@ def make_job(
     """
     entries = [entry.get("files", {}) for entry in cell.code.values()]
     modules = [*entries, *(each["files"] for each in diagnostics)]
-    measured = list(map(listed, diagnostics))
+    measured = list(map(digested, diagnostics))
     return {
         "identity": cell.identity,
         "algorithm": ALGORITHM,

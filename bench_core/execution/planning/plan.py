@@ -18,7 +18,7 @@ from bench_core.execution.planning.components import (
 )
 from bench_core.execution.planning.fingerprint import cell_identity
 from bench_core.execution.planning.floors import resolved_cells
-from bench_core.execution.planning.job import Job, Measuring, listed, make_job, measuring
+from bench_core.execution.planning.job import Job, Measuring, digested, make_job, measuring
 from bench_core.execution.planning.remarks import remarks
 from bench_core.execution.planning.reuse import Action, StoredRuns
 from bench_core.execution.planning.shipped import Shipped, trained
@@ -135,7 +135,7 @@ def make_plan(
     components.examine(data_dir)
     diagnostics = tuple(map(measuring, components.parts(components.diagnostics)))
     folder = results / suite.name
-    stored = StoredRuns(folder, suite, list(map(listed, diagnostics)), retry_failed)
+    stored = StoredRuns(folder, suite, list(map(digested, diagnostics)), retry_failed)
     shipped = Shipped(reference, suite, diagnostics) if reference else None
     troubles: list[str] = []
     planned = list(_planned(components, stored, shipped, troubles))

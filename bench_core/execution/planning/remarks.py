@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench_core.errors import did_you_mean, similar
 from bench_core.execution.planning.components import Components
 from bench_core.execution.planning.examination import Examined
-from bench_core.execution.planning.job import listed, measured_by, measuring
+from bench_core.execution.planning.job import digested, measured_by, measuring
 from bench_core.names import CEILING, LOCAL_CEILING, OURS, bare_name
 from bench_core.results import remeasured, store, suite_folder
 from bench_core.results.hashing import canonical, jsonable
@@ -180,7 +180,7 @@ def _unmeasured(diagnostics: Sequence[Examined], planned: Sequence[PlannedCell])
     version of the diagnostic, and how to measure them.
     """
     alone = {item["name"]: item["numerics"] for item in diagnostics if not item["across"]}
-    code = measured_by(listed(measuring(item)) for item in diagnostics)
+    code = measured_by(digested(measuring(item)) for item in diagnostics)
     late = {bare_name(name) for name in alone}
     lacking, versions = Counter[str](), Counter[tuple[str, str]]()
     for cell in (cell for cell in planned if cell.action == "reuse"):

@@ -11,7 +11,7 @@ from bench_core.errors import UsageError
 from bench_core.execution.planning.components import changed_modules
 from bench_core.execution.planning.fingerprint import ALGORITHM
 from bench_core.execution.planning.job import Listed
-from bench_core.execution.resumption import obstacle, saved_state
+from bench_core.execution.resumption import reason_to_begin_anew, saved_state
 from bench_core.printable import few
 from bench_core.results import store, suite_folder
 from bench_core.results.record import EVERY, Cell, RunRecord, cell_key
@@ -59,7 +59,7 @@ class StoredRuns:
         if saved is None or choice.action != "run":
             return choice
         epoch = int(saved["epoch"])
-        if reason := obstacle(saved, self.suite.every(), self.diagnostics):
+        if reason := reason_to_begin_anew(saved, self.suite.every(), self.diagnostics):
             unused = f"its state after epoch {epoch} cannot be used"
             return choice._replace(why=f"{choice.why}; begins anew, because {unused}: {reason}")
         return choice._replace(why=f"{choice.why}; continues after epoch {epoch}", begun=epoch)

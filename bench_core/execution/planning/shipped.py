@@ -15,6 +15,7 @@ from typing import Any
 
 from bench_core.execution.planning.cell_names import rule_name
 from bench_core.execution.planning.reuse import sparser
+from bench_core.names import bare_name
 from bench_core.printable import few
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.record import Cell, RunRecord, cell_key
@@ -89,7 +90,7 @@ class Shipped:
             return f"its run read other data ({record.data_checksum[:12]}, here {data[:12]})"
         missing = [name for name in numerics if name not in record.numerics]
         if missing:
-            return f"its run lacks {', '.join(name.rpartition('/')[2] for name in missing)}"
+            return f"its run lacks {', '.join(map(bare_name, missing))}"
         changed = [
             f"{name} {record.numerics[name]}, now {now}"
             for name, now in numerics.items()
@@ -105,7 +106,7 @@ class Shipped:
         measured = stated if isinstance(stated, dict) else {}
         for name, params in self.diagnostics.items():
             if canonical(measured.get(name)) != canonical(params):
-                return f"its run measured {name.rpartition('/')[2]} with other options"
+                return f"its run measured {bare_name(name)} with other options"
         return sparser(record, self.suite.every())
 
     def _stated(self, key: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from bench_core.execution.energy import Meter
 from bench_core.execution.executors.supervise import EX_IOERR
 from bench_core.execution.machine import CodeChanged, check_machine, check_modules
 from bench_core.execution.planning.job import Job, make_record, rule_files
-from bench_core.execution.resumption import CannotResume, Keeper, obstacle
+from bench_core.execution.resumption import CannotResume, Keeper, reason_to_begin_anew
 from bench_core.execution.worker.cell import attempt, build_cell, diagnostics, environment
 from bench_core.execution.worker.continuity import SAMPLES, changed_credit, witness
 from bench_core.execution.worker.global_state import ARITHMETIC, of_recipe, read, unlike
@@ -293,7 +293,7 @@ class CellRun:
 
     def recall(self, state: dict[str, Any], before: dict[str, Tensor]) -> None:
         """Continue the attempt that `remember` described. Raises an error if it cannot."""
-        if reason := obstacle(state, self.every, self.job["diagnostics"]):
+        if reason := reason_to_begin_anew(state, self.every, self.job["diagnostics"]):
             raise CannotResume(reason)
         rows, seconds, epochs = state["rows"], state["seconds"], [*state["resumed"], state["epoch"]]
         if [Epoch.model_validate(row).epoch for row in rows] != list(range(state["epoch"] + 1)):

@@ -14,9 +14,8 @@ from typing import Any
 
 import bench_core
 from bench_core.errors import StoreError
-from bench_core.names import distribution_of
+from bench_core.names import FILE, distribution_of
 from bench_core.registry import entry_points
-from bench_core.registry.distributions import FILE
 from bench_core.registry.modules import place
 from bench_core.results import author, files, reference, suite_folder
 from bench_core.results.hashing import canonical

@@ -8,8 +8,7 @@ from itertools import count, islice
 
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, WALKED_BACK
 from bench_core.analysis.verdicts.rows import Group
-from bench_core.names import distribution_of
-from bench_core.registry.distributions import FILE, OURS
+from bench_core.names import FILE, OURS, distribution_of
 from bench_core.report.text.numbers import plural
 from bench_core.report.words.rows import lacks_seeds
 from bench_core.results.record import RunRecord
