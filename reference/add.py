@@ -96,7 +96,7 @@ def fault(run: Stored, commit: str, reference: Reference) -> str:
     if parts := lapsed(record):
         return f"today's code gives other numbers (numerics: {', '.join(parts)})"
     folders = (run.folder.parent, reference.folder / run.suite)
-    own, known = (suite_folder.saved_mapping(folder, "diagnostics") for folder in folders)
+    own, known = (suite_folder.saved(folder).diagnostics for folder in folders)
     both = sorted(own.keys() & known.keys())
     if other := [name for name in both if canonical(own[name]) != canonical(known[name])]:
         return f"the other rows of its suite measured {', '.join(other)} with other options"

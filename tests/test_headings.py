@@ -12,10 +12,10 @@ from conftest import Here
 from records import run
 
 from bench_core.analysis.gather import SuiteResults
-from bench_core.analysis.suite_file import SuiteFile
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.report.view import view
 from bench_core.results.record import cell_key
+from bench_core.results.suite_json import SuiteFile
 
 SUITE = """\
 name: two

@@ -1105,7 +1105,7 @@ def test_the_shipped_reference_is_whole_and_valid() -> None:
     assert {folder.name for folder in home.glob("*/*/") if len(folder.name) == 32} == set(
         known.entries
     )
-    assert all(known.described(path.parent) for path in home.glob("*/suite.json"))
+    assert all(known.content(path.parent) for path in home.glob("*/suite.json"))
     for record in records:
         assert record.environment["commit"]
         assert record.environment["reference"] == known.version

@@ -326,7 +326,7 @@ def test_a_refused_command_keeps_the_record_of_the_last_run(
     monkeypatch.setattr(runner, "executor_named", lambda name, registry: lost)
     with pytest.raises(UsageError, match="sbatch failed"):
         run_plan(plan, plugins.load(), "slurm")
-    decisions = suite_folder.saved_mapping(plan.folder, "decisions")  # a cell had begun
+    decisions = suite_folder.saved(plan.folder).decisions  # a cell had begun
     assert decisions.keys() == {cell.identity for cell in plan.cells}
 
 

@@ -15,7 +15,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from bench_core.analysis.suite_file import SuiteFile, claims, described
+from bench_core.analysis.suite_file import claims, described
 from bench_core.analysis.verdicts.labels import method_key
 from bench_core.analysis.verdicts.older_code import edited, overtaken
 from bench_core.analysis.verdicts.settings import Settings
@@ -28,6 +28,7 @@ from bench_core.results.ledger import TRIALS, Ledger, Tuned
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
+from bench_core.results.suite_json import SuiteFile
 from bench_core.suite.claim import Expectation
 
 MOST_PARTS = 4  # of a disagreement are named

@@ -51,7 +51,8 @@ def spare(
     for run in stored:
         by_folder[run.folder.parent].append(run)
     for folder, runs in sorted(by_folder.items()):
-        cells = suite_folder.saved_mapping(folder, "cells")
+        plan = suite_folder.saved(folder)
+        cells = plan.cells
         counted, _ = current([run.record for run in runs], cells)
         kept = {record.identity for record in counted}
         for identity, path in sorted(store.resumable(folder).items()) if not methods else ():
@@ -59,8 +60,7 @@ def spare(
                 yield Spare(path, "saved by a training of other code", _size(path))
         done = {cell_key(record.cell) for record in counted if record.status == "done"}
         groups = by_recipe(counted) if with_older else []
-        used = suite_folder.saved_times(folder)
-        changed = {name: own for group in groups for name, own in older(group, used).items()}
+        changed = {name: own for group in groups for name, own in older(group, plan.used).items()}
         for run in sorted(runs, key=lambda run: run.folder):
             name, identity = run.record.cell.method.name, run.record.identity
             if methods and name not in chosen:

@@ -8,24 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from bench_core.results import reference, store, suite_folder
+from bench_core.results.suite_json import SuiteJson
 from bench_core.suite.claim import Expectation
 from bench_core.suite.judging import DepthUtility
-
-
-class SuiteFile(BaseModel):
-    """The part of suite.json about the suite's file without options.
-
-    cells  keys of its cells; None: every `bench run` here had options that changed them
-    seeds  of every cell; none in older results
-    """
-
-    title: str = ""
-    description: str = ""
-    cells: list[str] | None = None
-    seeds: list[int] = []
 
 
 class _Part(BaseModel):
@@ -60,21 +48,11 @@ def _claimable(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-class Described(BaseModel):
-    """The part of suite.json that decides how runs are judged."""
+class Described(SuiteJson):
+    """suite.json whose settings decide how runs are judged."""
 
-    name: str = ""
-    title: str = ""
-    description: str = ""
-    thresholds: dict[str, float] = {}
     depth_utility: DepthUtility = DepthUtility()
-    cells: dict[str, str] = {}
-    defaults: dict[str, dict[str, Any]] = {}
-    expect: list[Any] = []
     claimed_for: Annotated[dict[str, Any], AfterValidator(_claimable)] | None = None
-    diagnostics: dict[str, dict[str, Any]] = {}
-    file: SuiteFile | None = None
-    used: Annotated[dict[str, str], BeforeValidator(suite_folder.times)] = {}
 
 
 def described(folder: Path, troubles: list[str], shipped: reference.Reference | None) -> Described:
@@ -83,7 +61,7 @@ def described(folder: Path, troubles: list[str], shipped: reference.Reference | 
     if not os.path.lexists(path):
         return Described(name=name)
     try:
-        content = shipped.described(folder) if shipped else suite_folder.content(folder)
+        content = shipped.content(folder) if shipped else suite_folder.content(folder)
         return Described.model_validate({"name": name, **content})
     except store.Newer as error:
         troubles.append(f"{path}: it {error}; default thresholds are used")

@@ -85,7 +85,8 @@ def explained(run: Stored, others: Sequence[Stored]) -> dict[str, Any]:
     record, cell = run.record, run.record.cell
     rule = label(cell.method, (), record.defaults())
     parts = (rule, cell.arch.short, cell.dataset.short, f"seed {cell.seed}")
-    decisions = suite_folder.saved_mapping(run.folder.parent, "decisions")
+    decisions = suite_folder.saved(run.folder.parent).decisions
+    decision = decisions.get(record.identity)
     neighbour = nearest(run, others)
     return {
         "identity": record.identity,
@@ -97,7 +98,7 @@ def explained(run: Stored, others: Sequence[Stored]) -> dict[str, Any]:
         "resumed": record.resumed,
         "counted": _is_counted(run),
         "planned": bool(decisions),
-        "decision": decisions.get(record.identity),
+        "decision": None if decision is None else decision.model_dump(),
         "nearest": None if neighbour is None else _nearest(record, neighbour.record),
     }
 

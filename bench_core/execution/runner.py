@@ -23,6 +23,7 @@ from bench_core.results import reference as references
 from bench_core.results import store, suite_folder
 from bench_core.results.hashing import digest
 from bench_core.results.record import RunRecord, cell_key, now
+from bench_core.results.suite_json import Decision, SuiteFile, SuiteJson
 
 
 def default_data_dir() -> Path | None:
@@ -193,34 +194,28 @@ def _check_devices(plan: Plan) -> None:
 def described(plan: Plan) -> dict[str, Any]:
     """Return the content of suite.json: how the suite is judged, and what the plan decided.
 
-    cells      cell → identity
-    defaults   `Plan.defaults`; entries of earlier plans stay in both tables
-    decisions  identity → action, reason and time; of a cell to run also its name,
-               the rule whose cells take as long, and its epochs
-    used       identity → when the last plan with this cell was made; entries of earlier plans stay
-    file       the suite's file without options: its texts and seeds, and its cells if a plan has
-               listed them
+    Its parts are those of `SuiteJson`; `file` has cells if a plan has listed them.
     """
-    suite, at = plan.suite, now()
+    suite, at, before = plan.suite, now(), suite_folder.saved(plan.folder)
     cells = {cell_key(c.cell): c.identity for c in plan.cells}
     beside = {cell_key(c.cell): c.identity for c in plan.beside}
-    decisions: dict[str, dict[str, Any]]
-    decisions = {c.identity: {"action": c.action, "why": c.why, "at": at} for c in plan.cells}
+    decisions = {c.identity: Decision(action=c.action, why=c.why, at=at) for c in plan.cells}
     for cell, name in zip(plan.to_run, names_of(plan.to_run), strict=True):
-        own = {"cell": name, "rule": rule_of(cell.cell), "epochs": cell.cell.last_epoch}
-        decisions[cell.identity] |= own
-    return {
-        "schema": suite_folder.SCHEMA,
-        "name": suite.name,
-        "description": suite.description,
+        decision = decisions[cell.identity]
+        decision.cell, decision.rule = name, rule_of(cell.cell)
+        decision.epochs = cell.cell.last_epoch
+    content = SuiteJson(
+        name=suite.name,
+        description=suite.description,
         **suite.judging(),
-        "diagnostics": {entry["name"]: entry["params"] for entry in plan.diagnostics},
-        "file": _file(plan, sorted(cells)),
-        "cells": suite_folder.saved_mapping(plan.folder, "cells") | beside | cells,
-        "defaults": {**suite_folder.saved_mapping(plan.folder, "defaults"), **plan.defaults},
-        "decisions": decisions,
-        "used": suite_folder.saved_times(plan.folder) | dict.fromkeys(decisions, at),
-    }
+        diagnostics={entry["name"]: entry["params"] for entry in plan.diagnostics},
+        file=_file(plan, sorted(cells), before.file),
+        cells=before.cells | beside | cells,
+        defaults=before.defaults | {name: dict(own) for name, own in plan.defaults.items()},
+        decisions=decisions,
+        used=before.used | dict.fromkeys(decisions, at),
+    )
+    return {"schema": suite_folder.SCHEMA, **content.model_dump()}
 
 
 def _seeds_alone_differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -228,13 +223,12 @@ def _seeds_alone_differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return not included and one | {"seeds": 0} == other | {"seeds": 0}
 
 
-def _listed(file: Mapping[str, Any], name: str) -> list[str] | None:
+def _listed(file: SuiteFile | None, name: str) -> list[str] | None:
     """Return the cells that were listed before for the file of this digest."""
-    cells: list[str] | None = file.get("cells") if file.get("digest") == name else None
-    return cells
+    return file.cells if file and file.digest == name else None
 
 
-def _file(plan: Plan, cells: list[str]) -> dict[str, Any]:
+def _file(plan: Plan, cells: list[str], before: SuiteFile | None) -> SuiteFile:
     """Describe the file of a suite; its cells are known if options chose no more than seeds."""
     suite, stated = plan.suite, plan.suite.stated or plan.suite
     name, own, whole = digest(stated.content()), suite.content(), stated.content()
@@ -245,10 +239,15 @@ def _file(plan: Plan, cells: list[str]) -> dict[str, Any]:
         seeded = (c.cell.model_copy(update={"seed": s}) for c in plan.cells for s in stated.seeds)
         listed = sorted({*map(cell_key, seeded)})
     else:
-        listed = _listed(suite_folder.saved_mapping(plan.folder, "file"), name)
+        listed = _listed(before, name)
         shipped = references.installed()
         place = shipped.suite(suite.name) if shipped and not shipped.trouble else None
         if listed is None and place is not None:
-            listed = _listed(suite_folder.saved_mapping(place, "file"), name)
-    texts = {"title": stated.title, "description": stated.description}
-    return {"digest": name, "cells": listed, "seeds": list(stated.seeds), **texts}
+            listed = _listed(suite_folder.saved(place).file, name)
+    return SuiteFile(
+        digest=name,
+        title=stated.title,
+        description=stated.description,
+        cells=listed,
+        seeds=list(stated.seeds),
+    )

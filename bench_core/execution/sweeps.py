@@ -24,6 +24,7 @@ from bench_core.execution.forecast import Progress, rule_of, seconds_left
 from bench_core.results import epochs, ledger, locks, store, suite_folder
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import is_run_folder, must_be_folder
+from bench_core.results.suite_json import Decision
 
 LOCKS = Path("/proc/locks")
 RUNNING, AWAY, STOPPED = "running", "elsewhere or stopped", "stopped"
@@ -103,13 +104,12 @@ def _suite_folders(root: Path) -> Iterator[Path]:
 
 
 def _sweep(folder: Path, holders: Mapping[int, int]) -> SweepState:
-    decisions = suite_folder.saved_mapping(folder, "decisions")
-    planned = {str(key): value for key, value in decisions.items() if isinstance(value, dict)}
+    planned = suite_folder.saved(folder).decisions
     begun = store.begun(folder)
     ended = [] if planned else sorted(path.name for path in folder.iterdir())
     places = {identity: folder / identity for identity in (*planned, *begun, *ended)}
     cells = [
-        _state(place, planned.get(identity, {}), holders)
+        _state(place, planned.get(identity, Decision()), holders)
         for identity, place in places.items()
         if is_run_folder(Path(identity))
     ]
@@ -118,17 +118,15 @@ def _sweep(folder: Path, holders: Mapping[int, int]) -> SweepState:
     return SweepState(folder.resolve().name, folder, tuple(cells), bool(planned))
 
 
-def _state(final: Path, decision: Mapping[str, Any], holders: Mapping[int, int]) -> CellState:
+def _state(final: Path, decision: Decision, holders: Mapping[int, int]) -> CellState:
     """Return the state of a cell. A run from before the decision to run it anew does not count."""
-    name = str(decision.get("cell") or final.name[:12])
-    last = decision.get("epochs")
-    last = last if isinstance(last, int) else 0
-    rule = str(decision.get("rule") or "")
+    name, rule = decision.cell or final.name[:12], decision.rule or ""
+    last = decision.epochs or 0
     if store.temporary(final).is_dir():
         return _begun(final, name, rule, last, holders)
     with contextlib.suppress(store.Unreadable):
         record = store.read(final)
-        if decision.get("action") != "run" or record.finished >= str(decision.get("at")):
+        if decision.action != "run" or record.finished >= decision.at:
             return _ended(record, name)
     return CellState(final.name, name, WAITING, epochs=last, progress=Progress(rule, last))
 

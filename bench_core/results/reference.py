@@ -29,6 +29,7 @@ from bench_core.results import files, locks, store, suite_folder
 from bench_core.results.hashing import digest, file_text, line_text
 from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import Stored
+from bench_core.results.suite_json import SuiteJson
 
 PACKAGE = "bench_reference"
 VARIABLE = "BENCH_REFERENCE"
@@ -110,7 +111,7 @@ class Reference:
         runs, troubles = [], [self.trouble] if self.trouble else []
         for name in sorted(self.suites):
             try:
-                self.described(self.folder / name)
+                self.content(self.folder / name)
             except store.Unreadable as reason:
                 troubles.append(f"{self.folder / name / suite_folder.SUITE}: refused: {reason}")
         for identity in sorted(self.entries):
@@ -123,9 +124,8 @@ class Reference:
     def count(self, name: str) -> int:
         """Count the runs of a suite's cells; 0 if its suite.json cannot be used."""
         with suppress(store.Unreadable):
-            cells = self.described(self.folder / name).get("cells")
-            if isinstance(cells, dict):
-                return sum(identity in self.entries for identity in cells.values())
+            cells = self.saved(self.folder / name).cells
+            return sum(identity in self.entries for identity in cells.values())
         return 0
 
     def vouches(self, record: RunRecord) -> bool:
@@ -152,7 +152,11 @@ class Reference:
         )
         return folder if known else None
 
-    def described(self, folder: Path) -> dict[str, Any]:
+    def saved(self, folder: Path) -> SuiteJson:
+        """Do as `content`; parts that have not their form are empty."""
+        return SuiteJson.readable(self.content(folder))
+
+    def content(self, folder: Path) -> dict[str, Any]:
         """Read suite.json of a suite folder, of the reference or another. Raises `Unreadable`."""
         content, suite = suite_folder.content(folder), folder.resolve()
         stated = self.suites.get(suite.name) if suite.parent == self.folder.resolve() else None
@@ -178,14 +182,13 @@ class Reference:
     def _linked(self, folder: Path, troubles: list[str]) -> list[str]:
         suite = folder.resolve().name
         try:
-            cells = self.described(folder).get("cells")
+            cells = self.saved(folder).cells
         except store.Unreadable as reason:
             if all(entry.suite != suite for entry in self.entries.values()):  # else it is described
                 troubles.append(store.unread(folder / suite_folder.SUITE, reason))
             return []
-        names = cells.values() if isinstance(cells, dict) else ()
-        named = (name for name in names if isinstance(name, str))
-        return sorted(n for n in named if n in self.entries and self.entries[n].suite != suite)
+        known = (name for name in cells.values() if name in self.entries)
+        return sorted(name for name in known if self.entries[name].suite != suite)
 
 
 def vouched(

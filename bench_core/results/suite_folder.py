@@ -1,8 +1,4 @@
-"""Create and lock suite folders; read and write suite.json, their last plan.
-
-results/<suite>/suite.json has what the last `bench run` planned: title, thresholds, and the
-identity of every cell.
-"""
+"""Create and lock suite folders; read and write suite.json, their last plan (`SuiteJson`)."""
 
 from __future__ import annotations
 
@@ -19,6 +15,7 @@ from bench_core.results import files, locks
 from bench_core.results.files import replace_file
 from bench_core.results.hashing import file_text
 from bench_core.results.store import RUN, Newer, Unreadable
+from bench_core.results.suite_json import SuiteJson
 
 SUITE = "suite.json"
 SCHEMA = 1
@@ -50,17 +47,6 @@ def obstacle(folder: Path) -> str:
         if place.exists() and not place.is_dir():
             return f"{place} is a {'file' if place.is_file() else 'device'}, not a folder"
     return ""
-
-
-def saved_times(folder: Path) -> dict[str, str]:
-    """Return identity → when the last plan with this run was made, as suite.json has it."""
-    return times(saved_mapping(folder, "used"))
-
-
-def times(used: Any) -> dict[str, str]:
-    """Return the field `used` of a suite.json; of another form it is empty."""
-    entries = used.items() if isinstance(used, dict) else ()
-    return {name: when for name, when in entries if isinstance(when, str)}
 
 
 @contextlib.contextmanager
@@ -98,10 +84,9 @@ def refuse_newer(folder: Path) -> None:
         pass
 
 
-def saved_mapping(folder: Path, key: str) -> dict[str, Any]:
-    """Return a mapping of suite.json as the last plan left it; {} if there is none."""
-    value = (read(folder) or {}).get(key)
-    return value if isinstance(value, dict) else {}
+def saved(folder: Path) -> SuiteJson:
+    """Return suite.json as the last plan left it; its parts that cannot be read are empty."""
+    return SuiteJson.readable(read(folder) or {})
 
 
 def content(folder: Path) -> dict[str, Any]:

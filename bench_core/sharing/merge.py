@@ -27,6 +27,7 @@ from bench_core.results.record import RunRecord, environment_key
 from bench_core.results.remeasured import checkpoint_sum, late_files
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL
+from bench_core.results.suite_json import SuiteJson
 from bench_core.sharing.verify import faults
 
 Fate = Literal["copy", "same", "replace", "stays", "replicate", "conflict"]
@@ -256,8 +257,7 @@ def _merge_suite(source: Path, target: Path, result: Merge) -> None:
         result.troubles.append(f"{line}; those of {target} stay")
     joined = dict(ours)
     for key in ("cells", "defaults"):
-        items = [suite.get(key) for suite in (theirs, ours)]
-        their, our = (item if isinstance(item, dict) else {} for item in items)
+        their, our = (getattr(SuiteJson.readable(suite), key) for suite in (theirs, ours))
         if their.keys() - our.keys():
             joined[key] = {**their, **our}
     if joined != ours:

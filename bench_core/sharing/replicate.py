@@ -168,13 +168,12 @@ def _describe(
     The diagnostics are the installed ones of the run, those that end it, and the built-in ones of
     its suite. They have the options that suite.json beside the run states.
     """
-    record, stated = run.record, suite_folder.saved_mapping(run.folder.parent, "diagnostics")
+    record, stated = run.record, suite_folder.saved(run.folder.parent).diagnostics
     if faults := untrainable(record.cell):
         raise UsageError("; ".join(faults))
     refs = record.cell.refs.items()
     wanted: list[tuple[Any, str, dict[str, Any]]] = [(k, ref.name, ref.params) for k, ref in refs]
-    own = ((bare_name(name), value) for name, value in stated.items())
-    options = {name: value for name, value in own if isinstance(value, dict)}
+    options = {bare_name(name): params for name, params in stated.items()}
     installed = registry.of_kind("diagnostic")
     ours = {item.component.name for item in installed if item.distribution == OURS}
     known = {item.component.name for item in installed}

@@ -36,6 +36,7 @@ from bench_core.results.hashing import canonical, file_text, jsonable, plain_tex
 from bench_core.results.ledger import Ledger, Tuned
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import Stored, scan
+from bench_core.results.suite_json import SuiteJson
 from bench_core.sharing.suite_differences import judged_otherwise, unlike
 from bench_core.sharing.verify import faults
 
@@ -292,8 +293,7 @@ def _write_suite(folder: Path, output: Path, names: set[str]) -> None:
     """Write suite.json of a submitted suite, with its submitted cells."""
     suite_folder.refuse_newer(folder)
     content = suite_folder.read(folder) or {}
-    cells = content.get("cells")
-    listed = cells.items() if isinstance(cells, dict) else ()
+    listed = SuiteJson.readable(content).cells.items()
     own = {key: name for key, name in listed if name in names}
     if own:
         kept = {key: content[key] for key in ("schema", *Described.model_fields) if key in content}
@@ -343,7 +343,7 @@ def _requirements(records: Sequence[RunRecord], folders: Sequence[Path]) -> list
     versions = {name: part.get("version") for run in last for name, part in run.code.items()}
     measured = {name for run in records for name in run.measurements}
     for folder in folders:
-        for full_name in suite_folder.saved_mapping(folder, "diagnostics"):
+        for full_name in suite_folder.saved(folder).diagnostics:
             distribution, _, name = full_name.rpartition("/")
             if distribution and name in measured and distribution not in versions:
                 with suppress(PackageNotFoundError):

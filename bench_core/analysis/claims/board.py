@@ -106,7 +106,7 @@ class Board:
         settings = Settings(
             thresholds=suite.thresholds,
             depth_utility=suite.depth_utility,
-            defaults=self._stated("defaults", suite.name),
+            defaults=self._joined("defaults", suite.name),
         )
         return SuiteResults(
             suite.name,
@@ -116,15 +116,15 @@ class Board:
             further=tuple(sorted({run.folder.parent for run in by_cell.values()})),
             expect=tuple(suite.expect),
             claimed_for=suite.recipe(),
-            diagnostics=self._stated("diagnostics", suite.name),
+            diagnostics=self._joined("diagnostics", suite.name),
         )
 
-    def _stated(self, key: str, name: str) -> dict[str, Any]:
+    def _joined(self, key: str, name: str) -> dict[str, Any]:
         """Join a mapping of the suite.json of all suites; that of the named suite wins."""
         joined: dict[str, Any] = {}
         folders = {run.folder.parent for run in self.runs}
         for folder in sorted(folders, key=lambda folder: (folder.name == name, folder)):
-            joined |= suite_folder.saved_mapping(folder, key)
+            joined |= getattr(suite_folder.saved(folder), key)
         return joined
 
     @cached_property
@@ -134,7 +134,7 @@ class Board:
 
     @cached_property
     def trainings(self) -> Trainings:
-        return Trainings([run.record for run in self.runs], self._stated("defaults", ""))
+        return Trainings([run.record for run in self.runs], self._joined("defaults", ""))
 
 
 def _place(suite: str, run: Stored) -> tuple[bool, bool, str]:

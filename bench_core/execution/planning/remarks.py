@@ -164,7 +164,7 @@ def _is(cell: Cell, spec: CellSpec) -> bool:
 
 def _measured(diagnostics: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
     """Name the diagnostics that the last plan of a folder measured with other options."""
-    earlier = suite_folder.saved_mapping(folder, "diagnostics")
+    earlier = suite_folder.saved(folder).diagnostics
     other = [
         bare_name(item["name"])
         for item in diagnostics

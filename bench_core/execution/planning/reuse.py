@@ -45,7 +45,7 @@ class StoredRuns:
         self.folder, self.suite, self.retry_failed = folder, suite, retry_failed
         self.diagnostics = diagnostics
         self.budget = suite.budget.of_cell()
-        self.earlier = suite_folder.saved_mapping(folder, "cells")
+        self.earlier = suite_folder.saved(folder).cells
 
     def decide(
         self, cell: Cell, identity: str, code: Mapping[str, Any], data: str, device: str

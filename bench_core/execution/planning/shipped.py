@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from bench_core.execution.planning.cell_names import rule_name
@@ -22,6 +23,7 @@ from bench_core.results.record import Cell, RunRecord, cell_key
 from bench_core.results.reference import CODE, Reference
 from bench_core.results.scan import Stored
 from bench_core.results.store import Unreadable
+from bench_core.results.suite_json import SuiteJson
 from bench_core.suite.cells import CORE_DEFAULTS
 from bench_core.suite.model import Suite
 
@@ -99,28 +101,26 @@ class Shipped:
         if changed:
             return f"the code gives other numbers since its run (numerics: {', '.join(changed)})"
         try:
-            suite = self.reference.described(self.reference.folder / record.suite)
+            measured = self.reference.saved(self.reference.folder / record.suite).diagnostics
         except Unreadable as error:
             return f"the suite.json of its suite {error}"
-        stated = suite.get("diagnostics")
-        measured = stated if isinstance(stated, dict) else {}
         for name, params in self.diagnostics.items():
             if canonical(measured.get(name)) != canonical(params):
                 return f"its run measured {bare_name(name)} with other options"
         return sparser(record, self.suite.every())
 
-    def _stated(self, key: str) -> dict[str, Any]:
-        """Return a mapping of the suite.json of the reference; empty without a readable one."""
+    @cached_property
+    def _suite_json(self) -> SuiteJson:
+        """The suite.json of the reference; empty without a readable one."""
         folder = self.reference.suite(self.suite.name)
-        try:
-            stated = self.reference.described(folder).get(key) if folder else None
-        except Unreadable:
-            stated = None
-        return stated if isinstance(stated, dict) else {}
+        with suppress(Unreadable):
+            return self.reference.saved(folder) if folder else SuiteJson()
+        return SuiteJson()
 
     def _suite_cells(self) -> Iterator[Cell]:
         """Yield the cells of the suite that the reference has, in the order of their identities."""
-        for identity in sorted(set(self._stated("cells").values()) & self.reference.entries.keys()):
+        listed = set(self._suite_json.cells.values())
+        for identity in sorted(listed & self.reference.entries.keys()):
             with suppress(Unreadable):  # `runs` names it
                 yield self.reference.read(identity).record.cell
 
@@ -151,7 +151,7 @@ class Shipped:
         unfit = self.lacking.keys() - {ABSENT}
         if not (self.taken or unfit or self.reference.suite(self.suite.name)):
             return ()
-        known = self._stated("defaults")  # by the full name of a rule
+        known = self._suite_json.defaults  # by the full name of a rule
         absent = [cell for cell in self.lacking.pop(ABSENT, ()) if cell.method.name in known]
         some = f"{len(absent)}" if self.taken or self.lacking else "any"
         other = self._differences(absent)

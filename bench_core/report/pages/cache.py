@@ -19,6 +19,7 @@ from bench_core.registry import entry_points
 from bench_core.registry.modules import place
 from bench_core.results import author, files, reference, suite_folder
 from bench_core.results.hashing import canonical
+from bench_core.results.suite_json import SuiteJson
 
 _MARK = re.compile(rb'<meta name="bench-results" content="([0-9a-f]{32})">')
 CODE = (".py", ".j2", ".js", ".css", ".bib")
@@ -91,8 +92,7 @@ def _plugins() -> Iterator[str]:
 
 def _rules(suite: dict[str, Any]) -> Iterator[str]:
     """Yield the modules of the rule files that suite.json names."""
-    defaults = suite.get("defaults")
-    for name in defaults if isinstance(defaults, dict) else ():
+    for name in SuiteJson.readable(suite).defaults:
         if (file := distribution_of(name)).endswith(FILE):
             yield file.removesuffix(FILE)
 
