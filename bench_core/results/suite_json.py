@@ -75,7 +75,7 @@ class SuiteJson(BaseModel):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            kept = dict(content)
+            kept: dict[Any, Any] = dict(content)
             for part, *entry in (fault["loc"] for fault in error.errors()):
                 if entry and isinstance(own := kept.get(part), dict):
                     kept[part] = {key: value for key, value in own.items() if key != entry[0]}
