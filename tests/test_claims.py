@@ -84,6 +84,33 @@ def not_run(found: ClaimResult) -> str:
     return reason
 
 
+def of_default(gain: float, values: list[float], default: float | None = None) -> list[RunRecord]:
+    """Runs of a rule whose code has a default of `gain`."""
+    own = {"defaults": {"lab/own": {**CORE, "gain": gain if default is None else default}}}
+    return seeds("lab/own", values, params={"gain": gain}, code={"lab": own})
+
+
+def test_a_claim_means_the_default_of_the_last_plan_where_runs_record_two() -> None:
+    old, new = of_default(1.0, [0.2, 0.21, 0.22]), of_default(0.5, [0.3, 0.31, 0.32])
+    for default, mean in ((0.5, 0.31), (1.0, 0.21)):
+        stated = {**DEFAULTS, "lab/own": {**CORE, "gain": default}}
+        settings = Settings(defaults=stated).over([*old, *new])
+        found = outcome([*old, *new], claim("accuracy", "own"), settings=settings.over(new + old))
+        assert found.measured is not None, found.notes
+        assert found.measured.value == pytest.approx(mean)
+        assert f"runs with another default of method.gain than {default} are not this claim's" in (
+            found.notes
+        )
+        named = {"name": "own", "gain": 1.0}
+        found = outcome([*old, *new], claim("accuracy", named), settings=settings)  # type: ignore[arg-type]
+        assert found.measured is not None
+        assert found.measured.value == pytest.approx(0.21)
+        assert not found.notes
+    lost = Settings(defaults=DEFAULTS).over([*old, *new])
+    reason = not_run(outcome([*old, *new], claim("accuracy", "own"), settings=lost))
+    assert reason.endswith("name one under cell (they differ in method.gain)")
+
+
 # ----------------------------------------------------------------------------- what holds and fails
 
 

@@ -313,7 +313,7 @@ FAULTS = {
         ["4:15: methods[1]: unknown method 'dfaa'; did you mean dfa"]),
     "arch": (
         SUITE.replace("resmlp", "resmpl"),
-        ["2:7: arch: unknown arch 'resmpl'; did you mean resmlp?"]),
+        ["2:14: arch.name: unknown arch 'resmpl'; did you mean resmlp?"]),
     "dataset": (
         SUITE.replace("digits", "digit"),
         ["3:10: dataset: unknown dataset 'digit'; did you mean digits?"]),

@@ -263,6 +263,7 @@ def test_an_audit_is_offered_only_for_runs_that_have_weights() -> None:
     [
         ([0.45, 0.46, 0.47], ""),
         ([0.425, 0.426, 0.427], "; over backpropagation with random blocks it gains less than 2"),
+        ([0.418, 0.421, 0.417], "; over backpropagation with random blocks it gains less than 2"),
         ([0.42, 0.44, 0.45], "; the seeds do not show whether it beats backpropagation with rand"),
         ([0.436, 0.44, 0.431], "; over backpropagation with random blocks its gain is not settled"),
     ],
@@ -675,8 +676,8 @@ def test_a_trustworthy_rule_near_the_floor_of_bp_is_named() -> None:
     bp = [*seeds(BP, [0.60, 0.61, 0.62]), *frozen(BP, [0.42, 0.421, 0.42])]
     fa = [*seeds(FA, [0.41, 0.42, 0.40]), *frozen(FA, [0.35, 0.36, 0.34])]
     told = (
-        "Both rules are trustworthy: bp and fa. fa beats its own random blocks; the seeds do "
-        "not show whether it beats backpropagation with random blocks."
+        "Both rules are trustworthy: bp and fa. fa beats its own random blocks; over "
+        "backpropagation with random blocks it gains less than 2 points."
     )
     assert sentence([*bp, *fa]) == told
     over = [*seeds(FA, [0.51, 0.52, 0.50]), *frozen(FA, [0.35, 0.36, 0.34])]

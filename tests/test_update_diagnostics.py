@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -360,6 +360,22 @@ def test_an_inference_settles_with_more_steps(name: str) -> None:
     assert residuals[0] > residuals[1] > residuals[2]
     assert values[0] > values[1] > values[2]
     assert residuals[2] < 1e-2  # its slowest mode decays by e^-8 in 200 steps
+
+
+def test_the_samples_whose_inference_diverges_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, audit = trained("ep", steps=0)
+    assert audit.method is not None
+    size, ends = len(audit.batches[0].y), [0.1, 1.0, 2.0, math.nan]
+
+    def residuals(states: Any, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        end = torch.full((len(y),), 0.5)
+        end[:4] = torch.tensor(ends)
+        return torch.ones(len(y)), end
+
+    monkeypatch.setattr(audit.method, "residuals", residuals)
+    audit.batches = audit.batches[:1]
+    found = Settledness(Settledness.Params()).measure(audit)
+    assert found.details["unsettled"] == pytest.approx(3 / size)  # 1, 2 and NaN
 
 
 def test_a_block_is_worth_what_the_accuracy_loses_without_it() -> None:

@@ -89,7 +89,12 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "participation": {"layers": "numbers", "mean_slope": "numbers", "rank": "numbers"},
     "target_alignment": dict.fromkeys(("blocks", "readout", "all", "null"), "number"),
     "projected_step": {"raw_cosine": "mapping", "raw_gain": "mapping"},
-    "settledness": {"layers": "numbers", "deep": "number", "residual": "number"},
+    "settledness": {
+        "layers": "numbers",
+        "deep": "number",
+        "residual": "number",
+        "unsettled": "number",
+    },
     "block_utility": {"initial": "numbers", "skipped": "numbers", "n": "integer"},
     "step_cost": dict.fromkeys(
         (

@@ -338,11 +338,12 @@ def cell_key(cell: Cell) -> str:
 
 def recorded_defaults(
     records: Iterable[RunRecord], stated: Mapping[str, Mapping[str, Any]]
-) -> tuple[dict[str, Mapping[str, Any]], frozenset[str]]:
-    """Return the defaults of components as runs record them, and the components without a record.
+) -> tuple[dict[str, Mapping[str, Any]], frozenset[str], frozenset[tuple[str, str]]]:
+    """Return the defaults of components as runs record them, the components without a record, and
+    the options (key of the component, name) of which two runs record different defaults.
 
-    Only these have the defaults that suite.json states. An option of which two runs record
-    different defaults has none, so that names show it.
+    Components without a record have the defaults that suite.json states. An option with two
+    defaults has none, so that names show it.
     """
     recorded: dict[str, dict[str, Any]] = {}
     unclear: set[tuple[str, str]] = set()
@@ -361,4 +362,4 @@ def recorded_defaults(
         name: {key: value for key, value in own.items() if (name, key) not in unclear}
         for name, own in recorded.items()
     }
-    return {**stated, **clear}, frozenset(names - recorded.keys())
+    return {**stated, **clear}, frozenset(names - recorded.keys()), frozenset(unclear)

@@ -178,7 +178,9 @@ def component_option(flag: str, text: str, base: KeyPath) -> Document:
             if not (equals and key.strip()):
                 what = f"'{printable(option)}' must have the form key=value"
                 raise document.values[()].error(what)
-            document.put((key.strip(),), read_yaml(value, file, base=(*base, key.strip())))
+            if (key := key.strip()) in document.value:
+                raise document.values[()].error(f"has two values for {key}", "give it one")
+            document.put((key,), read_yaml(value, file, base=(*base, key)))
     return document
 
 

@@ -78,6 +78,6 @@ def _fit(name: str, credits: Sequence[Tensor], states: Mapping[int, Tensor]) -> 
         if credit.shape != h.shape:
             shapes = f"{tuple(credit.shape)}, and its state h_{layer} has {tuple(h.shape)}"
             raise ValueError(f"{one} has shape {shapes}")
-        if not credit.is_floating_point():
+        if credit.dtype != h.dtype:
             types = f"{credit.dtype}, and its state h_{layer} is {h.dtype}"
-            raise TypeError(f"{one} is {types}: a credit is a tensor of floating point numbers")
+            raise TypeError(f"{one} is {types}: a credit has the type of its state")

@@ -1,9 +1,10 @@
 """Compute the products of a training step in bfloat16: `training.precision: bfloat16`.
 
-A product is a matrix product, a convolution or an attention, forward or backward. Its factors are
-rounded to bfloat16, its sums are float32, and its result is rounded to bfloat16 and returned as
-float32. All else is float32: parameters, optimiser, states between products, norms, losses, the
-normalisation of credits, and every measurement, which happens outside of a step.
+A product is a matrix product, a convolution or an attention, forward or backward. Its factors and a
+bias that it adds are rounded to bfloat16, its sums are float32, and its result is rounded to
+bfloat16 and returned as float32. So the gradient of such a bias is rounded too. All else is
+float32: parameters, optimiser, states between products, norms, losses, the normalisation of
+credits, and every measurement, which happens outside of a step.
 
 torch's autocast leaves a product's result in bfloat16, and what follows computes in that. Here its
 kernels of products are replaced, so that autograd still computes the backward products alike.

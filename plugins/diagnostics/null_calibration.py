@@ -73,12 +73,10 @@ class NullCalibration(Diagnostic):
             else (None,)
         )
         if own is None:
-            return Measured(
-                None,
-                details,
-                "the null does not vary: Γ of this credit does not depend on what is drawn in "
-                "setup",
-            )
+            drawn = "Γ of this credit does not depend on what is drawn in setup"
+            zero = "a credit is zero by feedback that nothing has trained"
+            why = drawn if any(map(any, null)) else zero
+            return Measured(None, details, f"the null does not vary: {why}")
         center, spread = fmean(deeps), stdev(deeps)
         details |= {"deep": own, "null_deep_mean": center, "null_deep_std": spread}
         return Measured((own - center) / spread, details, AT_FLOOR if audit.at_floor else None)

@@ -23,9 +23,11 @@ class Settledness(Diagnostic):
                   credit after twice the steps of inference against that after its own T
 
     and `residual`, the median of ‖∂E/∂h‖ at the end over that at the start, E the energy that the
-    inference descends (`Method.residuals`): 1 before any step, 0 at an equilibrium. A credit that
-    doubles when the inference goes on is one of the number of steps. value = the mean of change_l
-    over 1 ≤ l ≤ L−1. In float32: changes under about 1e-7·‖h‖/‖a‖ are rounding. Not diagnostic for
+    inference descends (`Method.residuals`): 1 before any step, 0 at an equilibrium. `unsettled` is
+    the share of samples whose ‖∂E/∂h‖ is not smaller at the end: medians hide that the inference of
+    a few samples diverges, and their credits may be the largest of a batch. A credit that doubles
+    when the inference goes on is one of the number of steps. value = the mean of change_l over
+    1 ≤ l ≤ L−1. In float32: changes under about 1e-7·‖h‖/‖a‖ are rounding. Not diagnostic for
     a rule without inference.
     Source: the definition is ours.
     """
@@ -54,7 +56,9 @@ class Settledness(Diagnostic):
         deep = deep_mean(sites, layers, audit.net.depth)
         value = sum(layers) / len(layers) if deep is None else deep
         details = {"sites": list(sites), "layers": layers, "deep": deep}
-        details |= {"residual": median(torch.cat(residuals)), "steps": method.params.steps}
+        fallen = torch.cat(residuals)
+        details |= {"residual": median(fallen), "unsettled": float((~(fallen < 1)).double().mean())}
+        details["steps"] = method.params.steps
         broken = None if value == value else "a credit is zero or not finite"
         return Measured(value, details, broken)
 

@@ -101,9 +101,11 @@ class StepCost(Diagnostic):
 
         forward, credit, update   operations of a step;   bp   of a step of backpropagation
         stored_bytes     the most bytes that autograd keeps for backward passes at one time, without
-                         parameters and the batch;   bp_stored_bytes   the same of bp
+                         the network's parameters and the inputs of the batch; labels (8 bytes a
+                         sample) and weights of auxiliary networks count;   bp_stored_bytes   of bp
         bp_checkpointed_bytes   of bp that keeps the input of each block alone and computes the
-                         block again: Σ_l |h_l| + the largest block's + embedding's and readout's
+                         block again: Σ_l |h_l| + the largest block's + embedding's and readout's,
+                         without what the loss keeps (4NC + 8N + 4 bytes of C classes)
         steps_per_epoch  of the training
 
     A rule that updates block by block could keep less than it does here. value = (forward + credit

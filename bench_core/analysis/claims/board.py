@@ -170,7 +170,7 @@ def of_reference(results: SuiteResults) -> SuiteResults:
     if not (posted := [record for record in results.records if not record.shipped]):
         return whole
     records = (*whole.records, *posted)
-    settings = replace(results.settings, defaults=whole.settings.defaults).over(records)
+    settings = replace(results.settings, defaults=whole.settings.meant).over(records)
     further = (*whole.further, *results.further)
     return replace(whole, settings=settings, records=records, further=further)
 

@@ -121,7 +121,7 @@ def judge_claims(
     for claim in claims:
         label = method_text(claim.method) if claim.method else str(claim.cell["method"])
         try:
-            group, row, notes = select(claim, groups, claimed_for, settings.defaults)
+            group, row, notes = select(claim, groups, claimed_for, settings)
             label = row.label
             require_limits(claim, row, settings, claimed_for or {})
             require_options(claim, row, settings, claimed_for or {}, diagnostics)
@@ -186,7 +186,7 @@ def _values(
     values = by_seed(row)
     if claim.minus is None:
         return list(values.values())
-    other = row_of(claim.minus, group, settings.defaults)
+    other = row_of(claim.minus, group, settings.meant)
     less = by_seed(other)
     seeds = sorted(values.keys() & less.keys())
     if not seeds:

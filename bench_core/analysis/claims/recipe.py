@@ -102,6 +102,7 @@ def compare(
     unknown: list[str] = []
     for part, own in parts.items():
         default, complete = _defaults(part, own, defaults)
+        recorded = record.defaults().get(default_key(part, own.get("name", "")), {})
         filled[part] = own = {**default, **own}
         if part not in recipe:
             continue
@@ -116,7 +117,7 @@ def compare(
             dotted, values = f"{part}.{key}", (own.get(key), wanted.get(key))
             if dotted in skipped:
                 continue
-            if key not in wanted and not complete:
+            if key not in wanted and (not complete or key in recorded):
                 unknown.append(dotted)
             elif _comparable(key, values[0]) != _comparable(key, values[1]):
                 changes[dotted] = values

@@ -20,7 +20,7 @@ from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.settings import Defaults, Settings
 from bench_core.names import bare_name, with_options
 from bench_core.results.hashing import plain_text
-from bench_core.results.record import RunRecord
+from bench_core.results.record import RunRecord, default_key
 from bench_core.suite.cells import same_name
 from bench_core.suite.claim import LETTERED, ClaimedMethod, Expectation
 
@@ -42,10 +42,11 @@ def select(
     claim: Expectation,
     groups: Sequence[Group],
     claimed_for: Mapping[str, Any] | None,
-    defaults: Defaults,
+    settings: Settings,
 ) -> tuple[Group, Row, list[str]]:
     """Return the one row that the claim is about, and notes on its recipe. Raises `NotRun`."""
     listed, free = recipes(claim.cell, claimed_for)
+    defaults = settings.meant
     method: Recipe = {"method": {} if claim.method is None else claim.method.as_dict()}
     names = as_list(claim.cell["method"] if claim.method is None else claim.method.name)
 
@@ -88,9 +89,22 @@ def select(
     if difference.unknown:
         options = ", ".join(difference.unknown)
         notes.append(f"not compared, as the results do not keep their defaults: {options}")
+    if disputed := _disputed(row.runs[0].record, claim, settings):
+        notes.append(f"runs with another default of {disputed} are not this claim's")
     if claimed_for is None:
         notes.append("the recipe of the suite's file is not known, so it was not compared")
     return group, row, notes
+
+
+def _disputed(record: RunRecord, claim: Expectation, settings: Settings) -> str:
+    """Name the options with two defaults that the claim leaves out, and those that it means."""
+    stated = {f"method.{key}" for key in _options(claim.method)} if claim.method else set()
+    return ", ".join(
+        f"{kind}.{key} than {plain_text(value)}"
+        for kind, ref in record.cell.refs.items()
+        for key, value in sorted(settings.disputed.get(default_key(kind, ref.name), {}).items())
+        if f"{kind}.{key}" not in {*stated, *claim.cell}
+    )
 
 
 def _seeds(row: Row) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,6 +24,7 @@ class Settings:
     defaults    a rule's full name → its own defaults
     unrecorded  rules, `arch NAME` and `dataset NAME` whose defaults no run records: what
                 suite.json says of them is its author's word
+    disputed    options of which two runs record different defaults, with that of the last plan
     older       runs of the same cells by other code, which do not count
     standings   checksum of a run.json → what is known of the run beside its record
     """
@@ -34,11 +36,19 @@ class Settings:
     older: tuple[RunRecord, ...] = ()
     standings: Mapping[str, Standing] = field(default_factory=dict)
     unrecorded: frozenset[str] = frozenset()
+    disputed: Defaults = field(default_factory=dict)
 
     @cached_property
     def recorded(self) -> dict[str, Mapping[str, Any]]:
         """Return the defaults that runs record, without what only suite.json says."""
         return {k: own for k, own in self.defaults.items() if k not in self.unrecorded}
+
+    @cached_property
+    def meant(self) -> dict[str, Mapping[str, Any]]:
+        """Return the defaults that a claim means by the options that it leaves out: of an option
+        with two defaults that of the last plan."""
+        names = self.defaults.keys() | self.disputed.keys()
+        return {n: {**self.disputed.get(n, {}), **self.defaults.get(n, {})} for n in names}
 
     def standing(self, record: RunRecord) -> Standing:
         """Return what is known of a run beside its record."""
@@ -46,5 +56,9 @@ class Settings:
 
     def over(self, records: Iterable[RunRecord]) -> Settings:
         """Return these settings with the defaults that records state of their components."""
-        defaults, unrecorded = recorded_defaults(records, self.defaults)
-        return replace(self, defaults=defaults, unrecorded=unrecorded)
+        defaults, unrecorded, unclear = recorded_defaults(records, self.defaults)
+        meant, disputed = self.meant, defaultdict[str, dict[str, Any]](dict)
+        for name, key in unclear:
+            if key in meant.get(name, {}):
+                disputed[name][key] = meant[name][key]
+        return replace(self, defaults=defaults, unrecorded=unrecorded, disputed=disputed)

@@ -214,7 +214,7 @@ class Components:
             return self.registry.find(kind, name).full_name
         except UsageError as error:
             text, _, hint = str(error).partition("; ")
-            self._problem(key, text, hint, spec)
+            self._problem(key, text, hint, spec, below=("name",))
             return name
 
     def _check_params(self, place: int, key: str, spec: CellSpec | None = None) -> None:

@@ -141,10 +141,10 @@ def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
             continue
         own = "its|their own random blocks"
         floor = own if row.floor.kind == "matched" else random_blocks(row)
-        if ends(over)[0] <= 0:
-            rest = "the seeds do not show whether it|they beats|beat {}"
-        elif reading(over, BEATS) == "fires":
+        if reading(over, BEATS) == "fires":
             rest = f"over {{}} it|they gains|gain less than {BEATS:g} points"
+        elif ends(over)[0] <= 0:
+            rest = "the seeds do not show whether it|they beats|beat {}"
         else:
             rest = "over {} its|their gain is not settled"
         names[floor, rest.format("backpropagation with random blocks")].append(label)
