@@ -108,6 +108,18 @@ def test_a_floor_at_chance_leaves_the_judgement_to_the_floor_of_bp() -> None:
     assert found == dict.fromkeys(["bp", "dfa"], "undetermined (d not judged)")
 
 
+def test_two_seeds_of_a_floor_whose_interval_reaches_chance_hide_no_loss() -> None:
+    """Of two seeds an interval is wide; a low floor makes gains look large, and no losses."""
+    mine = seeds(DFA, [0.371, 0.359], chance=0.122)
+    wide = frozen(DFA, [0.813, 0.751])  # .782 ± .39; the margins -44.2 and -39.2
+    found = row([*BACKPROP, *mine, *wide])
+    assert found.verdict.text == "walked back (d)"
+    assert not found.replaced
+    assert row([*mine, *wide]).verdict.text == "walked back (d)"  # without a floor of bp, too
+    level = row([*BACKPROP, *mine, *frozen(DFA, [0.391, 0.339])])  # -2.0 and 2.0
+    assert level.replaced
+
+
 def test_the_rounding_of_a_floor_in_ties_is_that_of_the_whole_test_set() -> None:
     """.104 is a count of 125 samples or of 10,000; the accuracies of bp say of which."""
     fine = [*seeds(BP, [0.6111, 0.6153, 0.6192], chance=0.1), *frozen(BP, [0.1031] * 3)]

@@ -42,6 +42,7 @@ from bench_core.analysis.verdicts.verdict import (
     Margin,
     Reading,
     at_chance,
+    below_zero,
     ends,
     margin,
     points_of,
@@ -126,10 +127,11 @@ class _Recipe:
         over, over_matched, over_bp = (
             self._margin(runs, floor) for floor in (chosen, matched, self.bp)
         )
-        own, mute = points_of(over), self._at_chance(chosen)
+        own, limits = points_of(over), _limits(runs, self.settings)
+        mute = self._at_chance(chosen) and not below_zero(own)  # a low floor inflates gains alone
         no_bp = self.does_not_train or (self.blind is not None and is_ceiling(runs[0]))
         below = None if no_bp else points_of(over_bp)
-        read, limits = below if mute else own, _limits(runs, self.settings)
+        read = below if mute else own
         unsure = self.does_not_train or not _clears(read, limits.values())
         unjudged = self.blind is not None and unsure
         silent = CANNOT_JUDGE if unjudged else AT_CHANCE if mute else ""

@@ -16,7 +16,7 @@ docs/protocol.md, section 6, has the rules and their reasons. In the order in wh
 5. `not separated from its floor` otherwise.
 
 If the floor's interval is not above chance, the margin over bp's floor is read in its place, unless
-that floor lies at chance as well.
+that floor lies at chance as well, or the margin's own interval lies below 0.
 """
 
 from __future__ import annotations
