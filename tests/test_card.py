@@ -121,6 +121,7 @@ def test_a_package_of_plugins_brings_its_own_works(
     assert works("code: me/rules", "own_package.rule") == {"me2026": entry}
     assert works("On Rulesets", "own_package.rule") == {}
     assert works("On Rules; arXiv:2606.21126", "no_such_package").keys() == {"hao2026"}
+    assert works("after Nøkland; arXiv:1609.01596", "no_such_package").keys() == {"nokland2016"}
 
 
 def test_an_executor_is_described_by_its_module_and_its_function() -> None:

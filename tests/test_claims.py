@@ -575,6 +575,8 @@ def test_what_was_not_measured_is_said() -> None:
     assert "alignment has no part 'deepp'; known: unclamped" in not_run(
         outcome([run()], claim("alignment.deepp"))
     )
+    told = not_run(outcome([run()], claim("alignment.unclamped")))
+    assert told == "dfa: alignment.unclamped has a list of 4 there: name one, as in [0]"
     assert "its floor has no finished run" in not_run(outcome([run()], claim("margin")))
     assert "d was not measured" in not_run(outcome([run()], claim("fires.d")))
     silent = measured()

@@ -73,6 +73,10 @@ MISTAKES = {
         ["leaderboard", "suite.yaml"],
         "suite.yaml: is a file and no results folder; `bench run suite.yaml` writes one",
     ),
+    "a rule of a plugin that is not here": (
+        ["plan", "suite.yaml", "--method", "lab/own"],
+        "unknown method 'lab/own'; no plugin of the distribution lab is installed here",
+    ),
     "the same, of a sweep": (["status", "typo.yaml"], "typo.yaml: is a file and no results folder"),
     "no results of a suite": (
         ["leaderboard", "class_count"],

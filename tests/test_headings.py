@@ -129,6 +129,19 @@ def test_a_title_counts_the_cells_of_the_suite_that_are_there(
     assert view(of_own).title == "Two rules"
 
 
+def test_a_suite_without_a_title_is_headed_by_its_name(here: Here) -> None:
+    (here.cwd / "two.yaml").write_text(SUITE.replace("title: Two rules on digits\n", ""))
+    first = here("run", "two.yaml", "--no-report").stdout
+    assert "\ntwo\n\nNo rule has a verdict yet" in first
+    more = here("run", "two.yaml", "--method", "bp", "--no-report").stdout
+    assert "\ntwo (and 1 more rule)\n\n" in more
+    titles = [
+        each["title"]
+        for each in json.loads(here("leaderboard", "--format", "json").stdout)["suites"]
+    ]
+    assert titles == ["two (and 1 more rule)"]
+
+
 def test_settings_of_diagnostics_are_shown() -> None:
     defaults = {
         "arch bench-core/resmlp": {"width": 256, "depth": 4, "residual": True},

@@ -695,6 +695,24 @@ def test_a_plan_says_which_cells_continue(planned, monkeypatch: pytest.MonkeyPat
         state.pop(*unlike)
 
 
+def test_a_plan_says_that_the_training_of_other_code_begins_anew(
+    planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, old = planned(), "2" * 32
+    folder = suite_folder.create(first.folder.parent, first.folder.name)
+    cells = {**described(first)["cells"], cell_key(first.cells[0].cell): old}
+    suite_folder.write(folder, {**described(first), "cells": cells})
+    assert planned().cells[0].why == "no run of it here yet"
+    monkeypatch.setattr(
+        "bench_core.execution.planning.reuse.saved_state",
+        lambda path: {"epoch": 4} if path.name == old else None,
+    )
+    again = planned()
+    told = "the training that was saved after epoch 4 is of other code or data"
+    assert again.cells[0].why == f"no run of it here yet; begins anew, because {told}"
+    assert again.cells[1].why == "no run of it here yet"
+
+
 def test_a_run_from_another_device_is_reused_and_the_plan_says_so(planned) -> None:
     first = planned()
     put(first, "done", environment={"device": "cuda:1"})

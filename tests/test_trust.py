@@ -167,6 +167,16 @@ def test_a_rule_that_does_not_fit_here_is_not_replicated(
     assert faults[0].startswith(f"{folder}: cannot be run again here: {said}")
 
 
+def test_a_plugin_of_another_version_than_the_one_that_trained_is_named() -> None:
+    posted = {"bench-core": {"version": "0.1"}, "lab": {"version": "0.1.0"}, "gone": {}}
+    here = {"bench-core": {"version": "0.2"}, "lab": {"version": "0.2.0"}, "new": {"version": "1"}}
+    assert [*replicate._other_versions(posted, here)] == [
+        "was trained by lab 0.1.0; 0.2.0 is installed and runs it again; `pip install lab==0.1.0` "
+        "installs the code that trained it"
+    ]
+    assert [*replicate._other_versions(here, here)] == []
+
+
 def test_a_replica_from_before_a_diagnostic_was_installed_is_trained_again(tmp_path: Path) -> None:
     names = {"training": 1, "diagnostic bench-core/alignment": 1}
     folder = put(tmp_path / "results", true(seed=1, numerics=names))

@@ -91,8 +91,11 @@ def print_leaderboards(
             f"{item.name} ({visible(str(item.folder))})" if same[item.name] > 1 else item.name
             for item in suites
         ]
-        tables = texts(suites, "table", wanted)
-        text = "\n\n".join(f"{head}: {table}" for head, table in zip(heads, tables, strict=True))
+        tables = [
+            table if table.startswith(item.name) and head == item.name else f"{head}: {table}"
+            for item, head, table in zip(suites, heads, texts(suites, "table", wanted), strict=True)
+        ]
+        text = "\n\n".join(tables)
     else:
         text = leaderboards(suites, form, wanted)  # type: ignore[arg-type]
     deliver(text, output, coloured=form == "table")

@@ -1,9 +1,9 @@
 """Find the works that the source of a component names, as BibTeX.
 
-A package of plugins keeps its works in `references.bib` beside its `__init__.py`; those that every
-result follows stand in bench_core's own. An entry begins with `@` at the start of a line and ends
-with `}` alone on a line. It belongs to a source that has its arXiv number (`eprint`), DOI, title or
-the address in `url` after the host.
+A package of plugins keeps its works in `references.bib` beside its `__init__.py`. The works of the
+built-in components stand in bench_plugins' file, those that every result follows in bench_core's.
+An entry begins with `@` at the start of a line and ends with `}` alone on a line. It belongs to a
+source that has its arXiv number (`eprint`), DOI, title or the address in `url` after the host.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def numbers(source: str) -> set[str]:
 
 def works(source: str, module: str) -> dict[str, str]:
     """Return the entries that a source names, by key; module: that of the component."""
-    known = of_package("bench_core") | of_package(module.partition(".")[0])
+    known = of_package("bench_core") | of_package("bench_plugins")
+    known |= of_package(module.partition(".")[0])
     text = " ".join(source.split()).casefold()
 
     def named(name: str) -> bool:

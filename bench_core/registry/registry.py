@@ -120,6 +120,9 @@ class Registry:
         hint = hint or "".join(f"{name} is {own}" for own in meant[:1])
         bare, bracket, _ = name.partition("[")
         hint = hint or f"write {bare}, without options" * bool(bracket and bare in known)
+        brought = distribution_of(name) if "/" in name else ""
+        if brought and all(item.distribution != brought for item in self.components):
+            hint = hint or f"no plugin of the distribution {brought} is installed here"
         near = similar(name, known) or did_you_mean(name, names)
         return UnknownName("; ".join([fault, hint or near, *broken]))
 

@@ -84,7 +84,7 @@ class View:
         total, added = len(file.cells or ()), len(rules[0] - rules[1])
         beside = [f"{len(cells)} of its {total} runs"] * (len(cells) < total)
         beside += [f"and {plural(added, 'more rule')}"] * bool(added)
-        return f"{title} ({', '.join(beside)})".lstrip() if beside else title, ""
+        return f"{title or self.name} ({', '.join(beside)})" if beside else title, ""
 
     @property
     def description(self) -> str:

@@ -14,6 +14,7 @@ from bench_core.errors import UsageError
 from bench_core.results import files
 from bench_core.results.record import RunRecord
 from bench_core.results.store import RUN, Unreadable, read
+from bench_core.results.suite_folder import SUITE
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class Scan:
 def must_be_folder(root: Path) -> None:
     """Raise UsageError for a root that is no folder, such as a suite file."""
     if root.is_file():
-        rest = f"`bench run {root}` writes one" if root.suffix == ".yaml" else "name the folder"
+        rest, here = "name the folder", Path("results") / root.stem
+        if root.suffix == ".yaml":
+            rest = f"`bench run {root}` writes one"
+            rest = f"its results are in {here}" if (here / SUITE).is_file() else rest
         raise UsageError(f"{root}: is a file and no results folder; {rest}")
     if not root.is_dir():
         raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")

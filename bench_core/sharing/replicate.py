@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,8 @@ def plan_again(
     device: str,
     threads: int | None = None,
 ) -> tuple[list[Again], list[str]]:
-    """Plan cells that reproduce the runs; also a line for each reason why some cannot be.
+    """Plan cells that reproduce the runs; also a line for each reason why some cannot be, and for
+    each plugin that is installed in another version.
 
     threads  of the new trainings, in place of those of the runs
     """
@@ -139,6 +140,7 @@ def plan_again(
         training = record.cell.training | ({"threads": threads} if threads else {})
         cell_again = record.cell.model_copy(update={"training": training})
         code = code_of(parts, measured, record.cell.training.get("stop_when", {}))
+        faults += [(run.folder, text) for text in _other_versions(record.code, code)]
         digests = {name: entry["digest"] for name, entry in code.items()}
         identity = cell_identity(cell_again.model_dump(mode="json"), digests, checksum)
         folder = into / run.suite / identity
@@ -158,6 +160,15 @@ def plan_again(
         )
         planned.append(Again(run, cell, tuple(map(measuring, measured)), budget))
     return planned, by_reason(faults)
+
+
+def _other_versions(posted: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    """Name the plugins whose installed version is not the one that trained a run."""
+    for name in sorted(posted.keys() & here.keys() - {OURS}):
+        was, now = (code[name].get("version") for code in (posted, here))
+        if was != now and was:
+            remedy = f"`pip install {name}=={was}` installs the code that trained it"
+            yield f"was trained by {name} {was}; {now} is installed and runs it again; {remedy}"
 
 
 def _describe(

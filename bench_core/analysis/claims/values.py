@@ -17,6 +17,7 @@ from bench_core.analysis.verdicts.kinds import FLOOR
 from bench_core.analysis.verdicts.rows import Run
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.names import bare_name
+from bench_core.printable import few
 from bench_core.results.epochs import ReadCurve
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, fires
@@ -114,6 +115,14 @@ def _fires(
     raise NotRun(f"{name} was not measured")
 
 
+def _parts(value: Any) -> str:
+    """Say of a value that is no number how its parts are named."""
+    if isinstance(value, list):
+        return f"has a list of {len(value)} there: name one, as in [0]"
+    known = f": name one of its parts, {few([*map(str, value)])}" if isinstance(value, dict) else ""
+    return f"has no number there{known}"
+
+
 def _measured(
     figure: ClaimedFigure, measurements: Mapping[str, Measurement], run: Run, at_end: bool
 ) -> tuple[float, str | None]:
@@ -135,7 +144,11 @@ def _measured(
         if figure.path and item.value is not None and item.not_diagnostic is None:
             part = ".".join(map(str, figure.path))
             missing = f"{figure.name} has no value {part!r} in a network like this"
-        raise NotRun(missing if value is None else "it is no number")
+        raise NotRun(
+            missing
+            if value is None
+            else f"{'.'.join(map(str, [figure.name, *figure.path]))} {_parts(value)}"
+        )
     at_floor = at_end and "b" in run.judgement.fired and described(name, item).needs_reference
     lost = unsettled(measurements) if name == "alignment" else None
     unused = NOT_IN_USE if item.details.get("in_use") is False else None

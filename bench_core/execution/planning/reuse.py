@@ -115,9 +115,12 @@ class StoredRuns:
         if not earlier:
             return ""
         try:
-            record = store.read(self.folder / str(earlier))
+            record = store.read(self.folder / earlier)
         except (store.Unreadable, OSError):
-            return ""
+            if (state := saved_state(self.folder / earlier)) is None:
+                return ""
+            saved = f"the training that was saved after epoch {state['epoch']} is of other code"
+            return f"no run of it here yet; begins anew, because {saved} or data"
         if record.algorithm != ALGORITHM:
             cause = f"its identity was computed by algorithm {record.algorithm}, now {ALGORITHM}"
         elif record.data_checksum != data:

@@ -132,8 +132,8 @@ def _opening(shown: View) -> list[str]:
 
 def _terminal(shown: View, wanted: Wanted) -> str:
     settings, width = shown.settings, wanted.width
-    title = [escape.visible(shown.title)] if shown.title else []
-    blocks = [paragraph([*title, *_opening(shown)], width)]
+    title = escape.visible(shown.title) or shown.name
+    blocks = [paragraph([title, *_opening(shown)], width)]
     every, kept = dict[str, str](), set[str]()
     for header, group in shown.recipes:
         columns, rows = columns_of(group, wanted.columns), wanted.rows(group, settings)
