@@ -13,7 +13,7 @@ from folders import leaderboard
 from records import SICK, frozen, measured, run, seeds
 
 from bench_core.analysis.sensitivity import sensitivities
-from bench_core.analysis.stats import Estimate, welch_difference
+from bench_core.analysis.stats import Estimate, t_critical, welch_difference
 from bench_core.analysis.verdicts.judge import Floor
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.roles import EVERY_RULE
@@ -106,6 +106,34 @@ def test_a_floor_at_chance_leaves_the_judgement_to_the_floor_of_bp() -> None:
         r.label: r.verdict.text for r in group([*own, *mine, *wrecked]).rows if r.role != "floor"
     }
     assert found == dict.fromkeys(["bp", "dfa"], "undetermined (d not judged)")
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [(143, "up to 8.2 points (95 %)"), (2000, "up to 2.2 points"), (10_000, ""), (None, "")],
+)
+def test_a_small_test_set_is_said(samples: int | None, told: str) -> None:
+    """1.96·√(.5·.5/143) is .082; beside it bp has .615."""
+    records = [*BACKPROP, *seeds(DFA, [0.49, 0.50, 0.51]), *frozen(DFA, [0.3, 0.31, 0.32])]
+    sized = [record.model_copy(update={"test_samples": samples}) for record in records]
+    lines = [line for line in notes.of_group(group(sized), Settings()) if "the test set" in line]
+    assert [told in line for line in lines] == [True] * bool(told)
+    assert all(f"the test set has {samples:,} samples, the same in all" in line for line in lines)
+    mixed = [each.model_copy(update={"test_samples": 7 + n % 2}) for n, each in enumerate(sized)]
+    assert "the test set has" not in " ".join(notes.of_group(group(mixed), Settings()))
+
+
+def test_the_rounding_of_accuracies_in_ties_is_that_of_the_stated_test_set() -> None:
+    """.5 is a count of any even number of samples."""
+    tied = [*BACKPROP, *seeds(DFA, [0.5] * 3), *frozen(DFA, [0.25] * 3)]
+    for samples, step in ((360, 1 / 360), (40, 0.01), (None, 0.001)):  # .611 of bp
+        sized = [record.model_copy(update={"test_samples": samples}) for record in tied]
+        found = row([record for record in sized if record.cell.method.name == DFA])
+        if samples is None:
+            found = row(sized)
+        assert found.accuracy is not None
+        expected = t_critical(3) * step / math.sqrt(36)
+        assert found.accuracy.half_width == pytest.approx(expected)
 
 
 def test_two_seeds_of_a_floor_whose_interval_reaches_chance_hide_no_loss() -> None:

@@ -71,11 +71,11 @@ def with_rounding(
 def grain(accuracies: Iterable[float | None]) -> float:
     """Return the step of accuracies, 1/N if they are shares of N samples.
 
-    N is the least common multiple of the simplest denominators, because a run does not say how many
-    test samples it had. Fewer than 100 are not believed of round numbers. Seven digits tell
-    fractions apart up to N = 2,886, since two of them lie 1/N² or further from each other. Where N
-    is not found, as with a score that is no share, the step is 1/2,886: too long rather than too
-    short, since an interval rests on it.
+    N is the least common multiple of the simplest denominators, because runs from before 0.2 do not
+    say how many test samples they had; where others do, 1/N is among the accuracies. Fewer than 100
+    are not believed of round numbers. Seven digits tell fractions apart up to N = 2,886, since two
+    of them lie 1/N² or further from each other. Where N is not found, as with a score that is no
+    share, the step is 1/2,886: too long rather than too short, since an interval rests on it.
     """
     finite = {value for value in accuracies if value is not None and math.isfinite(value)}
     samples = math.lcm(*map(_denominator, sorted(finite)[:100]))

@@ -131,7 +131,7 @@ class _Way:
                 figures["weights"] = weights
         return {
             **figures,
-            **self._stated(record, "chance", "forward_passes", "blocks_changed"),
+            **self._stated(record, "chance", "test_samples", "forward_passes", "blocks_changed"),
             **self._steps(record),
             "stopped_by": record.stopped_by,
             "data_checksum": record.data_checksum,

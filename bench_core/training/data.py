@@ -243,12 +243,14 @@ class Held:
     holds them: a rule finds none among all objects, nor in the variables of its callers. This hides
     the test set and does not lock it: a rule can read the data files, or call `opened`.
 
-    training  the data set without its test and validation samples
-    chance    that of the data set
+    training      the data set without its test and validation samples
+    chance        that of the data set
+    test_samples  number of them
     """
 
     def __init__(self, data: Data) -> None:
-        self.chance, self._device = data.chance, data.test_x.device
+        self.chance, self.test_samples = data.chance, len(data.test_y)
+        self._device = data.test_x.device
         hidden = {k: value for k, value in data.tensors.items() if not k.startswith("train")}
         self._kept = {name: _kept(tensor) for name, tensor in hidden.items()}
         empty = {name: tensor[:0].clone() for name, tensor in hidden.items()}

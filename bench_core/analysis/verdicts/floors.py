@@ -36,7 +36,11 @@ def explained(records: Iterable[RunRecord]) -> bool:
 
 
 class Floors:
-    """The floors among the runs of one recipe; `of_bp`: the accuracies of all runs of bp."""
+    """The floors among the runs of one recipe.
+
+    of_sample  the share of a single test sample, where runs state their number
+    of_bp      the accuracies of all runs of bp, and `of_sample`
+    """
 
     def __init__(
         self,
@@ -51,6 +55,9 @@ class Floors:
             for runs in rows.values()
             for accuracy in accuracies(run for run in runs if run.cell.method.name == BP).values()
         ]
+        sizes = {run.test_samples for runs in rows.values() for run in runs if run.test_samples}
+        self.of_sample = [1 / size for size in sorted(sizes)]
+        self.of_bp += self.of_sample
         self.frozen = {key: runs for key, runs in rows.items() if is_floor(runs[0])}
 
     def _of(

@@ -74,7 +74,7 @@ def _group(
         accuracies(run.record for run in row.runs) if row.role != "floor" and row.complete else {}
         for row in rows
     ]
-    own = [value for by_seed in ranked for value in by_seed.values()]
+    own = [*floors.of_sample, *(value for by_seed in ranked for value in by_seed.values())]
     ranking = rank(ranked, 0.0 if explained(records) else grain(own))
     for record in settings.older:  # they do not count, but may contradict, unless they only raised
         same = recipe_under(record, settings) == recipe_under(records[0], settings)

@@ -164,6 +164,7 @@ class CellRun:
             "passport": method.passport.as_dict(),
             "forward_passes": method.forward_passes,
             "chance": built.data.chance,
+            "test_samples": built.data.test_samples,
         }
         self.keeper = Keeper(
             store.resume_file(self.final), job["identity"], job["checkpoint_every"], net, method,

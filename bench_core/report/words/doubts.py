@@ -2,7 +2,7 @@
 
 Beside those about single rows (`row_doubts`) these are two rules that trained the same networks, a
 network that a rule changed before its training, seeds that began with the same network, ranks on
-fewer seeds than the accuracies, and runs by older code.
+fewer seeds than the accuracies, a small test set, and runs by older code.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bench_core.analysis.verdicts.ceilings import above_ceiling, local_ceiling, over
+from bench_core.analysis.verdicts.floors import explained
 from bench_core.analysis.verdicts.roles import option
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.untrained import agree, untrained
+from bench_core.analysis.verdicts.verdict import BEATS
 from bench_core.names import CEILING, LOCAL_CEILING
 from bench_core.printable import few
 from bench_core.report.text.layout import listed
@@ -143,6 +145,29 @@ def ranked_on(group: Group) -> list[str]:
     return [f"{seeds}; {wide}; accuracies are over all seeds: {listed(more)}"] * bool(more)
 
 
+def few_test_samples(group: Group) -> list[str]:
+    """Say how far the size of the test set leaves an accuracy open, if that is more than the points
+    by which a rule must beat its floor.
+
+    By the normal approximation to a binomial share p of N: ± 1.96·√(p(1−p)/N), of the row whose
+    accuracy is nearest to 1/2.
+    """
+    sizes = {run.record.test_samples or 0 for row in group.rows for run in row.runs} - {0}
+    shares = [row.accuracy.mean for row in group.competing if row.accuracy is not None]
+    if len(sizes) != 1 or not shares or explained(group.records):
+        return []
+    (size,) = sizes
+    spread = max(share * (1 - share) for share in shares)
+    open_ = 100 * 1.96 * math.sqrt(max(0.0, spread) / size)
+    if open_ <= BEATS:
+        return []
+    return [
+        f"the test set has {plural(size, 'sample')}, the same in all seeds: another one of this "
+        f"size would move an accuracy by up to {open_:.1f} points (95 %), which no interval here "
+        "includes"
+    ]
+
+
 def of_group(group: Group, settings: Settings) -> list[str]:
     """Write the doubts about the rows of a recipe as lines under its table."""
     lines = below_local_ceiling(group)
@@ -157,7 +182,13 @@ def of_group(group: Group, settings: Settings) -> list[str]:
             question = "has its training seen the test set?"
             lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")
         lines += [f"{row.label} {text}" for text in row_doubts.tuning(row, group.rows)]
-    lines += one_start(group) + redrawn(group) + alike(group) + ranked_on(group)
+    lines += (
+        few_test_samples(group)
+        + one_start(group)
+        + redrawn(group)
+        + alike(group)
+        + ranked_on(group)
+    )
     lines += older_code(group)
     shared = _shared(group.rows, lambda row: row_doubts.of_training(row, group.rows))
     lines += [f"{listed(labels)}: {text}" for text, labels in shared.items()]
