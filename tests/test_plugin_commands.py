@@ -18,7 +18,7 @@ from bench_core import cli, pytest_plugin
 from bench_core.errors import UsageError
 from bench_core.names import OURS
 from bench_core.registry import loading, plugins
-from bench_core.testing import Outcome, session
+from bench_core.testing import Outcome, datasets, session
 
 NUMBERS = count()
 LISTS = 'return [Component("{name}", "{module}:Rule", "a rule", "{cite}")]'
@@ -242,6 +242,22 @@ def test_the_same_line_of_a_plugin_is_one_fault_however_it_was_called(installed)
     request = session.Request("method", f"{installed('shapes', shapes)}/shapes", {})
     (failed,) = [each for each in session.carry_out(request) if each.status == "failed"]
     assert failed.check == "credits_have_the_shapes_of_their_states"
+
+
+def test_the_checks_of_a_data_set_find_its_files_by_the_option_of_other_commands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BENCH_DATA_DIR", "elsewhere")  # which the command sets: it is put back
+
+    def carry_out(request: session.Request, seconds: float):
+        yield Outcome(str(datasets.folder()), "contract", "passed", "It holds.")
+
+    monkeypatch.setattr(session, "carry_out", carry_out)
+    only = ("--only", "it_holds")
+    assert "passed   elsewhere" in invoke("check", "digits", *only)[1]
+    assert (
+        f"passed   {tmp_path}" in invoke("check", "digits", "--data-dir", str(tmp_path), *only)[1]
+    )
 
 
 def test_a_distribution_is_checked_with_all_that_it_brings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from bench_core.commands.listing import print_table
 from bench_core.commands.options import (
     Choice,
     component,
+    data_dir_option,
     json_option,
     option,
     print_json,
@@ -123,6 +125,7 @@ def _check_all(timeout: float | None, as_json: bool) -> bool:
 @option("--trace", "Print the traceback of every failed check.")
 @option("--json", "Print JSON, one outcome per line.", "as_json")
 @option("--timeout SECONDS", "Give each check this long.", default=120.0)
+@data_dir_option
 def check(
     names: Sequence[str],
     category: str | None,
@@ -130,6 +133,7 @@ def check(
     trace: bool,
     as_json: bool,
     timeout: float,
+    data_dir: Path | None,
 ) -> None:
     """Check that a plugin holds what bench relies on.
 
@@ -141,6 +145,8 @@ def check(
     from bench_core.registry import rule_files
     from bench_core.testing import session
 
+    if data_dir is not None:  # the checks run in child processes
+        os.environ["BENCH_DATA_DIR"] = str(data_dir)
     files = {Path(name.partition("[")[0]).name: name.partition("[")[0] for name in names}
     registry, names = rule_files.load(names)
     chosen = [pair for name in names for pair in _chosen(name, registry)]

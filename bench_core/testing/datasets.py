@@ -37,7 +37,7 @@ def loaded(subject: Subject) -> tuple[Any, str, Data]:
     try:
         checksum = dataset.prepare(folder())
     except DataError as error:
-        raise Skipped(f"the data are not here: {error}") from None
+        raise Skipped(f"not reached: the data are not here: {error}") from None
     return dataset, checksum, dataset.load(folder())
 
 
