@@ -250,14 +250,13 @@ def test_the_checks_of_a_data_set_find_its_files_by_the_option_of_other_commands
     monkeypatch.setenv("BENCH_DATA_DIR", "elsewhere")  # which the command sets: it is put back
 
     def carry_out(request: session.Request, seconds: float):
-        yield Outcome(str(datasets.folder()), "contract", "passed", "It holds.")
+        yield Outcome("it_holds", "contract", "passed", "It holds.", f"in {datasets.folder()}")
 
     monkeypatch.setattr(session, "carry_out", carry_out)
     only = ("--only", "it_holds")
-    assert "passed   elsewhere" in invoke("check", "digits", *only)[1]
-    assert (
-        f"passed   {tmp_path}" in invoke("check", "digits", "--data-dir", str(tmp_path), *only)[1]
-    )
+    assert "it holds (in elsewhere)" in invoke("check", "digits", *only)[1]
+    told = invoke("check", "digits", "--data-dir", str(tmp_path), *only)[1]
+    assert f"it holds (in {tmp_path})" in told
 
 
 def test_a_distribution_is_checked_with_all_that_it_brings(monkeypatch: pytest.MonkeyPatch) -> None:
