@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from bench_core.commands.options import spared
+from bench_core.execution.events import Ended, Event, ended
 from bench_core.execution.forecast import Forecast
 from bench_core.execution.planning.cell_names import names_of
 from bench_core.execution.planning.plan import PlannedCell
@@ -27,7 +28,7 @@ WAITING = "waiting: another runner, or a queue, has the cells that are left"
 MOST = 4  # running cells in one line
 
 
-def outcome(event: dict[str, Any], last: dict[str, Any] | None) -> str:
+def outcome(event: Ended, last: dict[str, Any] | None) -> str:
     """Say how a cell ended."""
     record = event["record"]
     if event["event"] == "reused":
@@ -71,22 +72,22 @@ class Plain(AbstractContextManager["Plain"]):
         self.ended.set()
         self.reminder.join()  # no line comes after the end, such as below the table
 
-    def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
+    def event(self, cell: PlannedCell, event: Event) -> None:
         """Take an event of the executor."""
         with self.lock:
             self.take(cell, event)
-            if event["event"] in ("end", "reused"):
-                text = outcome(event, self.last.get(cell.identity))
+            if end := ended(event):
+                text = outcome(end, self.last.get(cell.identity))
                 self.say(f"{self.names[cell.identity]} · {text}")
 
-    def take(self, cell: PlannedCell, event: dict[str, Any]) -> None:
+    def take(self, cell: PlannedCell, event: Event) -> None:
         """Keep what an event says of the cells."""
         self.forecast.event(cell, event)
         if event["event"] == "start":
             self.running[cell.identity] = cell
         elif event["event"] == "epoch":
             self.last[cell.identity] = event["row"]
-        elif event["event"] in ("end", "reused"):
+        elif ended(event):
             self.done += 1
             self.running.pop(cell.identity, None)
 
@@ -145,7 +146,7 @@ class Live(Plain):
     def __exit__(self, *exc: object) -> None:
         self.bars.stop()
 
-    def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
+    def event(self, cell: PlannedCell, event: Event) -> None:
         name, identity = self.names[cell.identity], cell.identity
         self.take(cell, event)
         if event["event"] == "start":
@@ -156,12 +157,12 @@ class Live(Plain):
             self.bars.update(self.tasks[identity], completed=row["epoch"], left=left)
             if row["accuracy"] is not None:
                 self.bars.update(self.tasks[identity], note=f"accuracy {fraction(row['accuracy'])}")
-        elif event["event"] in ("end", "reused"):
+        elif end := ended(event):
             self.bars.advance(self.total)
             if identity in self.tasks:
                 self.bars.remove_task(self.tasks.pop(identity))
-            if event["record"].status != "done":
-                self.bars.console.print(f"{name} · {outcome(event, None)}", markup=False)
+            if end["record"].status != "done":
+                self.bars.console.print(f"{name} · {outcome(end, None)}", markup=False)
         self.bars.update(self.total, left=time_left(self.forecast.seconds_left()))
 
 
@@ -185,7 +186,7 @@ class Notebook(Plain):
         head = ", ".join(filter(None, [f"{self.done} of {len(self.cells)} cells", left]))
         return "\n".join([head, *map(self.describe, self.running.values())])
 
-    def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
+    def event(self, cell: PlannedCell, event: Event) -> None:
         self.take(cell, event)
         self.handle.update({"text/plain": self.text()}, raw=True)
 
@@ -211,7 +212,7 @@ class Spared(AbstractContextManager["Spared"]):
         with spared("progress"):
             self.display.__exit__(*exc)
 
-    def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
+    def event(self, cell: PlannedCell, event: Event) -> None:
         if self.works:
             self.works = False
             with spared("progress"):

@@ -23,6 +23,7 @@ from bench_core.commands.run import (
 )
 from bench_core.commands.suggestions import SuiteCommand
 from bench_core.errors import Exit
+from bench_core.execution.events import Event, ended
 from bench_core.report.text.terminal import echo
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ class _Noting(AbstractContextManager["_Noting"]):
     def __exit__(self, *exc: object) -> None:
         self.display.__exit__(*exc)
 
-    def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
+    def event(self, cell: PlannedCell, event: Event) -> None:
         self.display.event(cell, event)
-        if event["event"] in ("end", "reused"):
-            self.on_end(cell, event["record"])
+        if end := ended(event):
+            self.on_end(cell, end["record"])
 
 
 @click.command(cls=SuiteCommand)

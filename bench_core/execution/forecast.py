@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bench_core.execution.events import Event, ended
 
 if TYPE_CHECKING:
     from bench_core.execution.planning.plan import PlannedCell
@@ -95,7 +97,7 @@ class Forecast:
             cell.identity: _Trained(rule_of(cell.cell), cell.cell.last_epoch) for cell in self.cells
         }
 
-    def event(self, cell: PlannedCell, event: dict[str, Any]) -> None:
+    def event(self, cell: PlannedCell, event: Event) -> None:
         """Take an event of the executor."""
         own, now = self.trained[cell.identity], self.clock()
         if event["event"] == "start":
@@ -104,7 +106,7 @@ class Forecast:
             own.epoch, own.latest = event["row"]["epoch"], now
             if own.first < 0:
                 own.first, own.since = own.epoch, now
-        elif event["event"] in ("end", "reused"):
+        elif ended(event):
             own.running, own.ended = False, True
 
     def seconds_left(self, identity: str | None = None) -> float | None:

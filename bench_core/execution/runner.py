@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.errors import StoreError, UsageError
+from bench_core.execution.events import Event
 from bench_core.execution.executors import Execute, Options
 from bench_core.execution.forecast import rule_of
 from bench_core.execution.listeners import Listener
@@ -148,20 +149,20 @@ def _carry_out(
     display = progress(plan.to_run) if progress is not None else None
     with display or nullcontext(), Listener(lambda: "the progress", warn, math.inf) as screen:
 
-        def on_event(cell: PlannedCell, event: dict[str, Any]) -> None:
+        def on_event(cell: PlannedCell, event: Event) -> None:
             nonlocal begun
-            kind, begun = event["event"], True
-            if kind == "anew":
+            begun = True
+            if event["event"] == "anew":
                 name = names[cell.identity]
                 screen.call(partial(warn, f"{name}: training begins anew: {event['reason']}"))
                 return
             if display is not None:
-                screen.call(partial(display.event, cell, event), kind == "epoch")
-            if kind == "start":
+                screen.call(partial(display.event, cell, event), event["event"] == "epoch")
+            if event["event"] == "start":
                 notify("bench_cell_start", identity=cell.identity, cell=cell.cell)
-            elif kind == "epoch":
+            elif event["event"] == "epoch":
                 notify("bench_epoch_end", identity=cell.identity, cell=cell.cell, row=event["row"])
-            elif kind == "end":
+            elif event["event"] == "end":
                 record = event["record"]
                 if record.checksum is None:  # the store did not seal it
                     unkept[cell.identity] = record

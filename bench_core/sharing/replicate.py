@@ -24,6 +24,7 @@ from typing import Any
 from bench_core.analysis import suite_file
 from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError, UsageError, by_reason
+from bench_core.execution.events import Event, ended
 from bench_core.execution.executors import Execute, Options
 from bench_core.execution.limits import allowance
 from bench_core.execution.planning import validate
@@ -228,14 +229,14 @@ def carry_out(
     for cell in to_run:
         store.remove_resume(cell.folder)
 
-    ended: dict[Path, RunRecord] = {}
+    made: dict[Path, RunRecord] = {}
     for own in _distinct(to_run):
         display = progress(own) if progress is not None else None
 
-        def watch(cell: PlannedCell, event: dict[str, Any], display: Any = display) -> None:
-            if event["event"] in ("end", "reused"):
-                ended[cell.folder] = record = event["record"]
-                if event["event"] == "end" and record.checksum is not None:
+        def watch(cell: PlannedCell, event: Event, display: Any = display) -> None:
+            if end := ended(event):
+                made[cell.folder] = record = end["record"]
+                if end["event"] == "end" and record.checksum is not None:
                     _sign(cell.folder, record)
             if display is not None:
                 display.event(cell, event)
@@ -245,10 +246,10 @@ def carry_out(
                 execute(own, lambda cell: by_folder[cell.folder].job(data_dir), watch, options)
         finally:
             # an interrupt may have come before the event of a run that ended
-            _sign_all(cell for cell in own if cell.folder not in ended)
+            _sign_all(cell for cell in own if cell.folder not in made)
     replicas, troubles = [], []
     for again in planned:
-        record = ended.get(again.cell.folder)
+        record = made.get(again.cell.folder)
         if record is None or record.checksum is not None:  # else what lies there is no run of now
             record = store.read(again.cell.folder, sums=True)
         folder, suite = again.posted.folder, again.posted.folder.parent

@@ -7,14 +7,8 @@ An executor is a callable that a distribution offers through the hook `bench_exe
     cells     the cells to run (`PlannedCell`), in the plan's order; at least one. No two have the
               same identity; their run folders may lie in several suite folders
     job       job(cell) → what the worker process of a cell must know, plain JSON values
-    on_event  on_event(cell, event); call it in the process and the thread of `execute` with
-              {"event": "start"}                  a worker has begun
-              {"event": "epoch", "row": …}        a line of epochs.jsonl
-              {"event": "anew", "reason": …}      its saved state is not used; may come late
-              {"event": "end", "record": …}       the run's `RunRecord`, once per cell; without a
-                                                  checksum if the attempt was not kept, because an
-                                                  older run stays or another runner is at work
-              {"event": "reused", "record": …}    instead: another runner made the run meanwhile
+    on_event  on_event(cell, event); call it in the process and the thread of `execute` with an
+              event of `bench_core.execution.events`, a mapping such as {"event": "start"}
     options   `Options`, what the user asked for
 
 When it returns, every cell whose record has a checksum has a run folder (`cell.folder`). The
@@ -57,16 +51,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench_core.errors import UsageError
+from bench_core.execution.events import Event
 from bench_core.execution.planning.job import Job
 
 if TYPE_CHECKING:
     from bench_core.execution.planning.plan import PlannedCell
 
 JobOf = Callable[["PlannedCell"], Job]
-Event = Callable[["PlannedCell", dict[str, Any]], None]
+OnEvent = Callable[["PlannedCell", Event], None]
 
 
 @dataclass(frozen=True)
@@ -92,4 +87,4 @@ class Options:
         return default if text is None else int(text)
 
 
-Execute = Callable[[Sequence["PlannedCell"], JobOf, Event, Options], None]
+Execute = Callable[[Sequence["PlannedCell"], JobOf, OnEvent, Options], None]

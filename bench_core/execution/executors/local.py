@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench_core.execution.devices import Leases, cores, environment, visible
-from bench_core.execution.executors import Event, JobOf, Options, supervise
+from bench_core.execution.events import Ended, Event
+from bench_core.execution.executors import JobOf, OnEvent, Options, supervise
 from bench_core.execution.planning.plan import PlannedCell
 from bench_core.results import locks
 
@@ -40,7 +41,7 @@ def default_slots(cells: Sequence[PlannedCell], per_gpu: int) -> int:
     return max(1, cores() // threads)
 
 
-def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: Options) -> None:
+def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: OnEvent, options: Options) -> None:
     """Run the cells; `bench_core.execution.executors` has the contract."""
     slots = options.slots or default_slots(cells, options.per_gpu)
     waiting = list(cells)
@@ -61,7 +62,7 @@ def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: 
 class _Sweep:
     """The cells at work, and the devices that they hold."""
 
-    def __init__(self, job: JobOf, on_event: Event, options: Options) -> None:
+    def __init__(self, job: JobOf, on_event: OnEvent, options: Options) -> None:
         self.job, self.on_event, self.sweep_seconds = job, on_event, options.sweep_seconds
         self.deadline = time.monotonic() + (options.sweep_seconds or math.inf)
         self.leases = Leases(options.per_gpu)
@@ -95,13 +96,13 @@ class _Sweep:
                 event = self._start(cell, lock, device, held)
             elif time.monotonic() >= self.deadline:
                 record = supervise.left(self.job(cell), self.sweep_seconds, supervise.BUSY)
-                event = {"event": "end", "record": record}
+                event = Ended(event="end", record=record)
             else:
                 return False
         self.on_event(cell, event)
         return True
 
-    def _start(self, cell: PlannedCell, lock: int, device: str, held: ExitStack) -> dict[str, Any]:
+    def _start(self, cell: PlannedCell, lock: int, device: str, held: ExitStack) -> Event:
         job = self.job(cell)
         record = supervise.finished_elsewhere(cell.folder, cell.stamp, job)
         if record is not None:
@@ -155,7 +156,7 @@ def _unregister(selector: selectors.BaseSelector, descriptor: Any) -> None:
         selector.unregister(descriptor)
 
 
-def _listen(selector: selectors.BaseSelector, on_event: Event) -> None:
+def _listen(selector: selectors.BaseSelector, on_event: OnEvent) -> None:
     """Wait a moment for events and report them."""
     for key, _ in selector.select(POLL):
         if key.fileobj is key.data.worker.pipe:
@@ -164,6 +165,6 @@ def _listen(selector: selectors.BaseSelector, on_event: Event) -> None:
                 selector.unregister(key.fileobj)
 
 
-def _report(running: _Running, on_event: Event) -> None:
+def _report(running: _Running, on_event: OnEvent) -> None:
     for event in supervise.new_events(running.worker):
         on_event(running.cell, event)

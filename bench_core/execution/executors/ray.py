@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench_core.errors import UsageError
-from bench_core.execution.executors import Event, JobOf, Options, remote
+from bench_core.execution.executors import JobOf, OnEvent, Options, remote
 from bench_core.execution.planning.plan import PlannedCell
 
 KNOWN = ("address", "retries", "cpus")
@@ -41,7 +41,7 @@ class _Task:
         self.ray.cancel(self.reference, force=True)
 
 
-def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: Options) -> None:
+def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: OnEvent, options: Options) -> None:
     """Run the cells; `bench_core.execution.executors` has the contract."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench_core.errors import StoreError
-from bench_core.execution.executors import Event, JobOf, Options, supervise
+from bench_core.execution.executors import JobOf, OnEvent, Options, supervise
 from bench_core.execution.planning.job import Job
 from bench_core.execution.planning.plan import PlannedCell
 from bench_core.processes.forking import import_path
@@ -142,7 +142,7 @@ def _anew(worker: supervise.Worker) -> list[str]:
 def drive(
     cells: Sequence[PlannedCell],
     job: JobOf,
-    on_event: Event,
+    on_event: OnEvent,
     options: Options,
     submit: Submit,
     at_once: int | None = None,
@@ -293,7 +293,7 @@ class Watch:
     open    identity → cell, for each cell that has not ended
     """
 
-    def __init__(self, cells: Sequence[PlannedCell], on_event: Event) -> None:
+    def __init__(self, cells: Sequence[PlannedCell], on_event: OnEvent) -> None:
         self.on_event = on_event
         self.epochs: dict[str, int] = {}
         self.open = {cell.identity: cell for cell in cells}
@@ -311,8 +311,8 @@ class Watch:
         if ran and kept:
             self._started(cell)
             self._rows(cell, cell.folder)
-        kind = "end" if (ran and cell.identity in self.epochs) or not kept else "reused"
-        self.on_event(cell, {"event": kind, "record": record})
+        own = (ran and cell.identity in self.epochs) or not kept
+        self.on_event(cell, {"event": "end" if own else "reused", "record": record})
 
     def anew(self, cell: PlannedCell, reason: str) -> None:
         """Report that the training did not use its saved state."""

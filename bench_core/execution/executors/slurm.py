@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.errors import UsageError
-from bench_core.execution.executors import Event, JobOf, Options, remote
+from bench_core.execution.executors import JobOf, OnEvent, Options, remote
 from bench_core.execution.planning.job import Job
 from bench_core.execution.planning.plan import PlannedCell
 from bench_core.results import files
@@ -88,7 +88,7 @@ class _Queued:
         self.job.cancel(check=False)
 
 
-def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: Event, options: Options) -> None:
+def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: OnEvent, options: Options) -> None:
     """Run the cells; `bench_core.execution.executors` has the contract."""
     try:
         import submitit

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.errors import DISK, BenchError, StoreError
+from bench_core.execution.events import Event
 from bench_core.execution.planning.job import Job, make_record
 from bench_core.execution.planning.reuse import sparser
 from bench_core.execution.resumption import saved_state
@@ -170,7 +171,7 @@ def start(
         raise
 
 
-def new_events(worker: Worker) -> Iterator[dict[str, Any]]:
+def new_events(worker: Worker) -> Iterator[Event]:
     """Yield what the worker reported since the last call, in whole lines: epochs, and why a saved
     state was not used.
 
