@@ -106,6 +106,12 @@ def test_a_claim_means_the_default_of_the_last_plan_where_runs_record_two() -> N
         assert found.measured is not None
         assert found.measured.value == pytest.approx(0.21)
         assert not found.notes
+    alone = Settings(defaults=DEFAULTS).over([*old, *new])  # both options are in one row's file
+    stated = {**DEFAULTS, "lab/own": {**CORE, "gain": 0.5}}
+    alone = Settings(defaults=stated).over([*old, *new])
+    found = outcome(new, claim("accuracy", "own"), settings=alone)
+    assert found.measured is not None
+    assert found.notes == ()  # no run was left out
     lost = Settings(defaults=DEFAULTS).over([*old, *new])
     reason = not_run(outcome([*old, *new], claim("accuracy", "own"), settings=lost))
     assert reason.endswith("name one under cell (they differ in method.gain)")

@@ -75,7 +75,11 @@ MISTAKES = {
     ),
     "a rule of a plugin that is not here": (
         ["plan", "suite.yaml", "--method", "lab/own"],
-        "unknown method 'lab/own'; no plugin of the distribution lab is installed here",
+        "unknown method 'lab/own'; no plugin of the distribution lab is installed here; known: ",
+    ),
+    "a full name misspelt": (
+        ["plan", "suite.yaml", "--method", "bench_core/dfaa"],
+        "unknown method 'bench_core/dfaa'; known: ",
     ),
     "the same, of a sweep": (["status", "typo.yaml"], "typo.yaml: is a file and no results folder"),
     "no results of a suite": (

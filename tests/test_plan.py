@@ -711,6 +711,13 @@ def test_a_plan_says_that_the_training_of_other_code_begins_anew(
     told = "the training that was saved after epoch 4 is of other code or data"
     assert again.cells[0].why == f"no run of it here yet; begins anew, because {told}"
     assert again.cells[1].why == "no run of it here yet"
+    states = {old: {"epoch": 4}, first.cells[0].identity: {"epoch": 7}}  # the code was put back
+    monkeypatch.setattr(
+        "bench_core.execution.planning.reuse.saved_state", lambda path: states.get(path.name)
+    )
+    assert planned().cells[0].why == "no run of it here yet; continues after epoch 7"
+    suite_folder.write(folder, described(first))  # as a killed run leaves it
+    assert planned().cells[0].why == "no run of it here yet; continues after epoch 7"
 
 
 def test_a_run_from_another_device_is_reused_and_the_plan_says_so(planned) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from folders import leaderboard
+from pydantic import ValidationError
 from records import SICK, frozen, measured, run, seeds
 
 from bench_core.analysis.sensitivity import sensitivities
@@ -110,23 +111,36 @@ def test_a_floor_at_chance_leaves_the_judgement_to_the_floor_of_bp() -> None:
 
 @pytest.mark.parametrize(
     ("samples", "told"),
-    [(143, "up to 8.2 points (95 %)"), (2000, "up to 2.2 points"), (10_000, ""), (None, "")],
+    [(143, "by ± 8.2 points (95 %)"), (2000, "by ± 2.2 points"), (10_000, ""), (None, "")],
 )
 def test_a_small_test_set_is_said(samples: int | None, told: str) -> None:
     """1.96·√(.5·.5/143) is .082; beside it bp has .615."""
     records = [*BACKPROP, *seeds(DFA, [0.49, 0.50, 0.51]), *frozen(DFA, [0.3, 0.31, 0.32])]
     sized = [record.model_copy(update={"test_samples": samples}) for record in records]
-    lines = [line for line in notes.of_group(group(sized), Settings()) if "the test set" in line]
+    lines = [each for each in notes.of_group(group(sized), Settings()) if "this number" in each]
     assert [told in line for line in lines] == [True] * bool(told)
-    assert all(f"the test set has {samples:,} samples, the same in all" in line for line in lines)
+    assert all(f"are of {samples:,} test samples: this number alone" in line for line in lines)
     mixed = [each.model_copy(update={"test_samples": 7 + n % 2}) for n, each in enumerate(sized)]
-    assert "the test set has" not in " ".join(notes.of_group(group(mixed), Settings()))
+    assert "this number alone" not in " ".join(notes.of_group(group(mixed), Settings()))
+    held = [each.cell.model_copy(update={"data": {"evaluate_on": "validation"}}) for each in sized]
+    held = [each.model_copy(update={"cell": own}) for each, own in zip(sized, held, strict=True)]
+    told = " ".join(notes.of_group(group(held), Settings()))
+    assert ("are of 143 validation samples: " in told) == (samples == 143)
+
+
+def test_a_small_test_set_says_nothing_of_explained_variance_and_of_runs_without_accuracy() -> None:
+    bp = [each.model_copy(update={"chance": None, "test_samples": 20}) for each in BACKPROP]
+    assert "this number alone" not in remarks(bp)
+    lost = [run(DFA, seed, status="failed", test_samples=20) for seed in (1, 2)]
+    assert "this number alone" not in remarks(lost)
+    with pytest.raises(ValidationError):
+        run(DFA, 1, 0.5, test_samples=-5)
 
 
 def test_the_rounding_of_accuracies_in_ties_is_that_of_the_stated_test_set() -> None:
-    """.5 is a count of any even number of samples."""
+    """.5 is a count of any even number of samples; .611 of bp one of 1,000."""
     tied = [*BACKPROP, *seeds(DFA, [0.5] * 3), *frozen(DFA, [0.25] * 3)]
-    for samples, step in ((360, 1 / 360), (40, 0.01), (None, 0.001)):  # .611 of bp
+    for samples, step in ((360, 1 / 360), (40, 1 / 40), (26_032, 1 / 26_032), (None, 0.001)):
         sized = [record.model_copy(update={"test_samples": samples}) for record in tied]
         found = row([record for record in sized if record.cell.method.name == DFA])
         if samples is None:
@@ -138,13 +152,14 @@ def test_the_rounding_of_accuracies_in_ties_is_that_of_the_stated_test_set() -> 
 
 def test_two_seeds_of_a_floor_whose_interval_reaches_chance_hide_no_loss() -> None:
     """Of two seeds an interval is wide; a low floor makes gains look large, and no losses."""
-    mine = seeds(DFA, [0.371, 0.359], chance=0.122)
-    wide = frozen(DFA, [0.813, 0.751])  # .782 ± .39; the margins -44.2 and -39.2
+    mine = seeds(DFA, [0.45, 0.33], chance=0.122)
+    wide = frozen(DFA, [0.90, 0.75])  # .825 ± .95; the margins -45 and -42
     found = row([*BACKPROP, *mine, *wide])
     assert found.verdict.text == "walked back (d)"
     assert not found.replaced
-    assert row([*mine, *wide]).verdict.text == "walked back (d)"  # without a floor of bp, too
-    level = row([*BACKPROP, *mine, *frozen(DFA, [0.391, 0.339])])  # -2.0 and 2.0
+    bp = [*seeds(BP, [0.95, 0.96]), *frozen(BP, [0.1, 0.1])]  # at chance: d was not judged
+    assert row([*bp, *mine, *wide]).verdict.text == "walked back (d)"
+    level = row([*BACKPROP, *mine, *frozen(DFA, [0.47, 0.31])])  # -2 and 2
     assert level.replaced
 
 

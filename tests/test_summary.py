@@ -262,8 +262,14 @@ def test_an_audit_is_offered_only_for_runs_that_have_weights() -> None:
     ("values", "said"),
     [
         ([0.45, 0.46, 0.47], ""),
-        ([0.425, 0.426, 0.427], "; over backpropagation with random blocks it gains less than 2"),
-        ([0.418, 0.421, 0.417], "; over backpropagation with random blocks it gains less than 2"),
+        (
+            [0.425, 0.426, 0.427],
+            "; over backpropagation with random blocks it gains less than 2 points.",
+        ),
+        (
+            [0.418, 0.421, 0.416],
+            "; over backpropagation with random blocks it gains less than 2 points, if anything.",
+        ),
         ([0.42, 0.44, 0.45], "; the seeds do not show whether it beats backpropagation with rand"),
         ([0.436, 0.44, 0.431], "; over backpropagation with random blocks its gain is not settled"),
     ],
@@ -677,7 +683,7 @@ def test_a_trustworthy_rule_near_the_floor_of_bp_is_named() -> None:
     fa = [*seeds(FA, [0.41, 0.42, 0.40]), *frozen(FA, [0.35, 0.36, 0.34])]
     told = (
         "Both rules are trustworthy: bp and fa. fa beats its own random blocks; over "
-        "backpropagation with random blocks it gains less than 2 points."
+        "backpropagation with random blocks it gains less than 2 points, if anything."
     )
     assert sentence([*bp, *fa]) == told
     over = [*seeds(FA, [0.51, 0.52, 0.50]), *frozen(FA, [0.35, 0.36, 0.34])]
@@ -789,9 +795,7 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
 
 
 def test_a_table_says_no_letter_that_it_does_not_explain() -> None:
-    (table,) = (
-        part for part in leaderboard(audit(), width=None).split("\n\n") if "\n---" in part
-    )
+    (table,) = (part for part in leaderboard(audit(), width=None).split("\n\n") if "\n---" in part)
     assert not {"D1", "(a", "(b", "(d)", "a,", "b,"} & set(table.split())
     (group,) = judge_all(audit())
     texts = [text for row in group.rows for text in reasons.of_row(row, Settings())]

@@ -175,6 +175,8 @@ def test_a_plugin_of_another_version_than_the_one_that_trained_is_named() -> Non
         "installs the code that trained it"
     ]
     assert [*replicate._other_versions(here, here)] == []
+    for odd in ({"lab": 3}, {"lab": {"version": 3}}, {"lab": {"version": "1; rm -rf ~"}}):
+        assert [*replicate._other_versions(odd, here)] == []
 
 
 def test_a_replica_from_before_a_diagnostic_was_installed_is_trained_again(tmp_path: Path) -> None:

@@ -578,6 +578,38 @@ def test_rows_with_other_tuned_rates_stand_in_one_table_and_unfair_ones_are_mark
         assert tuned_of(dfa[0], settings) is None
 
 
+def _over(searched: Any, **ranges: Any) -> Any:
+    space = {f"training.{key}": values for key, values in ranges.items()}
+    space["normalize"] = ["sample", "batch"]  # an option of the rule, which its peers lack
+    return {key: tuned.model_copy(update={"space": space}) for key, tuned in searched.items()}
+
+
+def test_rules_that_were_searched_over_unlike_ranges_are_marked() -> None:
+    wide = {"low": 1e-4, "high": 0.1, "scale": "log"}
+    narrow = {"low": 1e-4, "high": 0.001, "scale": "log"}
+    bp, dfa, fa = (
+        _stored(f"bench-core/{name}", [mean, mean + 0.01], training={"learning_rate": rate})
+        for name, mean, rate in (("bp", 0.6, 0.001), ("dfa", 0.3, 0.001), ("fa", 0.5, 0.01))
+    )
+
+    def told(of_bp: Any, of_dfa: Any, of_fa: Any) -> str:
+        searched = _over(_searched(bp, 8), **of_bp) | _over(_searched(dfa, 8), **of_dfa)
+        searched |= _over(_searched(fa, 8), **of_fa)
+        return leaderboard([*bp, *dfa, *fa], _settings(searched), width=None)
+
+    rate = {"learning_rate": narrow}
+    assert "was searched over" not in told(rate, rate, rate)
+    text = told(rate, rate, {"learning_rate": wide})
+    assert text.count("was searched over") == 1
+    ranges = "learning_rate 0.0001 … 0.1 (log), bp over 0.0001 … 0.001 (log)"
+    assert f"fa was searched over {ranges}: " in text
+    text = told(rate, rate, {**rate, "schedule": ["constant", "cosine"]})
+    assert """fa was searched over schedule ["constant", "cosine"], bp over one value: """ in text
+    without = _over(_searched(dfa, 8), **rate) | _over(_searched(fa, 8), learning_rate=wide)
+    text = leaderboard([*dfa, *fa], _settings(without), width=None)
+    assert {f"{name} was searched over" in text for name in ("dfa", "fa")} == {True}
+
+
 def test_no_search_counts_as_none_beside_a_search_and_floors_and_controls_do_not_count() -> None:
     bp, dfa = (_stored(f"bench-core/{name}", [0.6, 0.61, 0.62]) for name in ("bp", "dfa"))
     beside = [*frozen("bench-core/dfa", [0.3]), *seeds("bench-core/random_credit", [0.1])]

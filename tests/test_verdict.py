@@ -11,7 +11,7 @@ import pytest
 from folders import leaderboard
 from records import SICK, audit, frozen, measured, run, seeds
 
-from bench_core.analysis.accuracies import grain
+from bench_core.analysis.accuracies import Scored, grain
 from bench_core.analysis.first_firing import firings
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate
@@ -937,7 +937,7 @@ def test_a_tie_without_twins_has_the_interval_of_its_rounding_too() -> None:
     """Over a given floor one rounding counts, over a floor of other seeds those of both means."""
     step, t2 = 1 / 360, 4.3027
     equal = {1: 187 / 360, 2: 187 / 360, 6: 187 / 360}
-    bp = [329 / 360]  # tells the 360 samples, of which the others show half
+    bp = Scored(shares=(329 / 360,))  # tells the 360 samples, of which the others show half
     given = margin(equal, Floor("f", "literal", mean=0.5), bp)
     assert given is not None
     assert given.tied

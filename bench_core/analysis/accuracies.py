@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
@@ -22,15 +23,34 @@ SAME = 4 * SEVEN_DIGITS  # by which two differences of accuracies may differ tha
 FEWEST_SAMPLES, MOST_OF_SEVEN, MOST_SAMPLES = 100, 2_886, 100_000
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What runs tell of the samples on which their accuracies were measured.
+
+    samples  their number; None: no run states it, or two runs state two
+    shares   accuracies on them, from which the step is inferred where the number is not known
+    """
+
+    samples: int | None = None
+    shares: tuple[float, ...] = ()
+
+    def step(self, values: Iterable[float]) -> float:
+        """Return the step of these accuracies, 1/N."""
+        return 1 / self.samples if self.samples else grain([*values, *self.shares])
+
+
+UNKNOWN = Scored()
+
+
 def of_accuracies(
     values: Iterable[float],
-    beside: Iterable[float] = (),
+    scored: Scored = UNKNOWN,
     terms: int = 1,
     counts: bool = True,
 ) -> Estimate:
     """Estimate the mean of accuracies, or of their differences by seed.
 
-    beside  further accuracies on the same test set, which help to find its size
+    scored  the samples on which they were measured
     terms   accuracies in a value: 2 in a difference, 4 in that of two margins
     counts  whether they are shares of a number of samples; explained variance is none
     Raises `ValueError` for no values or a value that is not finite.
@@ -39,15 +59,15 @@ def of_accuracies(
     if not counts:
         return estimate(own)
     roundings = terms / max(1, len(own))
-    known = [*map(abs, own), *beside]
-    return with_rounding(estimate(own), [own], roundings, known, terms > 1)[0]
+    step = scored.step(map(abs, own))
+    return with_rounding(estimate(own), [own], roundings, step, terms > 1)[0]
 
 
 def with_rounding(
     mean: Estimate,
     sides: Collection[Collection[float]],
     roundings: float,
-    known: Iterable[float],
+    step: float,
     differences: bool,
 ) -> tuple[Estimate, bool]:
     """Give an estimate the interval of the accuracies' rounding if the values of each side are
@@ -55,7 +75,7 @@ def with_rounding(
 
     sides        the values; two collections, if their means are subtracted
     roundings    the variance of the mean in units of that of one rounding
-    known        accuracies on this test set
+    step         of the accuracies, 1/N
     differences  whether accuracies are subtracted: then two values on each side have no interval
     """
     tied = mean.half_width is not None and all(max(own) - min(own) < SAME for own in sides)
@@ -63,7 +83,7 @@ def with_rounding(
         return mean, False
     if differences and all(len(own) == 2 for own in sides):
         return Estimate(mean.mean, None, None, 2), True
-    error = grain(known) * math.sqrt(roundings / 12)
+    error = step * math.sqrt(roundings / 12)
     half = t_critical(mean.n) * error
     return Estimate(mean.mean, half, error * math.sqrt(mean.n), mean.n), True
 
@@ -71,11 +91,11 @@ def with_rounding(
 def grain(accuracies: Iterable[float | None]) -> float:
     """Return the step of accuracies, 1/N if they are shares of N samples.
 
-    N is the least common multiple of the simplest denominators, because runs from before 0.2 do not
-    say how many test samples they had; where others do, 1/N is among the accuracies. Fewer than 100
-    are not believed of round numbers. Seven digits tell fractions apart up to N = 2,886, since two
-    of them lie 1/N² or further from each other. Where N is not found, as with a score that is no
-    share, the step is 1/2,886: too long rather than too short, since an interval rests on it.
+    N is the least common multiple of the simplest denominators, for runs from before 0.2, which do
+    not say how many test samples they had. Fewer than 100 are not believed of round numbers. Seven
+    digits tell fractions apart up to N = 2,886, since two of them lie 1/N² or further from each
+    other. Where N is not found, as with a score that is no share, the step is 1/2,886: too long
+    rather than too short, since an interval rests on it.
     """
     finite = {value for value in accuracies if value is not None and math.isfinite(value)}
     samples = math.lcm(*map(_denominator, sorted(finite)[:100]))

@@ -15,9 +15,9 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from bench_core.analysis.accuracies import of_accuracies
+from bench_core.analysis.accuracies import Scored, of_accuracies
 from bench_core.analysis.stats import Estimate, estimate, holm, sign_flip_p, smallest_p
-from bench_core.analysis.verdicts.floors import accuracies, explained
+from bench_core.analysis.verdicts.floors import accuracies, explained, samples_of
 from bench_core.analysis.verdicts.labels import method_key
 from bench_core.analysis.verdicts.recipes import recipe
 from bench_core.analysis.verdicts.rows import Row
@@ -80,7 +80,6 @@ def compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
     ours, theirs = (accuracies(run.record for run in row.runs) for row in (a, b))
     seeds = sorted(ours.keys() & theirs.keys())
     differences = [theirs[seed] - ours[seed] for seed in seeds]
-    beside = [*ours.values(), *theirs.values()]
     same = repr(a.runs) == repr(b.runs)  # a record with NaN is not equal to itself
     remarks = [note, "the same runs on both sides" if same else ""]
     if not seeds:
@@ -98,7 +97,9 @@ def compared(where: str, a: Row, b: Row, note: str = "") -> Comparison:
     effect = None
     if seeds and not unlike:
         counts = not explained(run.record for run in (*a.runs, *b.runs))
-        rounded = of_accuracies(differences, beside, terms=2, counts=counts)
+        runs = (run.record for row in (a, b) for run in row.runs)
+        scored = Scored(samples_of(runs), (*ours.values(), *theirs.values()))
+        rounded = of_accuracies(differences, scored, terms=2, counts=counts)
         effect = (estimate(differences) if same else rounded).scaled(100.0)
 
     def side(row: Row, finished: Mapping[int, float]) -> Side:

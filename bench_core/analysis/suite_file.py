@@ -62,7 +62,9 @@ def described(folder: Path, troubles: list[str], shipped: reference.Reference | 
         return Described(name=name)
     try:
         content = shipped.content(folder) if shipped else suite_folder.content(folder)
-        return Described.model_validate({"name": name, **content})
+        read = SuiteJson.readable(content)  # of parts that judge nothing a damaged one is no fault
+        unjudged = {part: getattr(read, part) for part in ("decisions", "used", "file")}
+        return Described.model_validate({"name": name, **content, **unjudged})
     except store.Newer as error:
         troubles.append(f"{path}: it {error}; default thresholds are used")
         return Described(name=name)

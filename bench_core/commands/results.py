@@ -92,7 +92,7 @@ def print_leaderboards(
             for item in suites
         ]
         tables = [
-            table if table.startswith(item.name) and head == item.name else f"{head}: {table}"
+            table if not item.settings.title and table.startswith(head) else f"{head}: {table}"
             for item, head, table in zip(suites, heads, texts(suites, "table", wanted), strict=True)
         ]
         text = "\n\n".join(tables)

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from bench_core.errors import PluginError, UnknownName, UsageError, did_you_mean, similar
 from bench_core.names import FILE, OURS, distribution_of
 from bench_core.printable import Harmless, brief
-from bench_core.registry.distributions import titled
+from bench_core.registry.distributions import normalised, titled
 from bench_core.registry.entry_points import EntryPoint, Observer, Trouble
 from bench_core.registry.faults import located, misfit
 from bench_core.registry.hookspecs import Component
@@ -120,11 +120,16 @@ class Registry:
         hint = hint or "".join(f"{name} is {own}" for own in meant[:1])
         bare, bracket, _ = name.partition("[")
         hint = hint or f"write {bare}, without options" * bool(bracket and bare in known)
-        brought = distribution_of(name) if "/" in name else ""
-        if brought and all(item.distribution != brought for item in self.components):
-            hint = hint or f"no plugin of the distribution {brought} is installed here"
-        near = similar(name, known) or did_you_mean(name, names)
+        near = similar(name, known) or self._not_installed(name) + did_you_mean(name, names)
         return UnknownName("; ".join([fault, hint or near, *broken]))
+
+    def _not_installed(self, name: str) -> str:
+        """Say that nothing of the distribution in a full name is installed; "" if it is."""
+        brought = normalised(distribution_of(name)) if "/" in name else ""
+        here = {item.distribution for item in self.components}
+        here |= {trouble.distribution for trouble in self.troubles}
+        absent = brought and brought not in set(map(normalised, here))
+        return f"no plugin of the distribution {brought} is installed here; " * bool(absent)
 
     def notify(self, hook: str, **arguments: Any) -> list[Trouble]:
         """Call an observer hook on every plugin and return the faults of the observers.

@@ -92,7 +92,7 @@ def _run(shown: View, row: Row, run: Run) -> Line:
         **_cell(shown, row, record),
         **{name: getattr(record, name) for name in OF_RUN},
         "trust": run.standing.trust,
-        "doubts": "; ".join(shown.doubts[id(row)]),
+        "doubts": "; ".join(shown.doubts(row)),
         "flags": judgement.text,
         "fired": "+".join(judgement.fired),
         "not_measured": "+".join(judgement.missing),

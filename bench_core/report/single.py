@@ -185,7 +185,7 @@ def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:
         f"flags       {judgement.text}",
         f"trust       {_trust(run)}",
         *([f"from        {text}"] if (text := source([record])) else []),
-        *(f"beside      {doubt}" for doubt in shown.doubts[id(row)]),
+        *(f"beside      {doubt}" for doubt in shown.doubts(row)),
         f"accuracy    {shown_accuracy(record)} after {plural(record.epochs, 'epoch')}"
         + (f" ({margins})" if margins else ""),
         *([f"floor       {_floor(row, cell.seed)}"] if row.role != "floor" else []),

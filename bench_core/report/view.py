@@ -114,13 +114,16 @@ class View:
             return ()
 
     @cached_property
-    def doubts(self) -> dict[int, list[str]]:
-        """Map the id of each row to what a reader must know beside its verdict."""
-        found = {}
-        for group in self.groups:
-            for row in group.rows:
-                found[id(row)] = row_doubts.of_row(row, group.rows, self.settings, group.older)
-        return found
+    def _doubts(self) -> list[tuple[Row, list[str]]]:
+        return [
+            (row, row_doubts.of_row(row, group.rows, self.settings, group.older))
+            for group in self.groups
+            for row in group.rows
+        ]
+
+    def doubts(self, row: Row) -> list[str]:
+        """Return what a reader must know beside the verdict of a row of this view."""
+        return next(doubts for own, doubts in self._doubts if own is row)
 
     @cached_property
     def distinctions(self) -> list[dict[str, str]]:

@@ -215,7 +215,7 @@ class RunRecord(Frozen):
     blocks_changed: tuple[int, int] | None = None  # `Built.blocks_changed`
     accuracy: Number | None = None
     chance: float | None = None  # accuracy of always naming the commonest class of the test set
-    test_samples: int | None = None  # number of test samples; None in records before 0.2
+    test_samples: int | None = Field(default=None, ge=1)  # None in records before 0.2
     validation_accuracy: Number | None = None  # None: no validation samples are held out
     train_loss: Number | None = None
     evaluate_every: int = 1  # epochs between test accuracies, and between measurements:

@@ -48,7 +48,7 @@ def must_be_folder(root: Path) -> None:
         rest, here = "name the folder", Path("results") / root.stem
         if root.suffix == ".yaml":
             rest = f"`bench run {root}` writes one"
-            rest = f"its results are in {here}" if (here / SUITE).is_file() else rest
+            rest = f"are its results in {here}?" if (here / SUITE).is_file() else rest
         raise UsageError(f"{root}: is a file and no results folder; {rest}")
     if not root.is_dir():
         raise UsageError(f"{root}: no such results folder; `bench run SUITE` writes one")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ from bench_core.results.record import EVERY, RunRecord
 from bench_core.results.scan import Stored, scan
 from bench_core.results.status import FINAL, STATUSES
 from bench_core.sharing.verify import untrainable
+
+VERSION = r"[0-9A-Za-z.+!_-]{1,80}"  # of a distribution, as a command line takes it
 
 
 @dataclass(frozen=True)
@@ -166,8 +169,9 @@ def plan_again(
 def _other_versions(posted: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
     """Name the plugins whose installed version is not the one that trained a run."""
     for name in sorted(posted.keys() & here.keys() - {OURS}):
-        was, now = (code[name].get("version") for code in (posted, here))
-        if was != now and was:
+        both = [code[name] for code in (posted, here)]
+        was, now = (own.get("version") if isinstance(own, Mapping) else None for own in both)
+        if isinstance(was, str) and re.fullmatch(VERSION, was) and was != now:
             remedy = f"`pip install {name}=={was}` installs the code that trained it"
             yield f"was trained by {name} {was}; {now} is installed and runs it again; {remedy}"
 

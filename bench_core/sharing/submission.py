@@ -25,7 +25,6 @@ from typing import Any
 
 from bench_core.analysis.distance import NAME, attach
 from bench_core.analysis.gather import SuiteResults, gather
-from bench_core.analysis.suite_file import Described
 from bench_core.analysis.verdicts.older_code import by_recipe, older
 from bench_core.errors import UsageError, by_reason
 from bench_core.names import FILE, OURS, distribution_of
@@ -41,6 +40,11 @@ from bench_core.sharing.suite_differences import judged_otherwise, unlike
 from bench_core.sharing.verify import faults
 
 SCHEMA = 1
+# the parts of suite.json that a submission has: decisions and times of its author stay at home
+PUBLISHED = (
+    "schema", "name", "title", "description", "thresholds", "depth_utility", "expect",
+    "claimed_for", "diagnostics", "file", "cells", "defaults",
+)  # fmt: skip
 LIST, NEEDS = "submission.json", "requirements.txt"
 _MIDDLE, _LAST = r"[^\s/\"'`<>|:]+", r"[^\s/\"'`<>|:;,()\[\]{}]+"  # parts of a path: /MIDDLE/LAST
 _REST = rf"(?:/+{_MIDDLE}(?=/))*/+{_LAST}/?"
@@ -296,7 +300,7 @@ def _write_suite(folder: Path, output: Path, names: set[str]) -> None:
     listed = SuiteJson.readable(content).cells.items()
     own = {key: name for key, name in listed if name in names}
     if own:
-        kept = {key: content[key] for key in ("schema", *Described.model_fields) if key in content}
+        kept = {key: content[key] for key in PUBLISHED if key in content}
         suite_folder.write(output / folder.resolve().name, without_paths(kept) | {"cells": own})
 
 

@@ -266,11 +266,11 @@ def _interval(
         notes.append(f"a value has not {whose}, so the mean is arithmetic")
     terms = 1 if claim.minus is None else 2
     if is_accuracy:
-        item = of_accuracies(values, group.of_bp, terms, _counts(row))
+        item = of_accuracies(values, group.scored, terms, _counts(row))
     elif is_margin(claim.parsed):
         points = 100 / claim.divide_by
         shares = [value / points for value in values]
-        item = of_accuracies(shares, group.of_bp, 2 * terms, _counts(row)).scaled(points)
+        item = of_accuracies(shares, group.scored, 2 * terms, _counts(row)).scaled(points)
     else:
         item = estimate(values)
     low, high = (None, None) if claim.parsed.kind in SHARES else _ends(item)

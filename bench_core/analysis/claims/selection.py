@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench_core.analysis.claims.recipe import (
@@ -21,7 +21,7 @@ from bench_core.analysis.verdicts.settings import Defaults, Settings
 from bench_core.names import bare_name, with_options
 from bench_core.results.hashing import plain_text
 from bench_core.results.record import RunRecord, default_key
-from bench_core.suite.cells import same_name
+from bench_core.suite.cells import hashable, same_name
 from bench_core.suite.claim import LETTERED, ClaimedMethod, Expectation
 
 # only the first epochs of such a run are those of the whole schedule
@@ -89,22 +89,29 @@ def select(
     if difference.unknown:
         options = ", ".join(difference.unknown)
         notes.append(f"not compared, as the results do not keep their defaults: {options}")
-    if disputed := _disputed(row.runs[0].record, claim, settings):
-        notes.append(f"runs with another default of {disputed} are not this claim's")
+    others = [other.runs[0].record for _, other, _ in rows if other is not row]
+    notes += _left_out(claim, row.runs[0].record, others, settings)
     if claimed_for is None:
         notes.append("the recipe of the suite's file is not known, so it was not compared")
     return group, row, notes
 
 
-def _disputed(record: RunRecord, claim: Expectation, settings: Settings) -> str:
-    """Name the options with two defaults that the claim leaves out, and those that it means."""
-    stated = {f"method.{key}" for key in _options(claim.method)} if claim.method else set()
-    return ", ".join(
-        f"{kind}.{key} than {plain_text(value)}"
-        for kind, ref in record.cell.refs.items()
-        for key, value in sorted(settings.disputed.get(default_key(kind, ref.name), {}).items())
-        if f"{kind}.{key}" not in {*stated, *claim.cell}
-    )
+def _left_out(
+    claim: Expectation, record: RunRecord, others: Sequence[RunRecord], settings: Settings
+) -> Iterator[str]:
+    """Say that runs of the rule are not the claim's, as they have another default of an option that
+    it leaves out.
+
+    others  the first run of each other row of the rule
+    """
+    stated = {f"method.{key}" for key in _options(claim.method)} if claim.method else set[str]()
+    for kind, ref in record.cell.refs.items():
+        for key in sorted(settings.disputed.get(default_key(kind, ref.name), {})):
+            own, *theirs = (run.cell.refs[kind].params.get(key) for run in (record, *others))
+            unlike = any(hashable(value) != hashable(own) for value in theirs)
+            if unlike and f"{kind}.{key}" not in {*stated, *claim.cell}:
+                default = f"{kind}.{key} than {plain_text(own)}"
+                yield f"runs with another default of {default} are not this claim's"
 
 
 def _seeds(row: Row) -> set[int]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
+from bench_core.analysis.accuracies import Scored
 from bench_core.analysis.verdicts.judge import Floor
 from bench_core.analysis.verdicts.labels import label, method_key
 from bench_core.analysis.verdicts.roles import BP, is_floor, matched_floor, option
@@ -35,12 +36,21 @@ def explained(records: Iterable[RunRecord]) -> bool:
     return bool(finished) and all(finished)
 
 
-class Floors:
-    """The floors among the runs of one recipe.
+def samples_of(records: Iterable[RunRecord]) -> int | None:
+    """Return the number of test samples that runs state; None without one, or with several."""
+    stated = {record.test_samples for record in records} - {None}
+    return next(iter(stated)) if len(stated) == 1 else None
 
-    of_sample  the share of a single test sample, where runs state their number
-    of_bp      the accuracies of all runs of bp, and `of_sample`
-    """
+
+def scored(records: Iterable[RunRecord]) -> Scored:
+    """Return what the runs of a recipe tell of their test set: its size, and bp's accuracies."""
+    runs = list(records)
+    bp = (run.accuracy for run in runs if run.cell.method.name == BP and is_finished(run))
+    return Scored(samples_of(runs), tuple(share for share in bp if share is not None))
+
+
+class Floors:
+    """The floors among the runs of one recipe; `scored`: the samples of its accuracies."""
 
     def __init__(
         self,
@@ -50,14 +60,7 @@ class Floors:
     ) -> None:
         self.depth, self.peers, self.defaults = settings.depth_utility, peers, settings.defaults
         self.key = partial(method_key, defaults=settings.recorded)
-        self.of_bp = [
-            accuracy
-            for runs in rows.values()
-            for accuracy in accuracies(run for run in runs if run.cell.method.name == BP).values()
-        ]
-        sizes = {run.test_samples for runs in rows.values() for run in runs if run.test_samples}
-        self.of_sample = [1 / size for size in sorted(sizes)]
-        self.of_bp += self.of_sample
+        self.scored = scored(run for runs in rows.values() for run in runs)
         self.frozen = {key: runs for key, runs in rows.items() if is_floor(runs[0])}
 
     def _of(

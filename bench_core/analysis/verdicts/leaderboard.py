@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from bench_core.analysis.accuracies import grain, of_accuracies
+from bench_core.analysis.accuracies import Scored, of_accuracies
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.duplicates import contradicts, counted
 from bench_core.analysis.verdicts.floors import Floors, accuracies, explained, is_finished
@@ -74,8 +74,9 @@ def _group(
         accuracies(run.record for run in row.runs) if row.role != "floor" and row.complete else {}
         for row in rows
     ]
-    own = [*floors.of_sample, *(value for by_seed in ranked for value in by_seed.values())]
-    ranking = rank(ranked, 0.0 if explained(records) else grain(own))
+    own = [value for by_seed in ranked for value in by_seed.values()]
+    step = Scored(floors.scored.samples).step(own)
+    ranking = rank(ranked, 0.0 if explained(records) else step)
     for record in settings.older:  # they do not count, but may contradict, unless they only raised
         same = recipe_under(record, settings) == recipe_under(records[0], settings)
         if same and record.status != "failed":
@@ -155,7 +156,7 @@ class _Recipe:
             label=label(ref, floors.peers[ref.name], self.settings.defaults),
             role=role(runs[0]),
             runs=tuple(map(Run, runs, judgements, map(self.settings.standing, runs))),
-            accuracy=of_accuracies(values, floors.of_bp, counts=counts) if by_seed else None,
+            accuracy=of_accuracies(values, floors.scored, counts=counts) if by_seed else None,
             over_floor=over,
             over_matched=over_matched,
             over_bp=over_bp,
@@ -170,10 +171,10 @@ class _Recipe:
         by_seed = accuracies(runs)
         if is_floor(runs[0]) and floor.accuracies == by_seed:
             return None
-        return margin(by_seed, floor, self.floors.of_bp, not explained(runs))
+        return margin(by_seed, floor, self.floors.scored, not explained(runs))
 
     def _at_chance(self, floor: Floor) -> bool:
-        return at_chance(floor.accuracies.values(), self.chance, self.floors.of_bp)
+        return at_chance(floor.accuracies.values(), self.chance, self.floors.scored)
 
 
 def _still(runs: Iterable[RunRecord]) -> bool:
@@ -250,7 +251,7 @@ def _blind(
         ref = runs[0].cell.method
         own, given = floors.matched(ref), floors.chosen(ref)
         floor = given if own.mean is None and given.kind == "literal" else own
-        over = margin(accuracies(runs), floor, floors.of_bp, not explained(runs))
+        over = margin(accuracies(runs), floor, floors.scored, not explained(runs))
         limit, _ = _limits(runs, settings).get("d", (-math.inf, None))
         if over is not None and round(over.estimate.mean, 9) < limit:
             return Blind(over.estimate, floor)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from bench_core.analysis.accuracies import Scored
 from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdicts.floors import is_finished
+from bench_core.analysis.verdicts.floors import is_finished, scored
 from bench_core.analysis.verdicts.judge import Floor, Judgement, deciding
 from bench_core.analysis.verdicts.older_code import older
 from bench_core.analysis.verdicts.ranks import Ranking
 from bench_core.analysis.verdicts.recipes import shared
-from bench_core.analysis.verdicts.roles import BP, Role
+from bench_core.analysis.verdicts.roles import Role
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.analysis.verdicts.verdict import Margin, Verdict, points_of
 from bench_core.results.ledger import Tuned
@@ -134,10 +135,9 @@ class Group:
         return older(self.records)
 
     @cached_property
-    def of_bp(self) -> list[float]:
-        """The accuracies of all runs of bp, which help to find the size of the test set."""
-        runs = (run for run in self.records if run.cell.method.name == BP)
-        return [run.accuracy for run in runs if is_finished(run) and run.accuracy is not None]
+    def scored(self) -> Scored:
+        """The samples on which its accuracies were measured."""
+        return scored(self.records)
 
     @property
     def records(self) -> tuple[RunRecord, ...]:

@@ -15,8 +15,8 @@ docs/protocol.md, section 6, has the rules and their reasons. In the order in wh
 4. `trustworthy` if the margin reaches the threshold and its interval lies above 0.
 5. `not separated from its floor` otherwise.
 
-If the floor's interval is not above chance, the margin over bp's floor is read in its place, unless
-that floor lies at chance as well, or the margin's own interval lies below 0.
+If the floor's interval is not above chance, and the interval of the margin over it does not lie
+below 0, the margin over bp's floor is read in its place, unless that floor lies at chance as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
-from bench_core.analysis.accuracies import of_accuracies, with_rounding
+from bench_core.analysis.accuracies import UNKNOWN, Scored, of_accuracies, with_rounding
 from bench_core.analysis.stats import Estimate, estimate, welch_difference
 from bench_core.analysis.verdicts.judge import Floor, Judgement, in_order
 from bench_core.analysis.verdicts.kinds import (
@@ -99,7 +99,7 @@ class Verdict:
 def margin(
     by_seed: Mapping[int, float],
     floor: Floor,
-    beside: Iterable[float] = (),
+    scored: Scored = UNKNOWN,
     counts: bool = True,
 ) -> Margin | None:
     """Estimate the margin of accuracies by seed over a floor; None where one of them is missing.
@@ -107,7 +107,7 @@ def margin(
     Equal margins have the interval of their rounding, of two seeds none
     (`bench_core.analysis.accuracies`).
 
-    beside  further accuracies, of bp, that help to find the step
+    scored  the samples on which they were measured
     counts  whether accuracies are shares of a number of samples
     """
     if not by_seed or floor.mean is None:
@@ -125,8 +125,8 @@ def margin(
         over = welch_difference(*sides)
         how = "mean" if over.half_width is None else "unpaired"
         roundings = 1 / len(seeds) + 1 / len(floor_seeds)
-    known = [*by_seed.values(), *floor.accuracies.values(), *beside]
-    over, tied = with_rounding(over, sides, roundings, known, True) if counts else (over, False)
+    step = scored.step([*by_seed.values(), *floor.accuracies.values()])
+    over, tied = with_rounding(over, sides, roundings, step, True) if counts else (over, False)
     return Margin(over.scaled(100.0), how, seeds, floor_seeds, tied)
 
 
@@ -172,17 +172,15 @@ def worse(points: Estimate | None) -> bool:
     return alone or below_zero(points)
 
 
-def at_chance(
-    accuracies: Iterable[float], chance: float | None, beside: Iterable[float] = ()
-) -> bool:
+def at_chance(accuracies: Iterable[float], chance: float | None, scored: Scored = UNKNOWN) -> bool:
     """Decide whether chance lies in the interval of these accuracies, or above it.
 
-    beside  further accuracies on the same test set, which help to find its size
+    scored  the samples on which they were measured
     """
     values = list(accuracies)
     if chance is None or not values:
         return False
-    return ends(of_accuracies(values, beside))[0] <= chance
+    return ends(of_accuracies(values, scored))[0] <= chance
 
 
 def verdict(

@@ -20,7 +20,7 @@ from bench_core.suite.model import Suite
 from bench_core.suite.protocol import STANDARD
 from bench_core.training import NUMERICS
 
-LARGE_BATCH = 128  # the default; a smaller one is filled by any data set that is not tiny
+LARGE_BATCH = 128  # the default: it is filled by any data set that is not tiny
 Trio = tuple[int, int, int]  # places of a cell's method, arch and dataset
 
 

@@ -69,7 +69,7 @@ class StoredRuns:
     ) -> Decision:
         folder = self.folder / identity
         if not os.path.lexists(folder):
-            other = self._other_run(cell, code, data)
+            other = self._other_run(cell, identity, code, data)
             return Decision("run", other or "no run of it here yet")
         try:
             record = store.read(folder, sums=True)
@@ -108,16 +108,17 @@ class StoredRuns:
         except (store.Unreadable, OSError):
             return False
 
-    def _other_run(self, cell: Cell, code: Mapping[str, Any], data: str) -> str:
+    def _other_run(self, cell: Cell, identity: str, code: Mapping[str, Any], data: str) -> str:
         """Say why the last run of the cell under another identity is not reused; "" if none is."""
         keys = _keys(cell) if self.earlier else ()  # they take a while
         earlier = next((own for key in keys if (own := self.earlier.get(key))), None)
-        if not earlier:
+        if not earlier or earlier == identity:
             return ""
         try:
             record = store.read(self.folder / earlier)
         except (store.Unreadable, OSError):
-            if (state := saved_state(self.folder / earlier)) is None:
+            state = saved_state(self.folder / earlier)
+            if state is None or saved_state(self.folder / identity) is not None:
                 return ""
             saved = f"the training that was saved after epoch {state['epoch']} is of other code"
             return f"no run of it here yet; begins anew, because {saved} or data"

@@ -65,7 +65,7 @@ def _rules(views: Sequence[View], cards: Cards) -> list[dict[str, Any]]:
         for recipe, group in _recipes(shown):
             for row in group.rows:
                 refs[row.method.name] = row.method
-                why = [*reasons.of_row(row, shown.settings), *shown.doubts[id(row)]]
+                why = [*reasons.of_row(row, shown.settings), *shown.doubts(row)]
                 runs = tuple(run.record.identity for run in row.runs)
                 key = (runs, row.verdict.text, row.margin, row.margin_bp, row.rank)
                 entry = entries[row.method.name].setdefault(key, Entry(row, recipe, why))

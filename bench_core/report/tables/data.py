@@ -128,7 +128,7 @@ def _group(header: str, group: Group, shown: View) -> dict[str, Any]:
             *filter(None, [notes.warning(group, settings)]),
             *notes.of_group(group, settings),
         ],
-        "rows": [_row(row, shown.doubts[id(row)], settings) for row in group.rows],
+        "rows": [_row(row, shown.doubts(row), settings) for row in group.rows],
     }
 
 
@@ -152,7 +152,7 @@ def of_run(shown: View, row: Row, run: Run) -> dict[str, Any]:
     about = {"suite": shown.results.name, "folder": str(shown.results.run_folder(run.record))}
     judged = {"label": row.label, "role": row.role, "rule_verdict": row.verdict.text}
     own = {name: get(run, settings) for name, (_, get) in RUN.items()}
-    why = {"reasons": reasons.of_row(row, settings), "doubts": shown.doubts[id(row)]}
+    why = {"reasons": reasons.of_row(row, settings), "doubts": shown.doubts(row)}
     return {
         **own,
         **about,
@@ -199,6 +199,6 @@ def flat_rows(views: Sequence[View]) -> list[dict[str, Any]]:
         counts = Counter(run.standing.trust for run in row.runs)
         line["trust"] = "; ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
         line["reasons"] = "; ".join(reasons.of_row(row, shown.settings))
-        line["doubts"] = "; ".join(shown.doubts[id(row)])
+        line["doubts"] = "; ".join(shown.doubts(row))
         lines.append(line)
     return lines

@@ -177,7 +177,7 @@ def _struck(cell: Text) -> str:
 
 def _markdown(shown: View, wanted: Wanted) -> str:
     settings, kept = shown.settings, set[str]()
-    blocks = [f"## {escape.markdown(shown.title)}"] if shown.title else []
+    blocks = [f"## {escape.markdown(shown.title or shown.name)}"]
     blocks += map(escape.markdown, _opening(shown))
     for header, group in shown.recipes:
         columns, rows = columns_of(group, wanted.columns), wanted.rows(group, settings)

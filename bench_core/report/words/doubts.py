@@ -152,20 +152,17 @@ def few_test_samples(group: Group) -> list[str]:
     By the normal approximation to a binomial share p of N: ± 1.96·√(p(1−p)/N), of the row whose
     accuracy is nearest to 1/2.
     """
-    sizes = {run.record.test_samples or 0 for row in group.rows for run in row.runs} - {0}
+    size = group.scored.samples
     shares = [row.accuracy.mean for row in group.competing if row.accuracy is not None]
-    if len(sizes) != 1 or not shares or explained(group.records):
+    if size is None or not shares or explained(group.records):
         return []
-    (size,) = sizes
     spread = max(share * (1 - share) for share in shares)
-    open_ = 100 * 1.96 * math.sqrt(max(0.0, spread) / size)
-    if open_ <= BEATS:
-        return []
+    half = 100 * 1.96 * math.sqrt(max(0.0, spread) / size)
+    read = group.cell.data.get("evaluate_on", "test")
     return [
-        f"the test set has {plural(size, 'sample')}, the same in all seeds: another one of this "
-        f"size would move an accuracy by up to {open_:.1f} points (95 %), which no interval here "
-        "includes"
-    ]
+        f"accuracies are of {plural(size, f'{read} sample')}: this number alone leaves one open by "
+        f"± {half:.1f} points (95 %) where it is nearest to 1/2, which no interval here includes"
+    ] * (half > BEATS)
 
 
 def of_group(group: Group, settings: Settings) -> list[str]:

@@ -2,15 +2,16 @@
 
 These are thresholds unlike the protocol's, options whose defaults no run records, measurements made
 after the run, an accuracy above that of bp (the rule may have seen the test set), a search on more
-trials than a peer's or on the test set, another optimiser than the recipe's, a margin that is equal
-in all seeds, a training that a diagnostic ended before those beside it, a gradient that is small
-because the data are fitted, and a diagnostic of two versions.
+trials than a peer's, over other ranges, or on the test set, another optimiser than the recipe's, a
+margin that is equal in all seeds, a training that a diagnostic ended before those beside it, a
+gradient that is small because the data are fitted, and a diagnostic of two versions.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 from bench_core.analysis.accuracies import SAME
 from bench_core.analysis.verdicts.ceilings import above_ceiling
@@ -24,11 +25,13 @@ from bench_core.report.words.criteria import criteria_of
 from bench_core.report.words.rows import gamma, gamma_by_state, information
 from bench_core.report.words.summary import rules
 from bench_core.results.hashing import canonical, plain_text
+from bench_core.results.ledger import RECIPE
 from bench_core.suite.cells import CORE_DEFAULTS
 from bench_core.suite.protocol import THRESHOLDS
 
 AGAINST = "d is judged against"
 FITTED = 0.01  # training loss below which the gradient is small because the data are fitted
+ONE = "one value"  # of a setting that is not searched
 EXACT = 0.99  # Γ of a credit that is the gradient
 MOST_SAID = 5  # lines about other users in a row or a table: anybody can invent some
 
@@ -48,7 +51,42 @@ def tuning(row: Row, rows: Iterable[Row]) -> list[str]:
             f"was searched more than once: {plural(others, 'cell')} of earlier winners do not "
             "count, and their accuracies on the test set were known before the last search"
         )
-    return lines
+    return lines + _unlike_ranges(row, rows)
+
+
+def _unlike_ranges(row: Row, rows: Iterable[Row]) -> list[str]:
+    """Say in which settings of the recipe a row was searched over other values than bp, or than a
+    peer if bp was not tuned."""
+    peers = [peer for peer in rules(rows) if peer.tuned is not None and peer is not row]
+    peers = [peer for peer in peers if peer.role == "ceiling"] or peers
+    own = _ranges(row)
+    for peer in [] if row.role == "ceiling" else peers:
+        theirs = _ranges(peer)
+        if unlike := [key for key in sorted(own | theirs) if own.get(key) != theirs.get(key)]:
+            parts = [
+                f"{key} {own.get(key, ONE)}, {peer.label} over {theirs.get(key, ONE)}"
+                for key in unlike
+            ]
+            remedy = "`bench tune` without --method searches all rules alike"
+            return [f"was searched over {'; '.join(parts)}: their accuracies say little; {remedy}"]
+    return []
+
+
+def _ranges(row: Row) -> dict[str, str]:
+    """Write the values of each setting of the recipe over which a row was searched."""
+    space = row.tuned.space if row.tuned is not None else {}
+    return {
+        key.removeprefix(RECIPE): _range(values)
+        for key, values in space.items()
+        if key.startswith(RECIPE)
+    }
+
+
+def _range(values: Any) -> str:
+    if not (isinstance(values, dict) and {"low", "high"} <= values.keys()):
+        return plain_text(values)
+    scale = f" ({values['scale']})" if "scale" in values else ""
+    return f"{plain_text(values['low'])} … {plain_text(values['high'])}{scale}"
 
 
 def undeclared(row: Row) -> list[str]:

@@ -142,7 +142,8 @@ def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
         own = "its|their own random blocks"
         floor = own if row.floor.kind == "matched" else random_blocks(row)
         if reading(over, BEATS) == "fires":
-            rest = f"over {{}} it|they gains|gain less than {BEATS:g} points"
+            anything = ", if anything" * (over.mean <= 0)
+            rest = f"over {{}} it|they gains|gain less than {BEATS:g} points{anything}"
         elif ends(over)[0] <= 0:
             rest = "the seeds do not show whether it|they beats|beat {}"
         else:
