@@ -306,7 +306,12 @@ def test_a_late_audit_knows_the_credits_of_its_run(tmp_path, method):
         ),
         (
             lambda h: [each.long() for each in h[1:]],
-            r"credits.audited\[0\] is torch.int64, and its state h_1 is torch.float32",
+            r"credits.audited\[0\] is torch.int64, and its state h_1 is torch.float32: a credit "
+            "has the type of its state",
+        ),
+        (
+            lambda h: [each.double() for each in h[1:]],
+            r"credits.audited\[0\] is torch.float64, and its state h_1 is torch.float32",
         ),
     ],
 )

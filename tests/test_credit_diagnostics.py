@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from statistics import fmean, stdev
+from typing import Any
 
 import pytest
 import torch
+from bench_plugins.diagnostics import null_calibration
 from nets import METHODS, LinearNet, arch, ready, resmlp, rule, toy_data
 from test_diagnostics import audited, diagnostic, naive_gradients
 from torch.nn import functional as F
@@ -197,6 +199,25 @@ def test_a_site_that_no_draw_changes_has_no_null():
     assert top not in found["flagged"]
     assert found["null_deep_mean"] == pytest.approx(fmean(found["null_mean"][1:-1]))
     assert abs(found["null_deep_mean"]) < 0.1 < found["null_mean"][-1]
+
+
+@pytest.mark.parametrize(
+    ("times", "why"),
+    [
+        (0.0, "a credit is zero by fresh feedback"),
+        (1.0, "Γ of this credit does not depend on what is drawn in setup"),
+    ],
+)
+def test_a_null_that_does_not_vary_says_whether_its_credits_are_zero(
+    times: float, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def same(rule: Any, audit: Audit, batch: Any) -> list[torch.Tensor]:
+        return [times * batch.g[site] for site in audit.net.sites]
+
+    monkeypatch.setattr(null_calibration, "credits_of", same)
+    found = diagnostic("null_calibration").measure(audited("dfa"))
+    assert found.value is None
+    assert found.not_diagnostic == f"the null does not vary: {why}"
 
 
 def test_a_null_leaves_the_method_as_it_was():

@@ -140,6 +140,10 @@ def test_a_suite_without_a_title_is_headed_by_its_name(here: Here) -> None:
         for each in json.loads(here("leaderboard", "--format", "json").stdout)["suites"]
     ]
     assert titles == ["two (and 1 more rule)"]
+    assert here("leaderboard", "--format", "markdown").stdout.startswith("## two (and 1 more rule)")
+    (here.cwd / "two.yaml").write_text(SUITE.replace("title: Two rules", "title: two rules"))
+    titled = here("run", "two.yaml", "--no-report").stdout
+    assert "\ntwo: two rules on digits (and 1 more rule)\n" in titled
 
 
 def test_settings_of_diagnostics_are_shown() -> None:

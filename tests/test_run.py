@@ -441,6 +441,14 @@ def test_files_that_may_not_grow_stop_the_sweep_with_one_line(
     assert kept == {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
 
 
+def test_a_run_states_how_many_test_samples_it_had(finished: Finished) -> None:
+    (folder, *_) = (path.parent for path in finished.folder.glob("*/run.json"))
+    record = store.read(folder)
+    assert record.test_samples == 360  # of digits, whatever `data.limit` leaves of the training set
+    assert record.chance is not None
+    assert round(record.chance * 360) == pytest.approx(record.chance * 360)
+
+
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
 def test_a_results_folder_that_cannot_be_is_a_usage_error(
     here: Here, finished: Finished, kind: str

@@ -62,6 +62,9 @@ def test_a_submission_has_runs_rules_and_environments_and_no_more(
     assert about["rules"]["bench-core/dfa"]["passport"]["weight_transport"] is False
     assert about["environments"][0]["torch"]
     assert (good / "requirements.txt").read_text() == ""
+    own = json.loads((good / "tiny" / "suite.json").read_text())
+    at_home = json.loads((finished.folder / "suite.json").read_text()).keys() - own.keys()
+    assert at_home == {"decisions", "used"}  # they name cells that are not submitted
     names = {path.name for path in (good / "tiny").glob("*/*")}
     assert names == {"run.json", "epochs.jsonl.gz"}
     for run in scan([good]).runs:

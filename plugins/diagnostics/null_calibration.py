@@ -74,7 +74,7 @@ class NullCalibration(Diagnostic):
         )
         if own is None:
             drawn = "Γ of this credit does not depend on what is drawn in setup"
-            zero = "a credit is zero by feedback that nothing has trained"
+            zero = "a credit is zero by fresh feedback"
             why = drawn if any(map(any, null)) else zero
             return Measured(None, details, f"the null does not vary: {why}")
         center, spread = fmean(deeps), stdev(deeps)
