@@ -288,7 +288,7 @@ def test_the_command(finished: Finished, here: Here) -> None:
     assert all(row["seconds_per_epoch"] > 0 for row in rows)
     wrong = here("cost", finished.results, "--target", "2")
     assert wrong.returncode != 0
-    assert "an accuracy is above 0 and at most 1" in wrong.stderr
+    assert "an accuracy is a number above 0 and at most 1" in wrong.stderr
 
 
 def zone(root: Path, name: str, joules: float, wraps: float = 100.0) -> Path:

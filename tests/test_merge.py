@@ -16,6 +16,7 @@ from bench_core.errors import StoreError, UsageError
 from bench_core.results import ledger, locks, store, suite_folder
 from bench_core.results.scan import scan
 from bench_core.sharing import merge as merging
+from bench_core.sharing.verify import searches
 
 pytestmark = pytest.mark.processes
 
@@ -204,6 +205,21 @@ def test_the_targets_word_on_how_to_judge_stays(tmp_path: Path) -> None:
         "thresholds": {"x": 1},
     }
     assert "judged by other thresholds" in done.troubles[0]
+
+
+def test_trials_without_their_ledger_are_named(tmp_path: Path) -> None:
+    put(tmp_path / "a", true(seed=1))
+    put(tmp_path / "a" / "s" / "trials", true(seed=2))
+    (line,) = merging.merge([tmp_path / "a"], tmp_path / "b").troubles
+    assert line.startswith(
+        f"{tmp_path / 'a' / 's' / 'trials'}: left out: trials without tuning.json"
+    )
+    (line,) = (each for each in gather([tmp_path / "a"])[1] if "tuning.json" in each)
+    assert "is missing beside trials: winners of the search are shown as plain rows" in line
+    (line,) = searches(scan([tmp_path / "a"]).runs)
+    assert "is missing beside trials" in line
+    (tmp_path / "a" / "s" / "tuning.json").write_text("{}")
+    assert [*searches(scan([tmp_path / "a"]).runs)] == []
 
 
 def test_a_stopped_merge_is_completed_and_a_search_that_stays_out_is_named(tmp_path: Path) -> None:

@@ -591,6 +591,17 @@ def test_a_namesake_does_not_silently_judge_the_runs_of_another_file(
     limit = f"diagnostics: {few}\n"
     (line,) = planned(SUITE + limit).troubles
     assert "(Mine) had another title and other limits" in line
+    claim = "{figure: accuracy, method: dfa, at_least: 0.1, source: me}"
+    claimed = SUITE + f"title: Mine\nexpect: [{claim}]\n"
+    suite_folder.write(earlier.folder, described(planned(claimed)))
+    (line,) = planned(claimed.replace("epochs: 1", "epochs: 2")).troubles
+    assert "(Mine) had another recipe of its claims; its" in line
+    (line,) = planned(claimed + limit).troubles
+    assert (
+        "(Mine) had other limits and another recipe of its claims; its" in line
+    )  # its diagnostics
+    (line,) = planned(claimed.replace("0.1", "0.2")).troubles
+    assert "(Mine) had other claims; its" in line
 
 
 def test_other_options_of_a_diagnostic_than_those_of_earlier_runs_are_said(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import copy
 import json
+import pickle
 import re
 import shutil
 import sys
@@ -90,8 +92,17 @@ def test_rules_are_compared_and_their_costs_given_as_the_commands_do(
     costs = json.loads(here("cost", str(folder), "--format", "json", "--target", "0.3").stdout)
     assert json.loads(json.dumps(results.costs(0.3))) == costs["rows"]
     assert {row["method"]: row["target"] for row in results.costs(0.3)}["dfa"] == 0.3
-    with pytest.raises(UsageError, match="target 2: an accuracy is above 0"):
-        results.costs(2)
+    for target in (2, "x"):
+        with pytest.raises(UsageError, match=f"target {target}: an accuracy is a number above 0"):
+            results.costs(target)  # type: ignore[arg-type]
+
+
+def test_results_that_were_read_may_be_copied_and_sent_to_another_process(folder: Path) -> None:
+    results = load(folder)
+    before = (str(results.leaderboard()), list(results.runs))
+    for other in (copy.deepcopy(results), pickle.loads(pickle.dumps(results))):
+        assert (str(other.leaderboard()), list(other.runs)) == before
+        assert other.leaderboard().to_pandas().equals(results.leaderboard().to_pandas())
 
 
 def test_the_leaderboard_is_a_table_a_text_and_a_page(results: Results) -> None:

@@ -15,8 +15,8 @@ from bench_core.analysis.claims.trainings import Trainings
 from bench_core.analysis.find_run import find_run, the_one
 from bench_core.errors import UsageError
 from bench_core.results import duration as cost
-from bench_core.results import locks, store, suite_folder
-from bench_core.results.record import ComponentRef, RunRecord
+from bench_core.results import ledger, locks, store, suite_folder
+from bench_core.results.record import ComponentRef, RunRecord, cell_key
 from bench_core.results.scan import Stored, scan
 from bench_core.suite.claim import Expectation
 from bench_core.suite.load import load_suite
@@ -128,6 +128,21 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
     assert find_run(str(folder), []).record == find_run("a" * 32, [results]).record
     other = why.explain(find_run("b", [results]), scan([results]).runs)
     assert "not part of the last `bench run`" in other[3]
+
+
+def test_the_run_of_an_earlier_winner_says_so(tmp_path: Path) -> None:
+    records = [stored(letter, seed=seed).record for letter, seed in (("a", 1), ("b", 2))]
+    folders = [write(tmp_path / "s", record) for record in records]
+    before, now = (cell_key(record.cell) for record in records)
+    best = ledger.Trial(values={}, identity="x", status="done", score=0.5)
+    search = ledger.Tuned(
+        method={}, seed=0, trials=1, scored_on="validation", sampler="", versions={}, space={},
+        results=[best], best=0, cells=[now], earlier=[before],
+    )  # fmt: skip
+    ledger.write(folders[0].parent, "s", {"dfa": search})
+    lines = why.explain(find_run("aaa", [tmp_path]), scan([tmp_path]).runs)
+    assert "no table counts it: it is of an earlier winner of `bench tune`, and a later" in lines[1]
+    assert "no table" not in why.explain(find_run("bbb", [tmp_path]), scan([tmp_path]).runs)[1]
 
 
 def test_a_run_that_no_table_counts_says_so(tmp_path: Path) -> None:

@@ -81,12 +81,17 @@ class SuiteResults:
 
 
 def _ledger(folder: Path, troubles: list[str]) -> Ledger:
-    """Read tuning.json: an empty ledger if it is missing, and with a warning if unreadable."""
+    """Read tuning.json: an empty ledger if it is missing, and with a warning if it is unreadable
+    or has left its trials."""
+    path = folder / ledger.LEDGER
+    if ledger.is_lost(folder):
+        lost = f"{path}: is missing beside {TRIALS}: winners of the search are shown as plain rows"
+        troubles.append(f"{lost}; copy it too, or `bench tune` writes it anew")
     try:
         return ledger.read(folder)
     except store.Unreadable as error:
         consequence = "its rows do not show their trials"
-        troubles.append(store.unread(folder / ledger.LEDGER, error, consequence))
+        troubles.append(store.unread(path, error, consequence))
         return Ledger()
 
 

@@ -14,9 +14,9 @@ from typing import Any
 from bench_core.analysis.find_run import also_in
 from bench_core.analysis.gather import gather
 from bench_core.analysis.verdicts.labels import label
-from bench_core.results import suite_folder
+from bench_core.results import ledger, store, suite_folder
 from bench_core.results.hashing import flat, plain_text
-from bench_core.results.record import RunRecord
+from bench_core.results.record import RunRecord, cell_key
 from bench_core.results.scan import Stored
 
 # of an environment: shown elsewhere, or no cause of a difference
@@ -108,6 +108,14 @@ def _is_counted(run: Stored) -> bool:
     return any(own.identity == run.record.identity for suite in suites for own in suite.records)
 
 
+def _was_replaced(run: Stored) -> bool:
+    """Decide whether a later search has another winner, by the ledger beside a run."""
+    try:
+        return cell_key(run.record.cell) in ledger.read(run.folder.parent).replaced()
+    except store.Unreadable:
+        return False
+
+
 def _nearest(record: RunRecord, other: RunRecord) -> dict[str, Any]:
     return {
         "identity": other.identity,
@@ -126,6 +134,8 @@ def explain(run: Stored, others: Sequence[Stored]) -> list[str]:
         lines.append(f"also in {places}")
     if not about["counted"]:
         since = "a later run used other code of the rule, the network or the data set"
+        if _was_replaced(run):
+            since = "it is of an earlier winner of `bench tune`, and a later search has another"
         lines.append(f"no table counts it: {since}")
     lines.append(f"finished {about['finished'] or 'at an unknown time'}")
     why = about["why"] or "not recorded"

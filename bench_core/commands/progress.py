@@ -35,7 +35,8 @@ def outcome(event: Ended, last: dict[str, Any] | None) -> str:
         return f"{record.status} by another runner"
     if record.status == "done" and last is not None:
         epochs = "1 epoch" if last["epoch"] == 1 else f"{last['epoch']} epochs"
-        return f"accuracy {fraction(last['accuracy'])} after {epochs}"
+        read = "validation " * (record.cell.data.get("evaluate_on") == "validation")
+        return f"{read}accuracy {fraction(last['accuracy'])} after {epochs}"
     return f"{record.status}: {visible(record.reason or '')}"
 
 

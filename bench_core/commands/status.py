@@ -61,14 +61,14 @@ def _lines(state: SweepState) -> Iterator[str]:
 
 
 def _described(cell: CellState) -> str:
-    """Return `running  dfa · seed 42 · epoch 3 of 30, accuracy .412 · for 12 min (process 42)`."""
+    """Return `running  dfa · seed 42 · epoch 3 of 30 · for 12 min (runner: process 42)`."""
     from bench_core.commands.progress import reached
     from bench_core.results.duration import spoken
 
     text = f"{cell.state}  {cell.name} · {reached(cell.epoch, cell.epochs, cell.accuracy)}"
     text += f" · for {spoken(cell.seconds)}"
     text += f", last epoch {spoken(cell.silent)} ago" * (cell.epoch > 0)
-    return text + (f" (process {cell.pid})" if cell.pid else "")
+    return text + (f" (runner: process {cell.pid})" if cell.pid else "")
 
 
 def _plain(state: SweepState) -> dict[str, object]:

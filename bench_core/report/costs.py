@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, Literal
 
 from bench_core.analysis.cost import SHARE, Cost, costs, target_of
@@ -180,8 +181,8 @@ def records(views: Sequence[View], target: float | None = None) -> list[dict[str
 def _by_recipe(
     views: Sequence[View], target: float | None
 ) -> Iterator[tuple[View, str, Group, float | None, list[Cost]]]:
-    if target is not None and not 0 < target <= 1:
-        raise UsageError(f"target {target:g}: an accuracy is above 0 and at most 1")
+    if target is not None and not (isinstance(target, Real) and 0 < target <= 1):
+        raise UsageError(f"target {target}: an accuracy is a number above 0 and at most 1")
     for shown in views:
         for header, group in shown.recipes:
             aim = target_of(group) if target is None else target

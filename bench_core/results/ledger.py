@@ -137,6 +137,11 @@ class Ledger(Frozen):
         }
 
 
+def is_lost(folder: Path) -> bool:
+    """Decide whether a suite folder has trials, and no ledger that tells of them."""
+    return not os.path.lexists(folder / LEDGER) and (folder / TRIALS).is_dir()
+
+
 def read(folder: Path) -> Ledger:
     """Read the ledger of a suite folder; an empty one if it has none. Raises `store.Unreadable`."""
     path = folder / LEDGER

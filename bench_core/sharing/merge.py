@@ -85,6 +85,9 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
     result = Merge()
     plans: dict[Path, Stored] = {}
     runs = _sound(sources, result)
+    why = f"trials without {ledger.LEDGER}, which says of what search they are"
+    for folder in filter(ledger.is_lost, _folders(sources)):
+        result.troubles.append(f"{folder / ledger.TRIALS}: left out: {why}")
     homes = {run.folder: target for run in runs}
     tuned = _tuned(sources)
     for folder in tuned:
@@ -134,8 +137,11 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
 
 def _tuned(sources: Sequence[Path]) -> list[Path]:
     """Return the suite folders of the sources that have a ledger of `bench tune`."""
-    folders = [folder for source in sources for folder in (source, *sorted(source.iterdir()))]
-    return [folder for folder in folders if os.path.lexists(folder / ledger.LEDGER)]
+    return [each for each in _folders(sources) if os.path.lexists(each / ledger.LEDGER)]
+
+
+def _folders(sources: Sequence[Path]) -> list[Path]:
+    return [folder for source in sources for folder in (source, *sorted(source.iterdir()))]
 
 
 def _decide(run: Stored, old: Stored | None, result: Merge) -> Fate:

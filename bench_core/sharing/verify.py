@@ -198,6 +198,8 @@ def searches(runs: Sequence[Stored]) -> Iterator[str]:
         except store.Unreadable as error:
             yield store.unread(path, error)
             continue
+        if ledger.is_lost(folder):
+            yield f"{path}: is missing beside {ledger.TRIALS}: no word which runs a search chose"
         if known.rules:
             cells = {cell_key(run.record.cell): run.record for run in scan([folder]).runs}
             trials = _trials(folder / ledger.TRIALS)

@@ -54,8 +54,14 @@ def _rejudged(suite: Suite, folder: Path) -> list[str]:
     words = {"title": "another title", "thresholds": "other limits"}
     words |= {"depth_utility": "another floor", "expect": "other claims"}
     if suite.expect:
-        words["claimed_for"] = "other claims"
-    differing = [words[key] for key in words if earlier.get(key, now[key]) != now[key]]
+        words["claimed_for"] = "another recipe of its claims"
+    of_recipe = [_without_limits(judged.get("claimed_for")) for judged in (earlier, now)]
+    same = of_recipe[0] == of_recipe[1]
+    differing = [
+        words[key]
+        for key in words
+        if earlier.get(key, now[key]) != now[key] and not (key == "claimed_for" and same)
+    ]
     if not differing:
         return []
     title = printable(str(earlier.get("title") or "without a title"))
@@ -63,6 +69,14 @@ def _rejudged(suite: Suite, folder: Path) -> list[str]:
     remedy = "another `name:` in the file, or -o FOLDER, keeps the two apart"
     changed = " and ".join(dict.fromkeys(differing))
     return [f"{folder}: {before} {changed}; its runs will be judged by this file; {remedy}"]
+
+
+def _without_limits(claimed_for: Any) -> Any:
+    """Return `Suite.recipe` without its limits: suite.json has them in parts of their own too."""
+    if not isinstance(claimed_for, dict):
+        return claimed_for
+    limits = ("thresholds", "depth_utility")
+    return {key: value for key, value in claimed_for.items() if key not in limits}
 
 
 def _unclaimed(components: Components, planned: Sequence[PlannedCell]) -> Iterator[str]:
