@@ -270,6 +270,15 @@ def test_an_odd_suite_file_is_no_bug(tmp_path: Path, decisions: Any) -> None:
     assert "\x1b" not in invoke("status", tmp_path)
 
 
+def test_the_trials_of_a_search_are_told_from_its_suite(tmp_path: Path) -> None:
+    decisions = {A: {"action": "run", "at": "2026", "cell": "dfa"}}
+    for folder in (tmp_path / "s", tmp_path / "s" / "trials" / "s"):
+        folder.mkdir(parents=True)
+        suite_folder.write(folder, {"name": "s", "decisions": decisions})
+    lines = [line for line in invoke("status", tmp_path).splitlines() if "1 cell" in line]
+    assert [line.partition(":")[0] for line in lines] == ["s", "s (trials)"]
+
+
 def test_an_unknown_number_of_epochs_is_not_said() -> None:
     assert progress.reached(3, 30, 0.4121) == "epoch 3 of 30, accuracy .412"
     assert progress.reached(3, 0, None) == "epoch 3"

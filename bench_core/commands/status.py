@@ -47,12 +47,14 @@ def _lines(state: SweepState) -> Iterator[str]:
     from bench_core.commands.progress import time_left
     from bench_core.execution.sweeps import RUNNING, STATES, STOPPED, WAITING
     from bench_core.report.text.numbers import plural
+    from bench_core.results.ledger import TRIALS
 
     number = plural(len(state.cells), "cell")
     cells = f"{number} of the last `bench run` or `bench tune`: " if state.planned else ""
     counts = ", ".join(f"{count} {name}" for name, count in state.counts.items())
     left = time_left(state.seconds_left)
-    yield f"{state.name}: {cells}{counts}" + (f" · {left}" if left else "")
+    trials = f" ({TRIALS})" * (state.folder.resolve().parent.name == TRIALS)
+    yield f"{state.name}{trials}: {cells}{counts}" + (f" · {left}" if left else "")
     for cell in state.cells:
         if cell.state in STATES and cell.state != WAITING:
             yield f"  {_described(cell)}"
