@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench_core.results.suite_json import Decision, SuiteFile, SuiteJson
+from bench_core.results.suite_json import SavedDecision, SuiteFile, SuiteJson
 
 WHOLE: dict[str, Any] = {
     "name": "tiny",
@@ -25,7 +25,7 @@ def test_what_is_written_is_read_again() -> None:
     own = SuiteJson(
         name="tiny",
         file=SuiteFile(digest="d", cells=["k"], seeds=[1]),
-        decisions={"a": Decision(action="run", why="is new", at="2026", cell="dfa", epochs=3)},
+        decisions={"a": SavedDecision(action="run", why="is new", at="2026", cell="dfa", epochs=3)},
         cells={"k": "a"},
     )
     plain = own.model_dump()

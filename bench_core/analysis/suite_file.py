@@ -49,7 +49,7 @@ def _claimable(value: dict[str, Any]) -> dict[str, Any]:
 
 
 class Described(SuiteJson):
-    """suite.json whose settings decide how runs are judged."""
+    """suite.json with the settings that judge runs in their own types: a damaged one is a fault."""
 
     depth_utility: DepthUtility = DepthUtility()
     claimed_for: Annotated[dict[str, Any], AfterValidator(_claimable)] | None = None

@@ -13,7 +13,7 @@ class Start(TypedDict):
     event: Literal["start"]
 
 
-class Row(TypedDict):
+class NewRow(TypedDict):
     """The worker wrote a line of epochs.jsonl."""
 
     event: Literal["epoch"]
@@ -38,7 +38,7 @@ class Ended(TypedDict):
     record: RunRecord
 
 
-Event = Start | Row | Anew | Ended
+Event = Start | NewRow | Anew | Ended
 
 
 def ended(event: Event) -> Ended | None:

@@ -24,7 +24,7 @@ from bench_core.results import reference as references
 from bench_core.results import store, suite_folder
 from bench_core.results.hashing import digest
 from bench_core.results.record import RunRecord, cell_key, now
-from bench_core.results.suite_json import Decision, SuiteFile, SuiteJson
+from bench_core.results.suite_json import SavedDecision, SuiteFile, SuiteJson
 
 
 def default_data_dir() -> Path | None:
@@ -200,7 +200,7 @@ def described(plan: Plan) -> dict[str, Any]:
     suite, at, before = plan.suite, now(), suite_folder.saved(plan.folder)
     cells = {cell_key(c.cell): c.identity for c in plan.cells}
     beside = {cell_key(c.cell): c.identity for c in plan.beside}
-    decisions = {c.identity: Decision(action=c.action, why=c.why, at=at) for c in plan.cells}
+    decisions = {c.identity: SavedDecision(action=c.action, why=c.why, at=at) for c in plan.cells}
     for cell, name in zip(plan.to_run, names_of(plan.to_run), strict=True):
         decision = decisions[cell.identity]
         decision.cell, decision.rule = name, rule_of(cell.cell)

@@ -24,7 +24,7 @@ from bench_core.execution.forecast import Progress, rule_of, seconds_left
 from bench_core.results import epochs, ledger, locks, store, suite_folder
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import is_run_folder, must_be_folder
-from bench_core.results.suite_json import Decision
+from bench_core.results.suite_json import SavedDecision
 
 LOCKS = Path("/proc/locks")
 RUNNING, AWAY, STOPPED = "running", "elsewhere or stopped", "stopped"
@@ -109,7 +109,7 @@ def _sweep(folder: Path, holders: Mapping[int, int]) -> SweepState:
     ended = [] if planned else sorted(path.name for path in folder.iterdir())
     places = {identity: folder / identity for identity in (*planned, *begun, *ended)}
     cells = [
-        _state(place, planned.get(identity, Decision()), holders)
+        _state(place, planned.get(identity, SavedDecision()), holders)
         for identity, place in places.items()
         if is_run_folder(Path(identity))
     ]
@@ -118,7 +118,7 @@ def _sweep(folder: Path, holders: Mapping[int, int]) -> SweepState:
     return SweepState(folder.resolve().name, folder, tuple(cells), bool(planned))
 
 
-def _state(final: Path, decision: Decision, holders: Mapping[int, int]) -> CellState:
+def _state(final: Path, decision: SavedDecision, holders: Mapping[int, int]) -> CellState:
     """Return the state of a cell. A run from before the decision to run it anew does not count."""
     name, rule = decision.cell or final.name[:12], decision.rule or ""
     last = decision.epochs or 0

@@ -153,7 +153,7 @@ class Reference:
         return folder if known else None
 
     def saved(self, folder: Path) -> SuiteJson:
-        """Do as `content`; parts that have not their form are empty."""
+        """Read suite.json of a suite folder as far as it has its form. Raises `Unreadable`."""
         return SuiteJson.readable(self.content(folder))
 
     def content(self, folder: Path) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def refuse_newer(folder: Path) -> None:
 
 
 def saved(folder: Path) -> SuiteJson:
-    """Return suite.json as the last plan left it; its parts that cannot be read are empty."""
+    """Return suite.json as the last plan left it, as far as it can be read (`readable`)."""
     return SuiteJson.readable(read(folder) or {})
 
 

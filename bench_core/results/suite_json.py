@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 
-class Decision(BaseModel):
-    """The decision of a plan about a cell.
+class SavedDecision(BaseModel):
+    """The decision of a plan about a cell (`planning.reuse.Decision`), as suite.json has it.
 
     action              `run`, `reuse` or `reference`
     why, at             the reason, and the time of the plan
@@ -66,12 +66,13 @@ class SuiteJson(BaseModel):
     file: SuiteFile | None = None
     cells: dict[str, str] = {}
     defaults: dict[str, dict[str, Any]] = {}
-    decisions: dict[str, Decision] = {}
+    decisions: dict[str, SavedDecision] = {}
     used: dict[str, str] = {}
 
     @classmethod
     def readable(cls, content: Mapping[str, Any]) -> SuiteJson:
-        """Make one of the parts, and of the entries of mappings, that have their form."""
+        """Read all that has its form: a part without it has its default, and a mapping loses each
+        entry without it."""
         try:
             return cls.model_validate(content)
         except ValidationError as error:

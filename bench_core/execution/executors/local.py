@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench_core.execution.devices import Leases, cores, environment, visible
-from bench_core.execution.events import Ended, Event
+from bench_core.execution.events import Event
 from bench_core.execution.executors import JobOf, OnEvent, Options, supervise
 from bench_core.execution.planning.plan import PlannedCell
 from bench_core.results import locks
@@ -96,7 +96,7 @@ class _Sweep:
                 event = self._start(cell, lock, device, held)
             elif time.monotonic() >= self.deadline:
                 record = supervise.left(self.job(cell), self.sweep_seconds, supervise.BUSY)
-                event = Ended(event="end", record=record)
+                event = {"event": "end", "record": record}
             else:
                 return False
         self.on_event(cell, event)
