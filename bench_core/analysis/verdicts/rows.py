@@ -40,8 +40,8 @@ class Row:
     accuracy  over finished runs
     over_floor, over_matched, over_bp   margins over the floor that the suite chose, the rule's own,
               and that of bp
-    replaced  the floor of the suite lies at chance and the margin over it is no loss: d is judged by
-              the margin over bp's (`read`)
+    replaced  the floor of the suite lies at chance and the margin over it is no loss: d is judged
+              by the margin over bp's (`read`)
     rank      lowest and highest rank of the simultaneous 95 % interval; None: not ranked
     tuned     the search that chose its recipe and options
     """
