@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from bench_core.results.record import RunRecord
+if TYPE_CHECKING:
+    from bench_core.results.record import RunRecord
 
 
 class Start(TypedDict):
