@@ -182,3 +182,9 @@ def test_a_run_with_another_option_is_not_the_suites_cell(
     for found in outcomes:
         assert (found.status == "not run") is (found in concerned)
         assert found.status != "not run" or "claimed for" in found.notes[0]
+
+
+def test_the_rules_on_cifar10_are_those_on_digits() -> None:
+    digits, cifar10 = load_suite("rules"), load_suite("rules_cifar10")
+    for part in ("methods", "diagnostics", "expect"):
+        assert getattr(digits, part) == getattr(cifar10, part), part
