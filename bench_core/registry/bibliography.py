@@ -1,7 +1,7 @@
 """Find the works that the source of a component names, as BibTeX.
 
 A package of plugins keeps its works in `references.bib` beside its `__init__.py`. The works of the
-built-in components stand in bench_plugins' file, those that every result follows in bench_core's.
+built-in components stand in the file of theirs, those that every result follows in bench_core's.
 An entry begins with `@` at the start of a line and ends with `}` alone on a line. It belongs to a
 source that has its arXiv number (`eprint`), DOI, title or the address in `url` after the host.
 """
@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from bench_core.names import OURS
+from bench_core.registry import entry_points
 from bench_core.registry.modules import contents, place
 
 FILE = "references.bib"
@@ -47,10 +49,17 @@ def numbers(source: str) -> set[str]:
     return {*ARXIV.findall(source), *DOI.findall(source)}
 
 
+@cache
+def _ours() -> dict[str, str]:
+    """Return the entries of the core and of the built-in components."""
+    points, _ = entry_points.installed({OURS})
+    packages = ["bench_core", *(point.module_name.partition(".")[0] for point in points)]
+    return {key: entry for package in packages for key, entry in of_package(package).items()}
+
+
 def works(source: str, module: str) -> dict[str, str]:
     """Return the entries that a source names, by key; module: that of the component."""
-    known = of_package("bench_core") | of_package("bench_plugins")
-    known |= of_package(module.partition(".")[0])
+    known = dict(_ours()) | of_package(module.partition(".")[0])
     text = " ".join(source.split()).casefold()
 
     def named(name: str) -> bool:
