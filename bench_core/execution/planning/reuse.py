@@ -112,7 +112,7 @@ class StoredRuns:
         """Say why the last run of the cell under another identity is not reused; "" if none is."""
         keys = _keys(cell) if self.earlier else ()  # they take a while
         earlier = next((own for key in keys if (own := self.earlier.get(key))), None)
-        if not earlier or earlier == identity:
+        if not earlier:
             return ""
         try:
             record = store.read(self.folder / earlier)
