@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Bench, fake_dist
+from conftest import TINY, Here, fake_dist
 
 from bench_core.analysis.gather import gather
 from bench_core.errors import UsageError
@@ -59,7 +59,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fake_dist(home / "site", "x-rank", "rank_plugin", SOURCE)
     suite = home / "tiny.yaml"
     suite.write_text(TINY + "diagnostics: [scale_growth, x-rank/rank, x-rank/spread]\n")
-    done = Bench(home)("run", suite, "--results", home / "results", path=[home / "site"])
+    done = Here(home)("run", suite, "--results", home / "results", path=[home / "site"])
     assert done.returncode == 0, done.stderr
     assert "the states have rank 7" in " ".join(done.stdout.split())
     return home / "results"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from conftest import HANG, TINY, Bench, Finished, alive, fake_dist, runs, wait_until
+from conftest import HANG, TINY, Bench, Finished, Here, alive, fake_dist, runs, wait_until
 from folders import write
 from records import run, seeds
 
@@ -88,7 +88,7 @@ def test_a_merge_brings_late_measurements_of_a_run_that_is_there(copy, tmp_path:
     other = tmp_path / "other"
     shutil.copytree(results, other)
     theirs = other / run.folder.relative_to(results)
-    assert Bench(tmp_path)("audit", theirs, "--diagnostic", "alignment").returncode == 0
+    assert Here(tmp_path)("audit", theirs, "--diagnostic", "alignment").returncode == 0
     (late,) = theirs.glob("late*")
     count = len(scan([results]).runs)
     said = CliRunner().invoke(cli.bench, ["merge", str(other), "--into", str(results)])
@@ -119,7 +119,7 @@ def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):
     """A late audit has the training's network, feedback, data and probe, so Γ is the same."""
     results, run = copy
     before = run.record.measurements["alignment"]
-    bench = Bench(tmp_path)
+    bench = Here(tmp_path)
     done = bench(
         "audit",
         run.folder,
@@ -274,7 +274,7 @@ def test_an_edited_diagnostic_is_named_until_it_measures_again(tmp_path: Path) -
     site = tmp_path / "site"
     fake_dist(site, "x-own", "own_diagnostic", OWN)
     (tmp_path / "tiny.yaml").write_text(TINY + "diagnostics: [own]\nfloors: false\n")
-    bench = Bench(tmp_path)
+    bench = Here(tmp_path)
 
     def run(seed: int) -> None:
         told = bench("run", "tiny.yaml", "--seed", seed, path=[site])

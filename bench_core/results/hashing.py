@@ -10,6 +10,8 @@ from typing import Any
 
 from bench_core.printable import plain
 
+_LINE = json.JSONEncoder(sort_keys=True, default=str)
+
 
 def digest_bytes(content: bytes, size: int = 16) -> str:
     """Compute BLAKE2b of `size` bytes, as hex digits."""
@@ -34,7 +36,7 @@ def file_text(value: Any) -> str:
 
 def line_text(value: Any) -> str:
     """Write JSON on one line with sorted keys; numbers that JSON cannot hold become their names."""
-    return json.dumps(jsonable(value), sort_keys=True, default=str)
+    return _LINE.encode(jsonable(value))
 
 
 def plain_text(value: Any) -> str:
@@ -44,7 +46,7 @@ def plain_text(value: Any) -> str:
 
 def canonical(value: Any) -> str:
     """Write JSON that is equal exactly for equal values, whatever the order of keys."""
-    return line_text(_integral(jsonable(value)))
+    return _LINE.encode(_integral(jsonable(value)))
 
 
 def _integral(value: Any) -> Any:

@@ -101,9 +101,10 @@ class Floors:
         refs = {key: runs[0].cell.method for key, runs in self.frozen.items()}
         return [key for key, ref in refs.items() if same_name(ref.name, name) and plain(ref)]
 
-    def chosen(self, ref: ComponentRef) -> Floor:
+    def chosen(self, matched: Floor) -> Floor:
+        """Return the floor that decides d for a rule with this matched floor."""
         if self.depth.floor_value is not None:
             return Floor("the given floor", "literal", mean=self.depth.floor_value)
         if self.depth.floor == "matched":
-            return self.matched(ref)
+            return matched
         return self.bp() if self.depth.floor == "bp" else self.named(self.depth.floor)

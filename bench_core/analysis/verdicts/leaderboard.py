@@ -124,7 +124,8 @@ class _Recipe:
 
     def _row(self, key: str, runs: Sequence[RunRecord]) -> Row:
         ref, by_seed, floors = runs[0].cell.method, accuracies(runs), self.floors
-        chosen, matched = floors.chosen(ref), floors.matched(ref)
+        matched = floors.matched(ref)
+        chosen = floors.chosen(matched)
         over, over_matched, over_bp = (
             self._margin(runs, floor) for floor in (chosen, matched, self.bp)
         )
@@ -249,7 +250,8 @@ def _blind(
         if not is_ceiling(runs[0]):
             continue
         ref = runs[0].cell.method
-        own, given = floors.matched(ref), floors.chosen(ref)
+        own = floors.matched(ref)
+        given = floors.chosen(own)
         floor = given if own.mean is None and given.kind == "literal" else own
         over = margin(accuracies(runs), floor, floors.scored, not explained(runs))
         limit, _ = _limits(runs, settings).get("d", (-math.inf, None))
