@@ -89,7 +89,7 @@ def _check_all(timeout: float | None, as_json: bool) -> bool:
     from bench_core.registry import plugins as installed
     from bench_core.registry.registry import Registry
 
-    seconds = loading.limit(60.0) if timeout is None else timeout
+    seconds = loading.limit() if timeout is None else timeout
     registry = Registry()
     points, registry.troubles = entry_points.installed()
     results = [r for point in points for r in loading.examine([point], seconds, targets=True)]

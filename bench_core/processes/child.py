@@ -38,6 +38,10 @@ class ChildError(Exception):
     """A child that hung or ended too early; the text reads "ended the process (exit code 3): …"."""
 
 
+class ChildTimeoutError(ChildError):
+    """A child that did not end within its time limit."""
+
+
 def environment(threads: int = 1) -> dict[str, str]:
     """Return this process's environment for a child whose libraries use so many threads."""
     number = str(threads)
@@ -116,7 +120,7 @@ def ask(
             how = f"ended the process ({how_it_ended(code)})"
             raise ChildError(f"{how}: {last}" if last else how)
         except (TimeoutError, subprocess.TimeoutExpired):
-            raise ChildError(f"did not end within {seconds:g} s") from None
+            raise ChildTimeoutError(f"did not end within {seconds:g} s") from None
         finally:
             groups.end_groups([process])
 

@@ -53,9 +53,13 @@ class ImportResult(Registry):
     torch: bool = False
 
 
-def limit(default: float = 10.0) -> float:
-    """Return the time limit for one import. Raises UsageError if the environment has no number."""
-    text = os.environ.get(SECONDS, str(default))
+def limit() -> float:
+    """Return the time limit for one import: BENCH_PLUGIN_SECONDS, else 60.
+
+    An import of torch alone takes half a minute on a busy machine or from a cold network folder.
+    Raises UsageError if the environment has no number.
+    """
+    text = os.environ.get(SECONDS, "60")
     try:
         seconds = float(text)
     except ValueError:
@@ -73,7 +77,7 @@ def examine(
 ) -> list[ImportResult]:
     """Import plugin modules in a child process and return what they bring.
 
-    seconds  limit for each; default: BENCH_PLUGIN_SECONDS, else 10
+    seconds  time limit for each; default: `limit()`
     targets  import the components' targets as well
     fork     the modules need torch, as rule files do: fork a child that has it
     """
@@ -90,11 +94,18 @@ def examine(
             if len(results) < len(points):
                 result = ImportResult(entry_point=points[len(results)])
                 point = result.entry_point
-                hint = f"leave it out with BENCH_PLUGINS=…, or pip uninstall {point.distribution}"
-                reason = f"its import {error}"
-                result.fault(point, reason if point.is_file else f"{reason}; {hint}")
+                result.fault(point, f"its import {error}{_remedy(point, error, seconds)}")
                 results.append(result)
     return results
+
+
+def _remedy(point: EntryPoint, error: child.ChildError, seconds: float) -> str:
+    remedies = []
+    if isinstance(error, child.ChildTimeoutError):
+        remedies += [f"give it longer with {SECONDS}={2 * seconds:g}"]
+    if not point.is_file:
+        remedies += ["leave it out with BENCH_PLUGINS=…", f"pip uninstall {point.distribution}"]
+    return f"; {', or '.join(remedies)}" if remedies else ""
 
 
 def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
