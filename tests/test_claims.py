@@ -981,6 +981,29 @@ def test_equal_margins_have_the_interval_of_rounding_as_in_the_table() -> None:
     assert accuracy.high - accuracy.value == pytest.approx(
         t_critical(3) / 360 * math.sqrt(1 / 3 / 12)
     )
+    alone = outcome(seeds(DFA, [0.7, 0.7], test_samples=1_000), claim()).measured
+    assert alone is not None
+    assert alone.high is not None  # two equal accuracies, unlike two equal differences
+    assert alone.high - 0.7 == pytest.approx(t_critical(2) / 1_000 * math.sqrt(1 / 2 / 12))
+
+
+def test_a_margin_over_a_given_accuracy_counts_one_rounding() -> None:
+    given = Settings(defaults=DEFAULTS, depth_utility=DepthUtility(floor_value=0.5))
+    stated: dict[str, Any] = {"test_samples": 1_000}
+    bp = [*seeds(BP, [0.90, 0.91, 0.92], **stated), *frozen(BP, [0.40, 0.41, 0.42], **stated)]
+    mine = seeds(DFA, [0.7] * 3, **stated)
+    (group,) = judge_all([*bp, *mine], given)
+    (row,) = (row for row in group.rows if row.label == "dfa")
+    assert row.margin is not None
+    half = t_critical(3) * 100 / 1_000 * math.sqrt(1 / 3 / 12)
+    assert row.margin.half_width == pytest.approx(half)
+    file = {**FILE, "depth_utility": given.depth_utility.model_dump()}
+    wanted = claim("margin", value=20.0, tolerance=1.0)
+    (found,) = judge_claims([wanted], [group], given, file, lambda record: ())
+    assert found.measured is not None, found.notes
+    assert found.measured.value == pytest.approx(20.0)
+    assert found.measured.high is not None
+    assert found.measured.high - found.measured.value == pytest.approx(half)
 
 
 def test_a_margin_counts_the_seeds_that_the_floor_has() -> None:

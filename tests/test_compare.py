@@ -241,6 +241,13 @@ def test_sets_of_different_data_are_told(tmp_path: Path) -> None:
     assert pairs[0].effect is not None
 
 
+def test_only_a_diagnostic_that_ended_a_training_makes_its_length_remarkable() -> None:
+    """Who compares two lengths on purpose knows them."""
+    of_fifty = seeds(DFA, [0.3, 0.31], training={"epochs": 50}, epochs=50)
+    pairs, _ = comparison.sets([suite(seeds(DFA, [0.4, 0.42]))], [suite(of_fifty)])
+    assert all("unequal length" not in pair.note for pair in pairs)
+
+
 def test_two_equal_differences_have_no_interval() -> None:
     low, high = seeds(DFA, [0.3, 0.31]), seeds(DFA, [0.4, 0.41])
     pairs, _ = comparison.sets([suite(low)], [suite(high)])
@@ -249,12 +256,18 @@ def test_two_equal_differences_have_no_interval() -> None:
     assert "+10.00 (n=2)" in as_table(pairs, width=None)
 
 
-def test_the_command_compares_folders_and_methods(tmp_path: Path) -> None:
+def test_the_command_compares_folders_and_methods(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     audit_folder(tmp_path / "a", epochs=1)
     audit_folder(tmp_path / "b", epochs=1)
     assert "the same runs on both sides" not in invoke("compare", "dfa", "bp", tmp_path / "a")
     assert "dfa → bp" in invoke("compare", "dfa", "bp", tmp_path / "a")
     assert "+0.00 ± 0.00" in invoke("compare", tmp_path / "a", tmp_path / "b")
+    monkeypatch.chdir(tmp_path)  # a folder may have the name of a method
+    for name in ("dfa", "bp"):
+        (tmp_path / name).mkdir()
+    assert "dfa → bp" in invoke("compare", "dfa", "bp", "a")
 
 
 def test_suites_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:

@@ -148,6 +148,10 @@ def test_cost_to_a_target_and_the_efficient_rules() -> None:
     assert found["ep"].seconds_to_target is None
     efficient = {name: item.efficient for name, item in found.items()}
     assert efficient == {"bp": True, "ep": False, "dfa": True}  # dfa is the cheapest
+    alike = group_of(*bp, run("bench-core/dfa", 1, 0.5, measurements=counted(100, 1.0), **batch))
+    found = {item.row.method.short: item for item in costs(alike, curve, target_of(alike))}
+    assert found["bp"].training_flops == found["dfa"].training_flops
+    assert (found["bp"].efficient, found["dfa"].efficient) == (True, False)
 
 
 def test_one_seed_that_misses_the_target_leaves_none() -> None:

@@ -1062,9 +1062,22 @@ def test_seeds_that_older_code_of_a_rule_trained_are_in_no_mean(tmp_path: Path) 
     # two people with two versions, and what a suite.json may hold
     folders.write(tmp_path / "theirs", [after])
     folders.write(tmp_path / "ours", [*bp, *before[1:]])
-    (results,) = together(gather([tmp_path / "ours", tmp_path / "theirs"])[0])
+    (results,), lines = together(gather([tmp_path / "ours", tmp_path / "theirs"])[0])
     assert [r.cell.seed for r in results.records if "mine" in r.cell.method.name] == [42]
     assert (results.superseded, len(results.settings.older)) == (2, 2)
+    assert results.replaced == 0  # no cell was run twice
+    assert "2 runs are not counted: the code of mine.py/mine has changed since" in lines[0]
+    # two people with plans of one run: the last one counts, whoever comes first
+    for late, early in (("a", "b"), ("d", "c")):
+        for name, runs, day in ((late, before[1:], "03"), (early, [before[1], after], "01")):
+            place = folders.write(tmp_path / name, [*bp, *runs])
+            seed = {run.record.identity: run.record.cell.seed for run in scan([place]).runs}
+            made = json.loads((place / "suite.json").read_text())
+            made["used"] = {one: f"2026-11-{day if seed[one] == 123 else '01'}" for one in seed}
+            (place / "suite.json").write_text(json.dumps(made))
+        (results,), _ = together(gather([tmp_path / late, tmp_path / early])[0])
+        counted = [r.cell.seed for r in results.records if "mine" in r.cell.method.name]
+        assert counted == [123, 456], late
     for odd in ([1], {"x": 1}, {"x": {"at": 5}}):
         (home / "suite.json").write_text(json.dumps({**stated, "used": odd}))
         (results,), _ = gather([tmp_path / "undone"])

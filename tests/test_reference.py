@@ -473,7 +473,7 @@ def test_a_suite_may_list_runs_of_another(tmp_path: Path, shipped: Path, monkeyp
     (shown,), _ = gather([tmp_path / "link" / "part"])
     assert len(shown.records) == 4
     assert all(epochs.read(shown.run_folder(record)) for record in shown.records)
-    views = [*map(view, together(gather([home])[0]))]
+    views = [*map(view, together(gather([home])[0])[0])]
     assert all(shown.epochs(run.record) for shown in views for _, _, run in shown.runs)
     bp, dfa = site._rules(views, {})
     assert [[*entry.suites] for entry in bp["entries"]] == [["part", "tiny"]] * 2

@@ -15,15 +15,16 @@ from records import SICK, frozen, measured, run, seeds
 
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate, t_critical, welch_difference
+from bench_core.analysis.verdicts.floors import explained
 from bench_core.analysis.verdicts.judge import Floor
 from bench_core.analysis.verdicts.leaderboard import judge_all
-from bench_core.analysis.verdicts.roles import EVERY_RULE
+from bench_core.analysis.verdicts.roles import EVERY_RULE, is_floor
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import AT_CHANCE, margin, reading
 from bench_core.report.tables import notes
 from bench_core.report.text.numbers import with_interval
-from bench_core.report.words import trained
+from bench_core.report.words import row_doubts, trained
 from bench_core.report.words.rows import PASSPORT, gamma, value_of
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.cells import CORE_DEFAULTS
@@ -42,6 +43,10 @@ def group(records: list[RunRecord]) -> Group:
 
 def row(records: list[RunRecord], name: str = "dfa") -> Row:
     return next(row for row in group(records).rows if row.label == name)
+
+
+def lines_of(records: list[RunRecord]) -> list[trained.Line]:
+    return [line for lines in trained.sorted_rules(group(records)).values() for line in lines]
 
 
 def remarks(records: list[RunRecord]) -> str:
@@ -99,6 +104,15 @@ def test_a_floor_at_chance_leaves_the_judgement_to_the_floor_of_bp() -> None:
     mine = seeds(DFA, [0.55, 0.551, 0.549], chance=0.1)
     wrecked = frozen(DFA, [0.10, 0.11, 0.09])
     assert row([*BACKPROP, *mine, *wrecked]).verdict.text == "trustworthy"
+    assert row([*BACKPROP, *mine, *wrecked]).replaced
+    assert not row([*BACKPROP, *mine, *wrecked], "dfa[frozen]").replaced
+    few = frozen(DFA, [0.10, 0.11], chance=0.1)  # the margin that is read is paired
+    (told,) = [line.text for line in lines_of([*BACKPROP, *mine, *few]) if line.label == "dfa"]
+    assert told.startswith("accuracy .550 ± .002 (n = 3), 13.1 ± 0.4 points higher than bp with")
+    assert "unpaired" not in told
+    lost = [record for record in BACKPROP if not (is_floor(record) and record.cell.seed == 456)]
+    (told,) = [line.text for line in lines_of([*lost, *mine, *wrecked]) if line.label == "dfa"]
+    assert told.endswith(" (unpaired: the floor has 2 seeds)")
     level = seeds(DFA, [0.42, 0.43, 0.41], chance=0.1)
     assert row([*BACKPROP, *level, *wrecked]).verdict.text == "not separated from its floor"
     assert row([*mine, *wrecked]).verdict.text == "undetermined (d not judged)"  # no floor of bp
@@ -352,6 +366,13 @@ def test_accuracies_that_are_not_finite_walk_a_rule_back() -> None:
     assert row(nan).verdict.text == "walked back (accuracy not finite 1/3)"
     assert row(nan).rank is None
     assert "dfa walked back: accuracy is not finite in 1 of 3 runs" in remarks(nan)
+    ruined = [
+        *BACKPROP,
+        *seeds(DFA, [float("nan"), 0.551, 0.549]),
+        *frozen(DFA, [0.3, 0.301, 0.302]),
+    ]
+    found = row(ruined).verdict  # its margin over both floors is good
+    assert (found.kind, found.three) == ("walked back", "FAIL")
     for values in ([float("nan")] * 3, [None] * 3):
         broken = seeds(DFA, values, measurements=SICK)  # type: ignore[arg-type]
         text = "walked back (a, b, accuracy not finite 3/3)"
@@ -576,6 +597,19 @@ def test_a_bp_that_does_not_train_is_no_ceiling() -> None:
     above = remarks([*BACKPROP, *seeds(DFA, [0.711, 0.715, 0.719])])  # by 10 points in each seed
     assert "has its training seen the test set?" in above
     assert "one seed is too few" not in above
+
+
+def test_only_runs_that_all_lack_the_accuracy_of_guessing_explain_a_variance() -> None:
+    assert explained(seeds(DFA, [0.5, 0.6], chance=None))
+    assert not explained([run(DFA, 1, 0.5, chance=0.1), run(DFA, 2, 0.5, chance=None)])
+
+
+def test_a_given_floor_hides_no_threshold() -> None:
+    given = DepthUtility(floor_value=0.4)
+    settings = Settings(thresholds={"depth_utility": 5.0}, depth_utility=given)
+    (found,) = judge_all([*BACKPROP, *seeds(DFA, [0.5] * 3)], settings)
+    (dfa,) = (each for each in found.rows if each.label == "dfa")
+    assert row_doubts.limits(dfa, settings) == ["d is judged against a given accuracy of 0.4"]
 
 
 def test_a_noisy_bp_is_not_said_to_show_that_the_recipe_cannot_judge() -> None:

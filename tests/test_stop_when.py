@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from conftest import TINY, Here, fake_dist
@@ -10,6 +11,7 @@ from folders import leaderboard
 from records import run
 
 from bench_core.analysis.early_stop import savings
+from bench_core.analysis.stats import t_critical
 from bench_core.results.scan import scan
 
 MEASURED = "diagnostics: [{name: scale_growth, threshold: 1.05}, alignment, loss_decrease]\n"
@@ -164,6 +166,15 @@ def test_what_was_saved_and_what_it_cost_are_paired_by_seed():
     assert found.seconds == pytest.approx(960)
     assert found.cost.mean == pytest.approx((0.2 - 1.0) / 2)
     assert found.cost.n == 2
+
+
+def test_equal_costs_have_the_interval_of_the_stated_test_set():
+    """Two accuracies are subtracted, and each is a count of 1,000 samples."""
+    cells = [(42, 0.3), (123, 0.31), (456, 0.32)]
+    runs = [ended(seed, score, 4, test_samples=1_000) for seed, score in cells]
+    (found,) = savings([*runs, *(whole(seed, score) for seed, score in cells)])
+    assert found.cost.mean == 0
+    assert found.cost.half_width == pytest.approx(t_critical(3) * 0.1 * math.sqrt(2 / 3 / 12))
 
 
 def test_without_a_run_to_the_end_the_cost_is_not_known():

@@ -19,6 +19,8 @@ from hostile import reseal
 from records import measured
 from records import run as recorded
 
+from bench_core.analysis.gather import gather
+from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.errors import UsageError
 from bench_core.execution.planning.fingerprint import cell_identity
 from bench_core.results import epochs, reference, store, suite_folder
@@ -512,3 +514,16 @@ def test_a_submission_needs_one_version_and_leaves_out_what_newer_code_has_made_
     folders.write(tmp_path / "r", [third], None, "made")
     _, changed = submit(folder, tmp_path / "three").troubles
     assert changed == "1 run has older code than others (mine); `bench run` trains them again"
+    # the last plan took the older run, so the two others are older
+    folders.write(
+        tmp_path / "r", [made("x-lab/fourth", 5, "2.0", data="a", mine="c")], None, "made"
+    )
+    by_day = {run.record.finished[8:10]: run.folder.name for run in scan([folder]).runs}
+    stated = json.loads((folder / "suite.json").read_text())
+    stated["used"] = {by_day["03"]: "2026-11-09T00:00:00+00:00"}
+    (folder / "suite.json").write_text(json.dumps(stated))
+    changed = submit(folder, tmp_path / "four").troubles[-1]
+    assert changed == "2 runs have older code than others (mine); `bench run` trains them again"
+    (results,), _ = gather([folder])
+    (group,) = judge_all(results.records, results.settings)
+    assert group.older == {by_day[day]: ["mine"] for day in ("04", "05")}

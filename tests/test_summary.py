@@ -397,6 +397,8 @@ def test_a_gradient_at_the_floor_of_fitted_data_is_no_fault_of_the_rule() -> Non
         "the gradient is small because the data are fitted, which is no fault of the rule"
     )
     assert f"dfa: {told}" in leaderboard([*GOOD, *fitted, *OVER], width=None)
+    variance = seeds(DFA, [0.99] * 3, train_loss=1.6e-4, measurements=low, chance=None)
+    assert "fitted" not in leaderboard([*variance, *frozen(DFA, [0.5] * 3)], width=None)
     lost = seeds(DFA, [0.1, 0.1, 0.11], train_loss=0.02, measurements=low)
     assert "fitted" not in leaderboard([*GOOD, *lost, *OVER], width=None)
 

@@ -364,7 +364,7 @@ def code(**options: Any) -> dict[str, Any]:
 
 def named(*folders: Path) -> list[str]:
     """Return the names of the rows of results folders, as they are shown together."""
-    (suite,) = together(gather(folders)[0])
+    (suite,), _ = together(gather(folders)[0])
     return sorted(
         row.label for group in judge_all(suite.records, suite.settings) for row in group.rows
     )
@@ -536,7 +536,7 @@ def test_a_late_measurement_counts_and_is_named_in_its_own_folder(
         assert ("scale_growth 694 measured after the run by" in text) == foreign
         assert ("4 checked" in text) != foreign
         assert ("lets the hidden states explode" in text) == foreign
-    text = text_of(together(suites), "table")
+    text = text_of(together(suites)[0], "table")
     assert "694" not in text
     assert "4 checked" in text
 
@@ -712,12 +712,12 @@ def test_a_run_that_this_user_disputes_does_not_count(tmp_path: Path) -> None:
     for form in ("table", "markdown", "latex", "json"):
         assert "your replica does not agree: accuracy 0.4" in text_of(suites, form), form
     other = write(tmp_path / "other", seeds("bench-core/dfa", [0.41], code=code()))
-    (suite,) = together(gather([folder, other])[0])
+    (suite,), _ = together(gather([folder, other])[0])
     (group,) = judge_all(suite.records, suite.settings)
     assert {run.record.accuracy for run in group.rows[0].runs} == {0.41, 0.4}
     # a copy without the mark is the same run
     shutil.rmtree(shutil.copytree(folder, tmp_path / "copy" / folder.name) / marks.FOLDER)
-    (suite,) = together(gather([tmp_path / "copy", folder])[0])
+    (suite,), _ = together(gather([tmp_path / "copy", folder])[0])
     (group,) = judge_all(suite.records, suite.settings)
     assert [run.record.status for run in group.rows[0].runs].count("conflict") == 1
 

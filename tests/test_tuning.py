@@ -331,7 +331,7 @@ def test_a_ledger_speaks_of_the_runs_beside_it_alone(tmp_path: Path) -> None:
     key = cell_key(one.cell)
     search = next(iter(_searched([one], 8).values())).model_copy(update={"cells": [key, "0"]})
     ledger.write(tmp_path / "a" / "audit5", "audit5", {"dfa": search})
-    (suite,) = together(gather([tmp_path / "a", tmp_path / "b"])[0])
+    (suite,), _ = together(gather([tmp_path / "a", tmp_path / "b"])[0])
     said = {record.accuracy: tuned_of(record, suite.settings) for record in suite.records}
     assert said == {0.3: search, 0.31: None}
     merge([tmp_path / "a"], tmp_path / "c")

@@ -6,21 +6,16 @@ paired by seed. It is known only if such runs are among the records.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
-from bench_core.analysis.accuracies import of_accuracies
+from bench_core.analysis.accuracies import Scored, of_accuracies
 from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdicts.floors import explained
+from bench_core.analysis.verdicts.floors import explained, is_finished, samples_of
 from bench_core.results.hashing import digest
 from bench_core.results.record import ComponentRef, RunRecord
-
-
-def _finite(value: float | None) -> TypeGuard[float]:
-    return value is not None and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -58,22 +53,21 @@ def _key(record: RunRecord, seed: bool) -> str:
 def savings(records: Iterable[RunRecord]) -> list[Saving]:
     """Compute the savings per method, recipe and diagnostic that ended runs."""
     records = sorted(records, key=lambda record: (record.cell.seed, record.identity))
-    whole = {
-        _key(record, True): record.accuracy
-        for record in records
-        if record.status == "done" and record.stopped_by is None and _finite(record.accuracy)
-    }
+    scores = {run.identity: run.accuracy for run in records if run.accuracy is not None}
+    finished = [run for run in records if is_finished(run)]
+    whole = {_key(run, True): scores[run.identity] for run in finished if run.stopped_by is None}
     ended: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
         if record.stopped_by is not None:
             ended[_key(record, False), record.stopped_by].append(record)
     result = []
     for (_, diagnostic), runs in ended.items():
-        changes = [
-            run.accuracy - full
+        pairs = [
+            (scores[run.identity], whole[key])
             for run in runs
-            if _finite(run.accuracy) and (full := whole.get(_key(run, True))) is not None
+            if is_finished(run) and (key := _key(run, True)) in whole
         ]
+        samples = Scored(samples_of(runs), tuple(share for pair in pairs for share in pair))
         left = [(run.cell.last_epoch - run.epochs, run.seconds_per_epoch) for run in runs]
         seconds = [epochs * per_epoch for epochs, per_epoch in left if per_epoch is not None]
         result.append(
@@ -84,8 +78,10 @@ def savings(records: Iterable[RunRecord]) -> list[Saving]:
                 at={run.cell.seed: run.epochs for run in runs},
                 planned=runs[0].cell.last_epoch,
                 seconds=sum(seconds) if len(seconds) == len(runs) else None,
-                cost=of_accuracies(changes, terms=2, counts=not explained(runs)).scaled(100.0)
-                if len(changes) == len(runs)
+                cost=of_accuracies(
+                    (own - full for own, full in pairs), samples, 2, not explained(runs)
+                ).scaled(100.0)
+                if len(pairs) == len(runs)
                 else None,
             )
         )

@@ -44,7 +44,6 @@ class SuiteResults:
     claimed_for  `Suite.recipe` of the file that contains the claims
     diagnostics  full name → parameters
     file         None in older results
-    used         identity → when the last plan with this run was made
     """
 
     name: str
@@ -58,7 +57,6 @@ class SuiteResults:
     claimed_for: Mapping[str, Any] | None = None
     diagnostics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     file: SuiteFile | None = None
-    used: Mapping[str, str] = field(default_factory=dict)
     replaced: int = 0
 
     @cached_property
@@ -221,17 +219,18 @@ def _suite(
     records, tuned = _searched(found.records, searches)
     counted, superseded = current(records, about.cells)
     troubles += _older_trials(folder, counted, searches)
-    settings = Settings(about.thresholds, about.depth_utility, about.title, defaults=about.defaults)
-    old, own = left_behind(counted, settings, about.used)
-    command = "bench tune" if searches.rules else "bench run"
-    remedy = f"`{command}` without --method trains all of them again"
-    troubles += _not_comparable(folder, old, "the data set or the network", remedy)
-    rules = sorted({run.cell.method.short for run in counted if run.identity in own})
-    remedy = f"`{command}` with all seeds trains them again"
-    troubles += _not_comparable(folder, own, ", ".join(rules), remedy)
+    settings = Settings(
+        about.thresholds,
+        about.depth_utility,
+        about.title,
+        defaults=about.defaults,
+        used=about.used,
+    )
     replaced = len(superseded)
-    superseded += tuple(run for run in counted if run.identity in old | own)
-    counted = tuple(run for run in counted if run.identity not in old | own)
+    command = "bench tune" if searches.rules else "bench run"
+    counted, behind, lines = left_behind(counted, settings, folder, command)
+    troubles += lines
+    superseded += behind
     standings = found.standings(clashes, tuned)
     settings = replace(settings, older=superseded, standings=standings)
     return SuiteResults(
@@ -246,18 +245,27 @@ def _suite(
         claimed_for=about.claimed_for,
         diagnostics=about.diagnostics,
         file=about.file,
-        used=about.used,
         replaced=replaced,
     )
 
 
 def left_behind(
-    records: Sequence[RunRecord], settings: Settings, used: Mapping[str, str]
-) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Return the runs that `overtaken` and then `edited` find: identity → modules."""
-    defaults, old = settings.over(records).recorded, overtaken(records, used)
+    records: Sequence[RunRecord], settings: Settings, folder: Path, command: str = "bench run"
+) -> tuple[tuple[RunRecord, ...], tuple[RunRecord, ...], list[str]]:
+    """Return the runs that count, those that `overtaken` and then `edited` find, and lines on them.
+
+    command  trains them again
+    """
+    defaults, old = settings.over(records).recorded, overtaken(records, settings.used)
     rest = [run for run in records if run.identity not in old]
-    return old, edited(rest, lambda run: method_key(run.cell.method, defaults), used)
+    own = edited(rest, lambda run: method_key(run.cell.method, defaults), settings.used)
+    rules = sorted({run.cell.method.short for run in rest if run.identity in own})
+    remedy = f"`{command}` without --method trains all of them again"
+    lines = _not_comparable(folder, old, "the data set or the network", remedy)
+    remedy = f"`{command}` with all seeds trains them again"
+    lines += _not_comparable(folder, own, ", ".join(rules), remedy)
+    counted = tuple(run for run in rest if run.identity not in own)
+    return counted, tuple(run for run in records if run.identity in old | own), lines
 
 
 def _not_comparable(

@@ -27,16 +27,17 @@ def beside_reference(roots: Sequence[Path]) -> tuple[list[SuiteResults], list[st
     if not (beside := [folder for folder in folders if folder is not None]):
         return suites, troubles
     suites, troubles = gather([*roots, *beside])
-    joined = together([suite for suite in suites if suite.name in posted])
-    return [*(suite for suite in suites if suite.name not in posted), *joined], troubles
+    joined, lines = together([suite for suite in suites if suite.name in posted])
+    others = [suite for suite in suites if suite.name not in posted]
+    return [*others, *joined], [*troubles, *lines]
 
 
 def _is_posted(record: RunRecord) -> bool:
     return bool(record.original) and not record.shipped
 
 
-def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
-    """Join the suites of one name, from several people's folders.
+def together(suites: Sequence[SuiteResults]) -> tuple[list[SuiteResults], list[str]]:
+    """Join the suites of one name, from several people's folders; also return warnings.
 
     The settings of the first suite count, those of the reference before others. Equal records count
     once. Of a rule with two versions of its code the seeds of the older one do not count.
@@ -45,13 +46,14 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
     by_name: dict[str, list[SuiteResults]] = defaultdict(list)
     for suite in sorted(suites, key=lambda suite: suite.folder.resolve().parent != home):
         by_name[suite.name].append(suite)
-    joined = []
+    joined: list[SuiteResults] = []
+    troubles: list[str] = []
     for same in by_name.values():
         records, late = _once(same)
-        used = {name: when for part in same for name, when in part.used.items()}
-        old, own = left_behind(records, same[0].settings, used)
-        lost = [record for record in records if record.identity in old | own]
-        records = [record for record in records if record.identity not in old | own]
+        plans = sorted(plan for part in same for plan in part.settings.used.items())
+        settings = replace(same[0].settings, used=dict(plans))  # of each run the last one
+        counted, lost, lines = left_behind(records, settings, same[0].folder)
+        troubles += lines
         standings: dict[str, Standing] = {}
         for part in same:
             for checksum, standing in part.settings.standings.items():
@@ -61,19 +63,19 @@ def together(suites: Sequence[SuiteResults]) -> list[SuiteResults]:
             replace(
                 same[0],
                 settings=replace(
-                    same[0].settings,
+                    settings,
                     standings=standings,
                     older=(*lost, *(run for part in same for run in part.settings.older)),
-                ).over(records),
-                records=tuple(records),
+                ).over(counted),
+                records=counted,
                 superseded=len(lost) + sum(part.superseded for part in same),
-                replaced=len(lost) + sum(part.replaced for part in same),
+                replaced=sum(part.replaced for part in same),
                 further=tuple(
                     dict.fromkeys(f for part in same for f in (part.folder, *part.further))
                 ),
             )
         )
-    return joined
+    return joined, troubles
 
 
 def _joined(first: Standing, second: Standing) -> Standing:

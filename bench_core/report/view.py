@@ -116,7 +116,7 @@ class View:
     @cached_property
     def _doubts(self) -> list[tuple[Row, list[str]]]:
         return [
-            (row, row_doubts.of_row(row, group.rows, self.settings, group.older))
+            (row, row_doubts.of_row(row, group, self.settings))
             for group in self.groups
             for row in group.rows
         ]

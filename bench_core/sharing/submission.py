@@ -329,8 +329,9 @@ def _write_ledger(known: Ledger, folder: Path, records: Sequence[RunRecord]) -> 
 
 def _mixed(suites: Iterable[SuiteResults]) -> list[str]:
     """Name what a compact run no longer shows: the modules that are older than in other runs."""
-    groups = (group for suite in suites for group in by_recipe(suite.records))
-    changed = [names for group in groups for names in older(group).values()]
+    groups = ((group, suite) for suite in suites for group in by_recipe(suite.records))
+    found = [older(group, suite.settings.used) for group, suite in groups]
+    changed = [names for own in found for names in own.values()]
     names = few(sorted({name for own in changed for name in own}))
     remedy = "`bench run` trains them again"
     count = "1 run has" if len(changed) == 1 else f"{len(changed)} runs have"

@@ -264,13 +264,14 @@ def _interval(
             return Interval(mean, *_within(low, high, claim), logs.n)
         whose = "the sign of the claim" if claim.factor is not None else "a logarithm"
         notes.append(f"a value has not {whose}, so the mean is arithmetic")
-    terms = 1 if claim.minus is None else 2
+    terms, over = 1 if claim.minus is None else 2, _margin(claim, row)
     if is_accuracy:
         item = of_accuracies(values, group.scored, terms, _counts(row))
-    elif is_margin(claim.parsed):
+    elif over is not None:
         points = 100 / claim.divide_by
+        sides = 2 if over.floor_seeds else 1  # a given floor is exact
         shares = [value / points for value in values]
-        item = of_accuracies(shares, group.scored, 2 * terms, _counts(row)).scaled(points)
+        item = of_accuracies(shares, group.scored, sides * terms, _counts(row)).scaled(points)
     else:
         item = estimate(values)
     low, high = (None, None) if claim.parsed.kind in SHARES else _ends(item)

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+from bench_core.analysis.accuracies import Scored
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.floors import accuracies, explained
 from bench_core.analysis.verdicts.judge import Floor
 from bench_core.analysis.verdicts.roles import is_local_ceiling
-from bench_core.analysis.verdicts.rows import Row
-from bench_core.analysis.verdicts.verdict import ONE_SEED, ends, margin, points_of, worse
+from bench_core.analysis.verdicts.rows import Group, Row
+from bench_core.analysis.verdicts.verdict import better, margin, points_of, worse
 
 
-def over(row: Row, ceiling: Row) -> Estimate | None:
-    """Return the points by which a row lies above another; None where one has no accuracy."""
+@dataclass(frozen=True)
+class Above:
+    """The points by which a row lies above a ceiling."""
+
+    ceiling: Row
+    points: Estimate
+
+
+def over(row: Row, ceiling: Row, scored: Scored) -> Estimate | None:
+    """Return the points by which a row lies above another; None where one has no accuracy.
+
+    scored  the samples on which both were measured
+    """
     by_seed, theirs = (accuracies(run.record for run in each.runs) for each in (row, ceiling))
     if ceiling.accuracy is None:
         return None
     floor = Floor("", accuracies=theirs, mean=ceiling.accuracy.mean)
-    return points_of(margin(by_seed, floor, counts=not explained(run.record for run in row.runs)))
+    counts = not explained(run.record for run in row.runs)
+    return points_of(margin(by_seed, floor, scored, counts))
 
 
 def local_ceiling(row: Row, rows: Iterable[Row]) -> Row | None:
@@ -29,19 +43,17 @@ def local_ceiling(row: Row, rows: Iterable[Row]) -> Row | None:
     return next((each for each in ceilings if has_heads and each is not row), None)
 
 
-def above_ceiling(row: Row, rows: Sequence[Row]) -> Estimate | None:
-    """Return the points by which a row lies above its ceilings; None within the interval.
+def above_ceiling(row: Row, group: Group) -> Above | None:
+    """Return by how much a row is shown to lie above all of its ceilings, at the nearest one.
 
     A rule with local heads must lie above bp_local_heads too, and this rule has no ceiling: the
     heads may lift it above bp. A bp that is worse than its own random blocks is no ceiling.
     """
-    ceilings = [each for each in rows if each.role == "ceiling" and not worse(each.margin)]
+    ceilings = [each for each in group.rows if each.role == "ceiling" and not worse(each.margin)]
     if row.role in ("ceiling", "floor") or is_local_ceiling(row.runs[0].record):
         return None
-    ceilings += filter(None, [local_ceiling(row, rows)])
-    every = [points for each in ceilings if (points := over(row, each)) is not None]
-    if not every:
-        return None
-    points = min(every, key=lambda each: each.mean)
-    low = points.mean - ONE_SEED if points.half_width is None else ends(points)[0]
-    return points if round(low, 9) > 0 else None
+    ceilings += filter(None, [local_ceiling(row, group.rows)])
+    pairs = [(each, over(row, each, group.scored)) for each in ceilings]
+    every = [Above(each, points) for each, points in pairs if points is not None]
+    nearest = min(every, key=lambda each: each.points.mean, default=None)
+    return nearest if nearest is not None and better(nearest.points) else None

@@ -23,6 +23,7 @@ from bench_core.analysis.verdicts.duplicates import contradicts, counted
 from bench_core.analysis.verdicts.floors import Floors, accuracies, explained, is_finished
 from bench_core.analysis.verdicts.judge import Floor, deciding, judge, threshold_of
 from bench_core.analysis.verdicts.labels import label, method_key
+from bench_core.analysis.verdicts.older_code import older
 from bench_core.analysis.verdicts.ranks import rank
 from bench_core.analysis.verdicts.recipes import recipe, recipe_under, tuned_of
 from bench_core.analysis.verdicts.roles import BP, is_ceiling, is_floor, role
@@ -93,6 +94,7 @@ def _group(
         ranking,
         rules.blind,
         tuple(contradicted),
+        older(chosen, settings.used),
     )
 
 

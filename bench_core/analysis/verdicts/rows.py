@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from bench_core.analysis.accuracies import Scored
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.floors import is_finished, scored
 from bench_core.analysis.verdicts.judge import Floor, Judgement, deciding
-from bench_core.analysis.verdicts.older_code import older
 from bench_core.analysis.verdicts.ranks import Ranking
 from bench_core.analysis.verdicts.recipes import shared
 from bench_core.analysis.verdicts.roles import Role
@@ -89,9 +89,14 @@ class Row:
         return points_of(self.over_bp)
 
     @property
-    def read(self) -> Estimate | None:
+    def over_read(self) -> Margin | None:
         """The margin by which d judges the row."""
-        return self.margin_bp if self.replaced else self.margin
+        return self.over_bp if self.replaced else self.over_floor
+
+    @property
+    def read(self) -> Estimate | None:
+        """The points of the margin by which d judges the row."""
+        return points_of(self.over_read)
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class Group:
     ranking      of the rows that are ranked, in the order of `rows`
     blind        the margin of bp, if it is so small that the recipe cannot judge d
     contradicted cells of which a record with another status or accuracy was set aside
+    older        identity of each run by older code than others → the modules that differ
     moved        rules that have runs of this recipe, whose values a search chose: they stand in the
                  recipe of the tuned rules
     """
@@ -118,6 +124,7 @@ class Group:
     ranking: Ranking
     blind: Blind | None = None
     contradicted: tuple[tuple[RunRecord, RunRecord], ...] = ()
+    older: Mapping[str, Sequence[str]] = field(default_factory=dict)
     moved: tuple[str, ...] = ()
 
     @property
@@ -129,11 +136,6 @@ class Group:
     def competing(self) -> tuple[Row, ...]:
         """The rows of methods and of the ceiling, without floors."""
         return tuple(row for row in self.rows if row.role != "floor")
-
-    @cached_property
-    def older(self) -> dict[str, list[str]]:
-        """Map the identity of each run by older code than others to the modules that differ."""
-        return older(self.records)
 
     @cached_property
     def scored(self) -> Scored:

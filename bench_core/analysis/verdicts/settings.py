@@ -25,6 +25,7 @@ class Settings:
     unrecorded  rules, `arch NAME` and `dataset NAME` whose defaults no run records: what
                 suite.json says of them is its author's word
     disputed    options of which two runs record different defaults, with that of the last plan
+    used        identity → when the last plan with this run was made
     older       runs of the same cells by other code, which do not count
     standings   checksum of a run.json → what is known of the run beside its record
     """
@@ -37,6 +38,7 @@ class Settings:
     standings: Mapping[str, Standing] = field(default_factory=dict)
     unrecorded: frozenset[str] = frozenset()
     disputed: Defaults = field(default_factory=dict)
+    used: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def recorded(self) -> dict[str, Mapping[str, Any]]:

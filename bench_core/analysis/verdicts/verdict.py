@@ -172,6 +172,13 @@ def worse(points: Estimate | None) -> bool:
     return alone or below_zero(points)
 
 
+def better(points: Estimate) -> bool:
+    """Decide whether a margin is shown to be positive; a single seed needs `ONE_SEED` points."""
+    if points.half_width is None:
+        return round(points.mean, 9) >= ONE_SEED
+    return round(ends(points)[0], 9) > 0
+
+
 def at_chance(accuracies: Iterable[float], chance: float | None, scored: Scored = UNKNOWN) -> bool:
     """Decide whether chance lies in the interval of these accuracies, or above it.
 

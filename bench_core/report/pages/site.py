@@ -143,12 +143,13 @@ def pages(
 
     claims  of all suites, for the board: with them come pages about claims and submissions
     """
-    views = [view(results) for results in together(suites)]
+    joined, lines = together(suites)
+    views = [*map(view, joined)]
     script = str(page.asset("page.js"))
     rules = _rules(views, cards)
     linked = [(shown, slug("suite", shown.results.name)) for shown in views]
     frame: dict[str, Any] = {"suites": linked, "rules": rules, "claims": claims}
-    own = {"troubles": list(troubles), "found": _first_recipes(views)}
+    own = {"troubles": [*troubles, *lines], "found": _first_recipes(views)}
     own["names"] = {rule["full"]: rule["link"] for rule in rules}
     index = page.rendered("index.html.j2", [script], **own, **frame)
     html = {"index.html": index}

@@ -19,7 +19,6 @@ from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.untrained import agree, untrained
 from bench_core.analysis.verdicts.verdict import BEATS
-from bench_core.names import CEILING, LOCAL_CEILING
 from bench_core.printable import few
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import compact, plural, with_interval
@@ -32,7 +31,7 @@ def below_local_ceiling(group: Group) -> list[str]:
     texts = [
         f"{row.label} {with_interval(points)} pp"
         for row, ceiling in pairs
-        if ceiling is not None and (points := over(row, ceiling)) is not None
+        if ceiling is not None and (points := over(row, ceiling, group.scored)) is not None
     ]
     return [f"Over bp_local_heads, backpropagation with local heads: {listed(texts)}"] * bool(texts)
 
@@ -138,7 +137,7 @@ def ranked_on(group: Group) -> list[str]:
     more = [
         f"{row.label} {len(row.finished)}"
         for row in group.rows
-        if row.rank is not None and len(row.finished) > fewest > 0
+        if row.rank is not None and len(row.finished) > fewest
     ]
     seeds = f"The ranks compare two rules on the seeds that both have, at the least {fewest}"
     wide = "the rule with the fewest widens the ranks of all"
@@ -169,13 +168,10 @@ def of_group(group: Group, settings: Settings) -> list[str]:
     """Write the doubts about the rows of a recipe as lines under its table."""
     lines = below_local_ceiling(group)
     for row in group.rows:
-        if points := above_ceiling(row, group.rows):
-            single = points.half_width is None
-            few = "in both of two seeds" if points.n > 1 else "one seed is too few for an interval"
-            alone = f" ({few})" * single
-            heads = local_ceiling(row, group.rows)
-            ceiling = LOCAL_CEILING if heads and over(row, heads) == points else CEILING
-            by = f"{with_interval(points)} pp{alone}"
+        if above := above_ceiling(row, group):
+            points, ceiling = above.points, above.ceiling.method.short
+            why = "in both of two seeds" if points.n > 1 else "one seed is too few for an interval"
+            by = f"{with_interval(points)} pp" + f" ({why})" * (points.half_width is None)
             question = "has its training seen the test set?"
             lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")
         lines += [f"{row.label} {text}" for text in row_doubts.tuning(row, group.rows)]

@@ -10,13 +10,13 @@ gradient that is small because the data are fitted, and a diagnostic of two vers
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bench_core.analysis.accuracies import SAME
 from bench_core.analysis.verdicts.ceilings import above_ceiling
 from bench_core.analysis.verdicts.recipes import unlike_steps
-from bench_core.analysis.verdicts.rows import Row, Run
+from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.names import CEILING, FROZEN, bare_name
 from bench_core.report.text.layout import listed
@@ -278,21 +278,16 @@ def late(row: Row) -> list[str]:
     return lines + [f"{text} ({count} of {len(row.runs)} runs)" for text, count in others.items()]
 
 
-def of_row(
-    row: Row, rows: Sequence[Row], settings: Settings, changed: Collection[str] = ()
-) -> list[str]:
-    """Return all doubts about a row.
-
-    changed  identities of the runs by older code than that of other runs of the recipe
-    """
-    old = sum(run.record.identity in changed for run in row.runs)
+def of_row(row: Row, group: Group, settings: Settings) -> list[str]:
+    """Return all doubts about a row of a recipe."""
+    old = sum(run.record.identity in group.older for run in row.runs)
     aged = f"{part(old, len(row.runs), 'run')} by older code than others here" * bool(old)
-    points = above_ceiling(row, rows)
-    above = f"{with_interval(points)} pp above its ceiling" if points else ""
+    over = above_ceiling(row, group)
+    above = f"{with_interval(over.points)} pp above its ceiling" if over else ""
     statements = [text for run in row.runs for text in run.standing.said]
     others = [f"{count} {text}, as they say" for text, count in sorted(Counter(statements).items())]
-    beside = [*filter(None, [above, aged, options(row, settings)]), *tuning(row, rows)]
-    beside += [*of_training(row, rows), *limits(row, settings), *late(row)]
+    beside = [*filter(None, [above, aged, options(row, settings)]), *tuning(row, group.rows)]
+    beside += [*of_training(row, group.rows), *limits(row, settings), *late(row)]
     return beside + few_users(others)
 
 

@@ -96,7 +96,7 @@ def sentence(group: Group) -> str:
                 others[reason(row)].append((label, row))
         nothing = NO_RULES["controls" if controls else "floors"]
         parts = [_counted(good, len(judged)) if judged else nothing]
-        parts += [*_over_own_alone(judged), *_asked(judged, group.rows)]
+        parts += [*_over_own_alone(judged), *_asked(judged, group)]
         for phrase, pairs in sorted(others.items(), key=_is_open):
             parts += [_sentence([label for label, _ in pairs], phrase), *_flagged(pairs)]
     return " ".join([*parts, *_controls(controls)])
@@ -152,13 +152,13 @@ def _over_own_alone(judged: Iterable[tuple[str, Row]]) -> list[str]:
     return [_sentence(own, f"beats|beat {floor}; {rest}") for (floor, rest), own in names.items()]
 
 
-def _asked(judged: Iterable[tuple[str, Row]], rows: Sequence[Row]) -> list[str]:
+def _asked(judged: Iterable[tuple[str, Row]], group: Group) -> list[str]:
     """Name the trustworthy rules that lie above a ceiling, or trained by another recipe."""
     names: dict[str, list[str]] = defaultdict(list)
     for label, row in judged:
         if row.verdict.kind != TRUSTWORTHY:
             continue
-        if above_ceiling(row, rows) is not None:
+        if above_ceiling(row, group) is not None:
             own = "is|are more accurate than backpropagation, its|their ceiling: "
             names[f"{own}has its|their training seen the test set?"].append(label)
         steps = unlike_steps(run.record for run in row.finished)

@@ -93,8 +93,8 @@ def _text(row: Row) -> str:
         return "no finished run"
     text = f"accuracy {share(row.accuracy.mean, row.accuracy.half_width)} (n = {row.accuracy.n})"
     text += ", " + joined(_margins(row))
-    if row.over_floor is not None and row.over_floor.how == "unpaired":
-        text += f" (unpaired: the floor has {plural(len(row.over_floor.floor_seeds), 'seed')})"
+    if row.over_read is not None and row.over_read.how == "unpaired":
+        text += f" (unpaired: the floor has {plural(len(row.over_read.floor_seeds), 'seed')})"
     phrases = [inflected(fires(row, item), one=True) for item in letters(row) if not item.margin]
     return text + (f"; it {joined(phrases)}" if phrases else "")
 
