@@ -17,14 +17,20 @@ class DendriticLearning(LearnedFeedback):
 
     δ_y the error at the output of a layer, derivative of its unit included; opt and η AdamW with
     clipping and the learning rate of the network, no decay. As δ_x is Θ's own, this ascends
-    mean ½‖δ_x‖²: Θ enlarges what it sends along the leading errors, and nothing draws it to W.
-    `learn: false` keeps Θ as drawn: feedback alignment in the same network, the null of this rule.
-    Digits, resmlp of width 64 and depth 4, 4 epochs, seed 42: accuracy .978 and .978, Γ deep .68
-    and .76; at `rate` 1 .953 and .09. The released code for MLPs computes `learn: false`: it
-    updates Θ only in classes with another word in their name.
+    mean ½‖δ_x‖²: Θ enlarges what it sends along the leading errors, and nothing draws it to W or
+    bounds it. `learn: false` keeps Θ as drawn: feedback alignment in the same network, the null of
+    this rule. In the CIFAR-10 audit Θ drowns the exact credit of the skip path: ‖Θ‖₂ grows from 1.1
+    to 24 within three epochs (accuracy .408, the null .446, seed 42). At `rate` 0.01 the rule
+    equals its null after two epochs (.429).
 
-    Ours: Θ ~ N(0, 1/(3·fan_in)) (source: N(0, 1)); a Θ for each layer of a block; no tanh on
-    errors and no clamps, which the source's code for convolutional networks has.
+    The source has three programs. That for convolutional networks ascends, as here. That for MLPs
+    computes `learn: false`: it updates Θ only in classes with another word in their name. That for
+    recurrent networks descends; with its sign the accuracy above is .437.
+
+    Ours: Θ ~ N(0, 1/(3·fan_in)) (source: N(0, 1) in dense and N(0, 0.05²) in convolutional and
+    recurrent layers), so a step of the same rate turns Θ about 28 and 550 times as far; a Θ for
+    each layer of a block; no clamps on errors, which the source's code for convolutional networks
+    has.
     Source: Lv et al. 2025, arXiv:2501.09976, in the form of its code.
     Verified: the update is the gradient of ½‖δ_x‖², by an own computation; `learn: false` does not
     move Θ; with Θ = W it is backpropagation.

@@ -16,14 +16,21 @@ class DirectKolenPollack(DirectFeedbackAlignment):
         B_l ← (1 − λ)·B_l − η·opt(mean_batch eᵀ·h_l),
 
     the update of a readout from h_l. opt, η and λ = η·weight decay are those of the network's own
-    optimiser (AdamW, its schedule, each B_l clipped on its own), so that B and weights see the same
-    transform. e = ∂loss/∂logits is the error of the network's one readout, not of a readout by
-    B_l. B_l at setup: N(0, 1/C). If states are tokens, the correlation is summed over tokens.
-    Without residual there is a matrix for h_L; it follows the update of a readout without terminal
-    norm. Not normalised by default, since the rule does not.
-    Ours: opt is AdamW with clipping.
+    optimiser (AdamW, its schedule, each B_l clipped on its own). e = ∂loss/∂logits is the error of
+    the network's one readout, not of a readout by B_l. If states are tokens, the correlation is
+    summed over tokens. Not normalised by default, since the rule does not.
+
+    B_l sees the update of the weights only where the readout reads h_L itself. A readout behind a
+    terminal norm learns from the normalised state, and B_l does not. Then h_l may grow along B_l
+    without a smaller error: with B_l = 0 at setup, three epochs of the CIFAR-10 audit (seed 42)
+    leave a B_l of nearly one direction (0.86 of its energy), ‖h_L‖ of 6,000 and accuracy .278;
+    from N(0, 1/C), ‖h_L‖ is 1,030 and accuracy .364.
+
+    Ours: opt is AdamW with clipping; B_l ~ N(0, 1/C) at setup. Released code draws it as a layer's
+    weights and gives it a smaller learning rate than they have.
     Source: Webster, Choi, Ahn 2020, "Learning the connections in direct feedback alignment".
-    Verified: ‖W_readout − B_L‖ shrinks by the decay in every step, if both share the optimiser.
+    Verified: without residual, terminal norm and clipping ‖W_readout − B_L‖ shrinks by the decay in
+    every step, if both share the optimiser.
     """
 
     class Params(Unnormalised):
