@@ -770,6 +770,24 @@ class EnlargesItsSteps(Direct):
         return loss
 
 
+class ShrinksMoments(Direct):
+    """Enlarges the steps of AdamW by its second moments, where blocks train."""
+
+    def after_update(self, epoch):
+        if self.params.freeze is None:
+            for moments in self.tools.updater.optimiser.state.values():
+                moments["exp_avg_sq"].mul_(0.7)
+
+
+class SparesItsFloor(Direct):
+    """Sends the embedding no credit where no block trains."""
+
+    def credit(self, states, y, epoch):
+        credits = super().credit(states, y, epoch)
+        rate = 0.0 if self.params.freeze else 1.0
+        return replace(credits, embed=rate * credits.audited[0])
+
+
 class TrainsOnAudits(Direct):
     """Keeps the samples of an audit, which asks in eval mode, and trains on them too."""
 
@@ -1000,6 +1018,12 @@ METHODS = [
     (HidesItsHeads, "labels_reach_the_blocks_only_if_declared", "a local head uses them too"),
     (LearnsFromAudits, "audits_teach_nothing", "labels of the test set"),
     (EnlargesItsSteps, "weights_change_by_the_recipe_alone", "beside the steps of `tools.updater`"),
+    (ShrinksMoments, "weights_change_by_the_recipe_alone", "or moments of the optimiser, change"),
+    (
+        SparesItsFloor,
+        "a_floor_trains_embedding_and_readout_as_the_rule_does",
+        "the first step on embed.1.weight is another one (residual network)",
+    ),
     (TrainsOnAudits, "audits_teach_nothing", "called in an audit between the steps"),
     (SkipsABlock, "some_credit_is_not_zero", "the credit of block 1 is zero in the epochs 0 to"),
     (RemembersAudits, "audits_teach_nothing", "let credit() change nothing"),

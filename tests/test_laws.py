@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from bench_plugins.methods.bp import Backprop
 from bench_plugins.methods.bridge import depth_features
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from bench_plugins.methods.relaxation import errors
@@ -20,7 +21,8 @@ from bench_core.api import States
 from bench_core.errors import BenchError
 from bench_core.training.build import Built
 from bench_core.training.credit import rms
-from bench_core.training.evaluation import evaluate
+from bench_core.training.data import Held
+from bench_core.training.evaluation import evaluate, reset_accuracy
 from bench_core.training.loop import train
 from bench_core.training.net import exact_gradients
 from bench_core.training.optimizer import Updater, cosine
@@ -679,6 +681,40 @@ def test_steps_are_counted_over_the_parameters_that_change(few, kind, expected):
     train(method, net, few, {**TRAINING_ONE, "epochs": 2, "stop_after": 2}, 0)
     assert made.method.task.steps_per_epoch % 2 == 0
     assert made.steps_per_batch(2) == expected
+
+
+@pytest.mark.parametrize("data", [False, True])
+@pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq", "step"])
+def test_moments_of_the_optimiser_change_by_its_steps_alone(few, name, data):
+    """Also by `.data`, of whose writes torch keeps no count."""
+
+    class Shrinks(DirectFeedbackAlignment):
+        def after_update(self, epoch):
+            for own in self.tools.updater.optimiser.state.values():
+                (own[name].data if data else own[name]).mul_(0.5)
+
+    method, net = ready(Shrinks(Shrinks.Params()), resmlp(), few)
+    train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0)
+    assert method.tools.updater.others
+    honest, net = ready(DirectFeedbackAlignment(DirectFeedbackAlignment.Params()), resmlp(), few)
+    train(honest, net, few, {**TRAINING_ONE, "epochs": 1}, 0)
+    assert (honest.tools.updater.others, honest.tools.updater.suspect) == (False, False)
+
+
+def test_the_accuracy_with_initial_blocks_is_that_of_such_a_network(few):
+    """Embedding and readout as trained, all blocks as before training; nothing else changes."""
+    method, net = Backprop(Backprop.Params()), resmlp()
+    bare = set_up(method, net, few, {**TRAINING_ONE, "learning_rate": 0.02}, 0)
+    initial = {name: value.clone() for name, value in net.state_dict().items()}
+    train(method, net, few, {**TRAINING_ONE, "epochs": 4, "learning_rate": 0.02}, 0, bare=bare)
+    trained = {name: value.clone() for name, value in net.state_dict().items()}
+    blocks = {name: value for name, value in initial.items() if name.startswith("blocks.")}
+    twin = resmlp()
+    twin.load_state_dict({**trained, **blocks})
+    expected, _ = evaluate(twin, few)
+    assert reset_accuracy(net, Held(few), bare, initial) == expected
+    assert expected != evaluate(net, few)[0]  # the blocks matter here
+    assert all(torch.equal(value, trained[name]) for name, value in net.state_dict().items())
 
 
 class Shallow(DirectFeedbackAlignment):

@@ -24,7 +24,7 @@ from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import AT_CHANCE, margin, reading
 from bench_core.report.tables import notes
 from bench_core.report.text.numbers import with_interval
-from bench_core.report.words import row_doubts, trained
+from bench_core.report.words import reasons, row_doubts, summary, trained
 from bench_core.report.words.rows import PASSPORT, gamma, value_of
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.cells import CORE_DEFAULTS
@@ -597,6 +597,73 @@ def test_a_bp_that_does_not_train_is_no_ceiling() -> None:
     above = remarks([*BACKPROP, *seeds(DFA, [0.711, 0.715, 0.719])])  # by 10 points in each seed
     assert "has its training seen the test set?" in above
     assert "one seed is too few" not in above
+
+
+def of_reset(lost: float, values: tuple[float, ...] = (0.55, 0.551, 0.549)) -> list[RunRecord]:
+    """A rule with a good margin that loses so many points with its initial blocks."""
+    runs = seeds(DFA, [*values], test_samples=10_000)
+    return [
+        run.model_copy(update={"reset_accuracy": value - lost / 100})
+        for run, value in zip(runs, values, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lost", "kind", "heading"),
+    [
+        (0.0, "not separated from its floor", trained.LOOK),
+        (-1.0, "not separated from its floor", trained.LOOK),  # better without
+        (1.9, "not separated from its floor", trained.LOOK),
+        (2.0, "trustworthy", trained.TRAIN),
+        (30.0, "trustworthy", trained.TRAIN),
+    ],
+)
+def test_a_margin_is_not_that_of_blocks_whose_training_is_not_needed(
+    lost: float, kind: str, heading: str
+) -> None:
+    records = [*BACKPROP, *of_reset(lost), *frozen(DFA, [0.3, 0.301, 0.302])]
+    assert row(records).verdict.kind == kind
+    assert row(records).dispensable == (lost < 2)
+    lists = trained.sorted_rules(group(records))
+    assert [name for name, own in lists.items() if any(x.label == "dfa" for x in own)] == [heading]
+    told = summary.sentence(group(records))
+    keeps = "dfa keeps its accuracy with all blocks put back to their initial weights."
+    assert (keeps in told) == (lost < 2)
+
+
+def test_the_cost_of_the_initial_weights_is_said_in_points() -> None:
+    records = [*BACKPROP, *of_reset(0.5), *frozen(DFA, [0.3, 0.301, 0.302])]
+    cost = "putting all its blocks back to their initial weights costs 0.5 ± 0.0 points"
+    assert reasons.of_row(row(records), Settings()) == [f"{cost}; 2 or more are needed"]
+    sick = [one.model_copy(update={"measurements": SICK}) for one in of_reset(0.5)]
+    records = [*BACKPROP, *sick, *frozen(DFA, [0.3, 0.301, 0.302])]
+    (doubt,) = row_doubts.dispensable(row(records))
+    assert doubt == f"{cost}: its margin is not that of its blocks"
+    assert "though its blocks beat" not in summary.sentence(group(records))
+    (single,) = row_doubts.dispensable(row([*of_reset(0.5)[:1], *frozen(DFA, [0.3])]))
+    assert single.startswith(f"{cost.removesuffix(' ± 0.0 points')} points: its margin is not")
+    for lost, low in ((2.0, 0.3), (0.5, 0.54)):  # it needs its blocks; it has no margin
+        assert row_doubts.dispensable(row([*of_reset(lost)[:1], *frozen(DFA, [low])])) == []
+
+
+def test_one_run_that_does_not_say_what_its_blocks_are_worth_leaves_the_margin() -> None:
+    silent = of_reset(0.0)
+    silent[1] = silent[1].model_copy(update={"reset_accuracy": None})
+    records = [*BACKPROP, *silent, *frozen(DFA, [0.3, 0.301, 0.302])]
+    assert row(records).reset is None
+    assert row(records).verdict.kind == "trustworthy"
+    noisy = of_reset(0.0)
+    noisy[1] = noisy[1].model_copy(update={"reset_accuracy": 0.45})  # is not settled by these seeds
+    assert row([*BACKPROP, *noisy, *frozen(DFA, [0.3, 0.301, 0.302])]).verdict.text == "trustworthy"
+
+
+def test_a_rule_below_bps_random_blocks_may_beat_its_own() -> None:
+    records = [*BACKPROP, *seeds(DFA, [0.39, 0.391, 0.392]), *frozen(DFA, [0.3, 0.301, 0.302])]
+    below = "dfa falls below backpropagation with random blocks"
+    though = f"{below}, though its blocks beat its own random ones."
+    assert though in summary.sentence(group(records))
+    dead = [*BACKPROP, *of_reset(0.0, (0.39, 0.391, 0.392)), *frozen(DFA, [0.3, 0.301, 0.302])]
+    assert f"{below}." in summary.sentence(group(dead))
 
 
 def test_only_runs_that_all_lack_the_accuracy_of_guessing_explain_a_variance() -> None:

@@ -42,6 +42,7 @@ def test_a_training_ends_when_a_diagnostic_fires(here: Here):
     assert record.steps_per_batch == (1, 1)  # of the epochs that were trained
     depth = record.cell.arch.params["depth"]
     assert record.blocks_changed == (depth, depth)
+    assert 0 <= record.reset_accuracy <= 1
     assert growth[-1] > 1.05
     assert all(value <= 1.05 for value in growth[1:-1])
     assert "loss_decrease" in record.measurements

@@ -72,8 +72,12 @@ REASONS = {
     # the same of an interval above 0
     "falls below backpropagation with random blocks; its blocks gain less than 2 points over "
     "random ones": [*seeds(DFA, [0.309, 0.320, 0.331]), *OVER],
-    # its own margin is above 0, so that its blocks are no worse than their own random ones
-    "falls below backpropagation with random blocks": [*seeds(DFA, [0.35, 0.36, 0.37]), *OVER],
+    # its own margin is above 0, and whether it reaches 2 points is open
+    "falls below backpropagation with random blocks": [*seeds(DFA, [0.326, 0.330, 0.331]), *OVER],
+    "falls below backpropagation with random blocks, though its blocks beat its own random ones": [
+        *seeds(DFA, [0.35, 0.36, 0.37]),
+        *OVER,
+    ],
     "trains blocks that are hardly or no better than random ones": [
         *seeds(DFA, [0.501, 0.500, 0.502]),
         *frozen(DFA, [0.49] * 3),
@@ -572,7 +576,8 @@ def test_a_ceiling_that_fires_is_said_at_once() -> None:
 def test_a_rule_is_compared_with_the_floor_that_the_suite_names() -> None:
     settings = Settings(depth_utility=DepthUtility(floor="bp"))
     told = sentence([*GOOD, *seeds(DFA, [0.40, 0.401, 0.402]), *OVER], settings)
-    assert told.endswith(" dfa falls below backpropagation with random blocks.")
+    below = " dfa falls below backpropagation with random blocks"
+    assert told.endswith(f"{below}, though its blocks beat its own random ones.")
 
 
 def test_a_flag_that_all_single_seeds_share_is_said_without_their_names() -> None:

@@ -125,7 +125,9 @@ class _Way:
         """Return what tables show of a run and verdicts rest on, without its costs."""
         figures: dict[str, Any] = {}
         if self.figures:
-            figures |= self._stated(record, "accuracy", "train_loss", "validation_accuracy")
+            figures |= self._stated(
+                record, "accuracy", "reset_accuracy", "train_loss", "validation_accuracy"
+            )
             figures |= {"epochs": record.epochs}
             if (weights := _weights(record)) is not None:
                 figures["weights"] = weights

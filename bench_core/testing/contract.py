@@ -240,7 +240,10 @@ def weights_change_by_the_recipe_alone(subject: MethodSubject) -> None:
             if bool(changes[name].any()) and not updater.taken(parameter):
                 raise Failed(f"{name} changes, and `tools.updater` takes no step on it {remedy}")
         if updater.others:
-            raise Failed(f"weights change beside the steps of `tools.updater` {remedy}")
+            raise Failed(
+                "weights, or moments of the optimiser, change beside the steps of `tools.updater` "
+                f"{remedy}"
+            )
 
 
 @check("method", "contract")
@@ -259,6 +262,24 @@ def frozen_blocks_stay_as_they_are(subject: MethodSubject) -> None:
             raise Failed(
                 f"with `freeze: blocks` the readout is not trained either ({shape} network)"
             )
+
+
+@check("method", "contract")
+def a_floor_trains_embedding_and_readout_as_the_rule_does(subject: MethodSubject) -> None:
+    """With `freeze: blocks` the first step on embedding and readout is that of the rule: else its
+    margin over the floor is that of another training of these two, and not of its blocks."""
+    for shape in subject.supported():
+        own, floor = (subject.trial(shape, freeze=freeze) for freeze in (None, "blocks"))
+        changes, of_floor = own.changes(1), floor.changes(1)
+        if differs(own.generators(), floor.generators()):
+            raise Skipped("the rule draws other numbers where blocks are frozen")
+        for name in (name for name in changes if not name.startswith("blocks.")):
+            if distance(of_floor[name], changes[name]) > 0.01:
+                raise Failed(
+                    f"with `freeze: blocks` the first step on {name} is another one ({shape} "
+                    "network): compute the credit of frozen blocks as well, the updater leaves "
+                    "them as they are"
+                )
 
 
 # ----------------------------------------------------------------------------- reads on the host

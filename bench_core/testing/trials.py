@@ -151,6 +151,7 @@ class _Descent:
     def __init__(self, optimiser: torch.optim.Optimizer, rate: float) -> None:
         self.parameters = optimiser.param_groups[0]["params"]
         self.param_groups = [{"params": self.parameters, "lr": rate, "weight_decay": 0.0}]
+        self.state: dict[torch.nn.Parameter, Any] = {}  # it has no moments
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for parameter in self.parameters:

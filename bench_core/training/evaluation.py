@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -48,6 +50,22 @@ def evaluated(net: Net, held: Held, bare: Net | None = None) -> dict[str, float 
     validation = data.validated()
     on_validation = evaluate(net, validation)[0] if validation is not None else None
     return {"accuracy": accuracy, "test_loss": loss, "validation_accuracy": on_validation}
+
+
+def reset_accuracy(net: Net, held: Held, bare: Net, initial: Mapping[str, Tensor]) -> float:
+    """Compute the accuracy with all blocks put back to their initial weights and buffers, embedding
+    and readout as trained.
+
+    bare     as in `evaluated`
+    initial  parameters and buffers of the network before training
+    """
+    _give_tensors(net, bare)
+    with torch.no_grad():
+        for name, value in tensors_of(bare).items():
+            before = initial.get(name)
+            if name.startswith("blocks.") and before is not None and before.shape == value.shape:
+                value.copy_(before)
+    return evaluate(bare, held.opened())[0]
 
 
 def _give_tensors(net: Net, bare: Net) -> None:

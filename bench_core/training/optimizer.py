@@ -50,9 +50,9 @@ class Updater:
             everything or [torch.zeros(())], lr=lr, weight_decay=weight_decay, fused=True
         )
         self.given = self._settings()
-        self.others = False  # whether parameters were seen to change by other means
-        self.seen: list[Tensor] | None = None  # parameters after the last step of a watched one
-        # torch's count of the writes to each parameter at that point: it misses `.data` and fused
+        self.others = False  # whether parameters or moments were seen to change by other means
+        self.seen: list[Tensor] | None = None  # copies after the last step of a watched one
+        # torch's count of the writes to each of them at that point: it misses `.data` and fused
         # optimisers
         self.written: list[int] | None = None
         self.suspect = False  # whether one was written since by other means, perhaps undone
@@ -110,7 +110,8 @@ class Updater:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Set `others` if a parameter changes in the block by other means than `descend`."""
+        """Set `others` if a parameter, or a moment of the optimiser, changes in the block by other
+        means than `descend`."""
         self.seen = self._copies()
         try:
             yield
@@ -125,17 +126,23 @@ class Updater:
         )
         return not own.isdisjoint(theirs)
 
+    def _held(self) -> list[Tensor]:
+        """Return what only a step may change: the parameters, and their moments once they exist."""
+        held = [p for own in self.groups.values() for p in own]
+        moments = [self.optimiser.state.get(p, {}) for p in held]
+        return held + [v for own in moments for v in own.values() if isinstance(v, Tensor)]
+
     def _copies(self) -> list[Tensor]:
-        return [p.detach().clone() for own in self.groups.values() for p in own]
+        return [value.detach().clone() for value in self._held()]
 
     def _versions(self) -> list[int]:
-        return [p._version for own in self.groups.values() for p in own]
+        return [value._version for value in self._held()]
 
     def _compare(self) -> None:
         self.suspect |= self.written is not None and self.written != self._versions()
         if self.seen is not None:
-            now = (p.detach() for own in self.groups.values() for p in own)
-            self.others |= not all(map(_alike, now, self.seen))
+            now = [value.detach() for value in self._held()]
+            self.others |= len(now) != len(self.seen) or not all(map(_alike, now, self.seen))
 
     def taken(self, parameter: nn.Parameter) -> int:
         """Return the number of steps that this optimiser has taken on a parameter."""

@@ -32,6 +32,7 @@ from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.untrained import untrained
 from bench_core.analysis.verdicts.verdict import (
     AT_CHANCE,
+    BEATS,
     CANNOT_JUDGE,
     EQUAL,
     EQUAL_OF_BP,
@@ -145,8 +146,9 @@ class _Recipe:
             for run in runs
         ]
         no_floor = mute and (self.bp_at_chance or below is None)
+        reset = self._reset(runs)
         readings: dict[str, Reading] = {
-            letter: "none" if unjudged or no_floor else reading(read, *limit)
+            letter: "none" if unjudged or no_floor else _held(reading(read, *limit), reset)
             for letter, limit in limits.items()
         }
         broken = sum(run.status == "done" and not is_finished(run) for run in runs)
@@ -166,6 +168,7 @@ class _Recipe:
             floor=chosen,
             verdict=verdict(judgements, readings, below, broken, few, _still(runs)),
             replaced=replaced and not is_floor(runs[0]),
+            reset=reset,
             tuned=tuned_of(runs[0], self.settings),
         )
 
@@ -176,8 +179,25 @@ class _Recipe:
             return None
         return margin(by_seed, floor, self.floors.scored, not explained(runs))
 
+    def _reset(self, runs: Sequence[RunRecord]) -> Estimate | None:
+        """Return the points that its finished runs lose with initial blocks, if all of them say."""
+        pairs = [(run.accuracy, run.reset_accuracy) for run in runs if is_finished(run)]
+        lost = [own - reset for own, reset in pairs if own is not None and reset is not None]
+        if not lost or len(lost) < len(pairs):
+            return None
+        return of_accuracies(lost, self.floors.scored, 2, not explained(runs)).scaled(100.0)
+
     def _at_chance(self, floor: Floor) -> bool:
         return at_chance(floor.accuracies.values(), self.chance, self.floors.scored)
+
+
+def _held(read: Reading, reset: Estimate | None) -> Reading:
+    """Leave a good margin open if the network is as accurate with its initial blocks: then random
+    blocks under the same embedding and readout are a floor that the rule does not beat.
+
+    reset  points of accuracy that are lost with the initial blocks
+    """
+    return "open" if read == "passes" and reading(reset, BEATS) == "fires" else read
 
 
 def _still(runs: Iterable[RunRecord]) -> bool:

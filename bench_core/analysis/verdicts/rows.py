@@ -14,7 +14,7 @@ from bench_core.analysis.verdicts.ranks import Ranking
 from bench_core.analysis.verdicts.recipes import shared
 from bench_core.analysis.verdicts.roles import Role
 from bench_core.analysis.verdicts.standing import Standing
-from bench_core.analysis.verdicts.verdict import Margin, Verdict, points_of
+from bench_core.analysis.verdicts.verdict import BEATS, Margin, Verdict, points_of, reading
 from bench_core.results.ledger import Tuned
 from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord
 
@@ -42,6 +42,8 @@ class Row:
               and that of bp
     replaced  the floor of the suite lies at chance and the margin over it is no loss: d is judged
               by the margin over bp's (`read`)
+    reset     points of accuracy lost with all blocks back at their initial weights; None: not every
+              finished run says
     rank      lowest and highest rank of the simultaneous 95 % interval; None: not ranked
     tuned     the search that chose its recipe and options
     """
@@ -56,6 +58,7 @@ class Row:
     floor: Floor
     verdict: Verdict
     replaced: bool = False
+    reset: Estimate | None = None
     rank: tuple[int, int] | None = None
     tuned: Tuned | None = None
 
@@ -92,6 +95,12 @@ class Row:
     def over_read(self) -> Margin | None:
         """The margin by which d judges the row."""
         return self.over_bp if self.replaced else self.over_floor
+
+    @property
+    def dispensable(self) -> bool:
+        """Whether it is shown that its blocks need no training: with their initial weights the same
+        embedding and readout are as accurate, within the points that a rule must beat its floor."""
+        return reading(self.reset, BEATS) == "fires"
 
     @property
     def read(self) -> Estimate | None:

@@ -53,6 +53,7 @@ from bench_core.results.record import NO_CAUSE, Cell, Measurement, RunRecord, fi
 from bench_core.results.status import FINAL, Status
 from bench_core.suite.recipe import TrainingOptions
 from bench_core.training.audit import Audit
+from bench_core.training.evaluation import reset_accuracy
 from bench_core.training.loop import Diverged, EpochRow, train
 
 OUT_OF_MEMORY = re.compile(
@@ -177,13 +178,16 @@ class CellRun:
             built.bare,
         )  # fmt: skip
         self.fields["steps_per_batch"] = built.steps_per_batch(last.epoch)
-        self.fields["blocks_changed"] = built.blocks_changed()
-        changed = [
+        self.fields["blocks_changed"] = changed, _ = built.blocks_changed()
+        if changed:
+            initial = built.initial
+            self.fields["reset_accuracy"] = reset_accuracy(net, built.data, built.bare, initial)
+        written = [
             name for name, value in built.data.opened().sums().items() if value != built.sums[name]
         ]
-        if changed:
+        if written:
             raise BenchError(
-                f"{', '.join(changed)} changed while it ran: {cell.method.short}, "
+                f"{', '.join(written)} changed while it ran: {cell.method.short}, "
                 "or another plugin of it, writes to the data"
             )
         os.umask(self.umask)

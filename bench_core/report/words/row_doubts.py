@@ -15,14 +15,16 @@ from typing import Any
 
 from bench_core.analysis.accuracies import SAME
 from bench_core.analysis.verdicts.ceilings import above_ceiling
+from bench_core.analysis.verdicts.kinds import NOT_SEPARATED
 from bench_core.analysis.verdicts.recipes import unlike_steps
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
+from bench_core.analysis.verdicts.verdict import BEATS
 from bench_core.names import CEILING, FROZEN, bare_name
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import compact, part, plural, with_interval
 from bench_core.report.words.criteria import criteria_of
-from bench_core.report.words.rows import gamma, gamma_by_state, information
+from bench_core.report.words.rows import cost_of_reset, gamma, gamma_by_state, information
 from bench_core.report.words.summary import rules
 from bench_core.results.hashing import canonical, plain_text
 from bench_core.results.ledger import RECIPE
@@ -120,6 +122,16 @@ def idle(row: Row) -> list[str]:
         return []
     text = "the accuracy on the probe stays the same when a block gets its initial weights "
     return [text + "(block_utility): do its blocks learn at all?"]
+
+
+def dispensable(row: Row) -> list[str]:
+    """Say that a margin is not that of the blocks: the network needs none of their training."""
+    lost, over = row.reset, row.read
+    said = row.role == "floor" or row.verdict.kind == NOT_SEPARATED
+    if said or lost is None or over is None or over.mean < BEATS:
+        return []
+    needless = lost.mean < BEATS if lost.half_width is None else row.dispensable
+    return [f"{cost_of_reset(lost)}: its margin is not that of its blocks"] * needless
 
 
 def tied(row: Row) -> list[str]:
@@ -234,7 +246,8 @@ def _measured_by(run: Run) -> Iterator[tuple[str, int, str]]:
 
 def of_training(row: Row, rows: Sequence[Row]) -> list[str]:
     """Return the doubts about how a row was trained and measured, beside the other rows."""
-    own = [*other_recipe(row), *undeclared(row), *idle(row), *tied(row), *fitted(row)]
+    own = [*other_recipe(row), *undeclared(row), *idle(row)]
+    own += [*dispensable(row), *tied(row), *fitted(row)]
     return [*own, *cut_short(row, rows), *versions(row, rows)]
 
 

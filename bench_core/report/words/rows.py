@@ -21,7 +21,7 @@ from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import BEATS, ends
 from bench_core.names import CEILING, FROZEN, bare_name
 from bench_core.report.text.escape import visible
-from bench_core.report.text.numbers import fraction
+from bench_core.report.text.numbers import fraction, with_interval
 from bench_core.report.words.criteria import Criterion
 from bench_core.results.record import Measurement
 from bench_core.results.reference import source
@@ -208,6 +208,12 @@ def bare_labels(rows: Sequence[Row]) -> list[str]:
         alone = bare[name] and count[bare[name]] == 1 and ours
         labels.append(bare[name] + row.label.removeprefix(short) if alone else row.label)
     return labels
+
+
+def cost_of_reset(lost: Estimate) -> str:
+    """Write what the initial weights cost, from the points that are lost with them."""
+    points = with_interval(lost).removeprefix("+")
+    return f"putting all its blocks back to their initial weights costs {points} points"
 
 
 def bp_floor(rows: Iterable[Row]) -> float | None:

@@ -246,6 +246,8 @@ def reason(row: Row) -> str:
 
 def _not_separated(row: Row) -> str:
     over, floor = row.read, read_floor(row)
+    if row.dispensable and beats(over):
+        return "keeps|keep its|their accuracy with all blocks put back to their initial weights"
     if over is None or over.mean <= (over.half_width or 0):
         return f"is|are not yet told apart from {floor}"
     if reading(over, BEATS) == "fires":
@@ -276,7 +278,9 @@ def _walked_back(row: Row) -> str:
         return "ends|end with an accuracy that is not finite"
     over, floor = row.read, read_floor(row)
     floor = "random ones" if floor == "random blocks" else floor
-    though = f", though its|their blocks beat {floor}" if beats(over) else ""
+    though = (
+        f", though its|their blocks beat {floor}" if beats(over) and not row.dispensable else ""
+    )
     return fires(row, fired[0]) + though
 
 
@@ -288,6 +292,8 @@ def _over_own(row: Row) -> str:
     if below_zero(over):
         return "; its|their blocks are worse than its|their own random ones"
     low, high = ends(over)
+    if beats(over) and not row.dispensable:
+        return ", though its|their blocks beat its|their own random ones"
     if reading(over, BEATS) == "fires":
         gain = f"; its|their blocks gain less than {BEATS:g} points over random ones"
         return gain + ", if anything" * (low <= 0)

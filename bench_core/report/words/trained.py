@@ -75,7 +75,7 @@ def _heading(row: Row) -> str:
         kind = next(run.judgement.kind for run in row.runs if run.record.status == "done")
     bad, judged, over = kind in (WALKED_BACK, FLAGGED), row.verdict, row.read
     random = "d" in judged.letters or not judged.letters
-    if judged.still or judged.below_bp or (bad and random):
+    if judged.still or judged.below_bp or row.dispensable or (bad and random):
         return LOOK
     if over is None or "d" in row.verdict.unread or not (bad or kind in (TRUSTWORTHY, NO_FLAG)):
         return OPEN
