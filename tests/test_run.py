@@ -449,6 +449,16 @@ def test_a_run_states_how_many_test_samples_it_had(finished: Finished) -> None:
     assert round(record.chance * 360) == pytest.approx(record.chance * 360)
 
 
+def test_a_run_states_its_accuracy_with_initial_blocks_if_they_trained(finished: Finished) -> None:
+    found = {}
+    for path in finished.folder.glob("*/run.json"):
+        record = store.read(path.parent)
+        found[record.cell.method.short, record.cell.method.params["freeze"]] = record.reset_accuracy
+    assert found.keys() == {(name, way) for name in ("bp", "dfa") for way in (None, "blocks")}
+    for (_, freeze), accuracy in found.items():
+        assert accuracy is None if freeze else 0 <= accuracy <= 1
+
+
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
 def test_a_results_folder_that_cannot_be_is_a_usage_error(
     here: Here, finished: Finished, kind: str
