@@ -303,6 +303,35 @@ def test_a_credit_that_is_the_gradient_at_some_states_is_asked_about() -> None:
     assert "declares no way" not in leaderboard(some, width=None)  # in one run of two
 
 
+@pytest.mark.parametrize(
+    ("values", "reason", "asked"),
+    [
+        ((0.998, 0.995), None, True),
+        ((0.998, 0.98), None, False),  # in one run of two
+        ((0.998, None), None, False),
+        ((0.998, 0.995), "the reference gradient is at the floor", False),
+    ],
+)
+def test_blocks_that_step_down_the_gradient_are_asked_about_whatever_credit_is_shown(
+    values: tuple[float | None, ...], reason: str | None, asked: bool
+) -> None:
+    def told(**declared: bool) -> str:
+        flags = {**dict.fromkeys(PASSPORT, False), **declared}
+        steps = [Measurement(value=value, not_diagnostic=reason) for value in values]
+        runs = [
+            run(DFA, seed, 0.3, passport=flags, measurements={**measured(), "projected_step": step})
+            for seed, step in zip((42, 123), steps, strict=True)
+        ]
+        return leaderboard(runs, width=None)
+
+    line = (
+        "dfa: its blocks step down the gradient (projected_step of 0.99 or more in every run), "
+        "and it declares no way to know it: does it pass `bench check`?"
+    )
+    assert (line in told()) == asked
+    assert line not in told(weight_transport=True)
+
+
 def test_credit_against_the_gradient_is_asked_about() -> None:
     asked = (
         "Γ deep of dfa is under -0.5: such credit points against the gradient; is its sign right?"
@@ -1057,7 +1086,8 @@ def test_seeds_that_older_code_of_a_rule_trained_are_in_no_mean(tmp_path: Path) 
     made = dict.fromkeys((record.identity for record in taken), "2026-11-03")
     (home / "suite.json").write_text(json.dumps({**stated, "used": made}))
     (results,), (told,) = gather([tmp_path / "undone"])
-    assert [r.cell.seed for r in results.records if "mine" in r.cell.method.name] == [123, 456]
+    counted = (r.cell.seed for r in results.records if "mine" in r.cell.method.name)
+    assert sorted(counted) == [123, 456]
     assert "1 run is not counted: the code of mine.py/mine has changed since" in told
     # two people with two versions, and what a suite.json may hold
     folders.write(tmp_path / "theirs", [after])

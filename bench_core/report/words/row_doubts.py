@@ -92,7 +92,8 @@ def _range(values: Any) -> str:
 
 
 def undeclared(row: Row) -> list[str]:
-    """Say that a rule audits the gradient and declares nothing by which it could know it."""
+    """Say that a rule audits the gradient, or steps down it, and declares nothing by which it could
+    know it. The credit of a rule with a step of its own need not be the one that trains."""
     deep, used = gamma(row), information(row.runs)
     ways = {
         "exact_hidden_gradients",
@@ -105,12 +106,22 @@ def undeclared(row: Row) -> list[str]:
         f"h_{layer}" for layer, own in gamma_by_state(row).items() if own and min(own) >= EXACT
     ]
     whole = deep.estimate is not None and deep.estimate.mean >= EXACT
-    if row.role == "floor" or used is None or used & ways or not (whole or states):
+    steps = [run.record.measurements.get("projected_step") for run in row.finished]
+    down = bool(steps) and all(
+        item is not None and item.value is not None and not item.not_diagnostic
+        and item.value >= EXACT for item in steps
+    )  # fmt: skip
+    if row.role == "floor" or used is None or used & ways or not (whole or states or down):
         return []
-    alike = f"is the gradient (Γ deep of {EXACT} or more)"
-    if not whole:
-        alike = f"at {listed(states)} is the gradient (Γ of {EXACT} or more in every run)"
-    return [f"its credit {alike}, and it declares no way to know it: does it pass `bench check`?"]
+    alike = f"its credit is the gradient (Γ deep of {EXACT} or more)"
+    if not whole and states:
+        at = listed(states)
+        alike = f"its credit at {at} is the gradient (Γ of {EXACT} or more in every run)"
+    elif not whole:
+        alike = (
+            f"its blocks step down the gradient (projected_step of {EXACT} or more in every run)"
+        )
+    return [f"{alike}, and it declares no way to know it: does it pass `bench check`?"]
 
 
 def idle(row: Row) -> list[str]:
