@@ -99,7 +99,11 @@ def tutorial() -> type:
 
 @pytest.mark.parametrize(
     ("page", "file", "name"),
-    [("write-a-method.md", "rule.py", "SignDfa"), ("../README.md", "bench_one_bit.py", "OneBit")],
+    [
+        ("write-a-method.md", "rule.py", "SignDfa"),
+        ("write-a-method.md", "fresh.py", "FreshFeedback"),
+        ("../README.md", "bench_one_bit.py", "OneBit"),
+    ],
 )
 def test_the_rules_that_are_printed_conform(page: str, file: str, name: str) -> None:
     found = [run(each) for each in checks(defined(page, file, name))]

@@ -573,7 +573,7 @@ ENDS = {
     "KeepsNumber": (
         "failed",
         r"state_dict\(\) of the rule holds 'count', of type int: "
-        r"only tensors can be kept, such as torch\.tensor\(x\)",
+        r"only tensors can be kept; keep a number as an attribute and write",
     ),
 }
 

@@ -210,7 +210,10 @@ def _unstorable(value: Any) -> str | None:
     from safetensors.torch import save
 
     if not isinstance(value, torch.Tensor):
-        return f"of type {type(value).__name__}: only tensors can be kept, such as torch.tensor(x)"
+        return (
+            f"of type {type(value).__name__}: only tensors can be kept; keep a number as an "
+            "attribute and write it as a tensor in state_dict() (docs/write-a-method.md, section 6)"
+        )
     if value.is_meta or torch.nn.parameter.is_lazy(value):
         return "a tensor without values"
     if value.layout != torch.strided:
