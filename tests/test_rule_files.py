@@ -664,6 +664,19 @@ def test_the_check_of_global_state_says_how_to_draw() -> None:
         must_preserve(changes, "measuring", remedy=PROBE_DRAWS)  # type: ignore[arg-type]
 
 
+def test_a_file_and_the_package_made_from_it_are_told_apart_in_one_line(
+    here: Here, path_as_it_was: None
+) -> None:
+    (here.cwd / "fed.py").write_text(RULE)
+    brought = plugin("bench_methods()", 'return [Component("fed", "bench_fed:Fed")]')
+    fake_dist(here.cwd / "site", "bench-fed", "bench_fed", f"{RULE}\n{brought}", entry="fed")
+    done = here("plan", "quickstart", "--method", "./fed.py", path=[here.cwd / "site"])
+    assert done.returncode == 0, done.stderr
+    told = "method 'fed' is here fed.py/fed, and not that of the package bench-fed/fed"
+    (line,) = (line for line in done.stderr.splitlines() if "bench-fed" in line)
+    assert line.endswith(told)
+
+
 def test_a_short_name_means_the_built_in_alone_beside_a_rule_of_the_same_name() -> None:
     named = [
         load_suite("quickstart", methods=[text, "dfa"]).methods

@@ -59,10 +59,11 @@ def cards(names: Iterable[str]) -> dict[str, Card]:
 def find_clashes(registry: Registry, points: Iterable[EntryPoint]) -> None:
     """Report names of entry points and short names of components that several distributions bring.
 
-    A diagnostic is measured under its short name, so one with the name of a built-in is removed.
+    A diagnostic is measured under its short name, so one with the name of a built-in is removed. Of
+    a file and the package that was made from it one line says which name is whose.
     """
     first: dict[str, str] = {}
-    for point in points:
+    for point in (point for point in points if not point.is_file):
         other = first.setdefault(point.name, point.distribution)
         if other != point.distribution:
             reason = f"entry point {point.name!r} is also brought by {other}; both were loaded"
@@ -85,7 +86,12 @@ def find_clashes(registry: Registry, points: Iterable[EntryPoint]) -> None:
         owners.setdefault((item.kind, item.component.name), set()).add(item.distribution)
     for item in registry.components:
         others = owners[item.kind, item.component.name] - {item.distribution}
-        if others and item.distribution != OURS:
-            clash = f"is also brought by {', '.join(sorted(others))}"
+        files = {name for name in others if name.endswith(FILE)}
+        if item.distribution.endswith(FILE) and others - files:
+            theirs = ", ".join(sorted(f"{name}/{item.component.name}" for name in others - files))
+            name, both = item.component.name, f"that of the package {theirs}"
+            fault(item, f"{item.kind} {name!r} is here {item.full_name}, and not {both}")
+        elif others - files and item.distribution != OURS:
+            clash = f"is also brought by {', '.join(sorted(others - files))}"
             remedy = f"name this one {item.full_name!r} in a suite"
             fault(item, f"{item.kind} {item.component.name!r} {clash}; {remedy}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,8 +21,10 @@ DRAW = (
 )
 
 
-def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+def copies(values: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Copy the tensors among these values. A check of its own names what no checkpoint can hold."""
+    found = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    return {name: tensor.detach().clone() for name, tensor in found.items()}
 
 
 def differs(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> str | None:

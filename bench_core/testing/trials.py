@@ -106,9 +106,8 @@ class Trial:
         return {name: each.get_state() for name, each in {**own, **self.streams}.items()}
 
     def memory(self) -> dict[str, Tensor]:
-        """Copies of the tensors of the method's state and of those that are its attributes."""
-        held = {**vars(self.method), **self.method.state_dict()}
-        return copies({name: value for name, value in held.items() if isinstance(value, Tensor)})
+        """Copies of the method's state and of the tensors that are its attributes."""
+        return copies({**vars(self.method), **self.method.state_dict()})
 
     def drawn(self) -> list[bool]:
         """Return whether setup drew from the feedback stream, and from the auxiliary one."""
