@@ -683,6 +683,9 @@ def test_a_noisy_bp_is_not_said_to_show_that_the_recipe_cannot_judge() -> None:
     bp = [*seeds(BP, [0.60, 0.60, 0.10]), *frozen(BP, [0.418, 0.419, 0.420])]
     text = "The seeds of bp do not show that this recipe can tell trained blocks from random ones: "
     assert notes.warning(group(bp), Settings()).startswith(text)
+    below = [*seeds(BP, [0.30, 0.41, 0.42]), *frozen(BP, [0.418, 0.419, 0.420])]
+    told = f"{text}bp itself gains nothing over its random blocks (-4.2 ± 16.3 points). "
+    assert notes.warning(group(below), Settings()).startswith(told)
     strict = Settings(thresholds={"depth_utility": 25.0})
     (found,) = judge_all(BACKPROP, strict)
     by = "This recipe cannot tell trained blocks from random ones by 25 points: bp itself gains"

@@ -218,7 +218,10 @@ def warning(group: Group, settings: Settings) -> str:
         )
     if worse(own):
         remedy = " It does not train bp: look at the learning rate first."
-    gain = f"bp itself gains only {with_interval(own)} points over {against}"
+    points = f"{with_interval(own)} points"
+    gain = f"bp itself gains only {points} over {against}"
+    if own.mean <= 0:
+        gain = f"bp itself gains nothing over {against} ({points})"
     by = f" by {limit:g} points" * (limit != BEATS)
     open_ = own.half_width is None or ends(own)[1] >= limit
     what = f"this recipe can tell trained blocks from random ones{by}"
