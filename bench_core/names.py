@@ -11,6 +11,7 @@ CEILING = "bp"
 LOCAL_CEILING = "bp_local_heads"  # of rules whose passport has local_heads, beside bp
 GROUP = "bench_core.plugins"  # of the entry points of plugins
 FROZEN = "frozen"  # the short form of the option freeze=blocks, as tables write it
+CEILINGS_FLOOR = f"{CEILING}[{FROZEN}]"
 
 
 def bare_name(full_name: str) -> str:

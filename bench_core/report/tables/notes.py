@@ -26,7 +26,7 @@ from bench_core.analysis.verdicts.verdict import (
     ends,
     worse,
 )
-from bench_core.names import FROZEN, OURS, bare_name
+from bench_core.names import CEILINGS_FLOOR, OURS, bare_name
 from bench_core.printable import few
 from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.text.layout import listed
@@ -39,7 +39,7 @@ from bench_core.results.hashing import plain_text
 from bench_core.results.marks import ORDER
 from bench_core.results.reference import edition, machine, machines
 
-NO_FLOOR_OF_BP = f"no finished run of bp[{FROZEN}] with this recipe"
+NO_FLOOR_OF_BP = f"no finished run of {CEILINGS_FLOOR} with this recipe"
 NOTHING = "No runs yet: nothing to show."
 AGAINST = -0.5
 UNJUDGED = ", and no verdict rests on it"

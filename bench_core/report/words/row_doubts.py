@@ -20,7 +20,7 @@ from bench_core.analysis.verdicts.recipes import unlike_steps
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import BEATS
-from bench_core.names import CEILING, FROZEN, bare_name
+from bench_core.names import CEILINGS_FLOOR, bare_name
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import compact, part, plural, with_interval
 from bench_core.report.words.criteria import criteria_of
@@ -181,7 +181,7 @@ def cut_short(row: Row, rows: Sequence[Row]) -> list[str]:
     ended = {each.label for each in rows for run in each.finished if run.record.stopped_by}
     if row.role == "floor" or not ended:
         return []
-    names = {row.floor.name, f"{CEILING}[{FROZEN}]"}
+    names = {row.floor.name, CEILINGS_FLOOR}
     floors = [each for each in rows if each.role == "floor" and each.label in names]
     own = row.label in ended
     unlike = [each for each in floors if _lengths(each) != _lengths(row)]

@@ -19,7 +19,7 @@ from bench_core.analysis.verdicts.roles import matched_floor
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import BEATS, ends
-from bench_core.names import CEILING, FROZEN, bare_name
+from bench_core.names import CEILINGS_FLOOR, bare_name
 from bench_core.report.text.escape import visible
 from bench_core.report.text.numbers import fraction, with_interval
 from bench_core.report.words.criteria import Criterion
@@ -218,7 +218,7 @@ def cost_of_reset(lost: Estimate) -> str:
 
 def bp_floor(rows: Iterable[Row]) -> float | None:
     """Return the mean accuracy of backpropagation with random blocks and no other option."""
-    label = f"{CEILING}[{FROZEN}]"
+    label = CEILINGS_FLOOR
     floor = next((row for row in rows if row.label == label), None)
     return floor.accuracy.mean if floor is not None and floor.accuracy is not None else None
 
