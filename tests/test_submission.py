@@ -241,7 +241,7 @@ def test_rules_from_files_and_folders_without_own_runs_are_refused(
     found.runs[:] = [type(run)(record, run.folder)]
     monkeypatch.setattr("bench_core.sharing.submission.scan", lambda roots: found)
     name = record.cell.method.name
-    with pytest.raises(UsageError, match=f"makes its package; .* --method {name} --yes. removes"):
+    with pytest.raises(UsageError, match=f"makes its package, .* --method {name} --yes. removes"):
         submit(good, tmp_path / "again")
 
 

@@ -167,10 +167,8 @@ def submit(results: Path, output: Path) -> Submission:
     }:
         options = " ".join(f"--method {name}" for name in sorted(of_files))
         what = f"{results}: has runs of a rule from a file, which others cannot install"
-        remedy = (
-            "`bench new method NAME --from FILE.py` makes its package, of which `bench run` takes the "
-            "rule by --method PACKAGE/NAME; if you have run that"
-        )
+        package = "`bench new method NAME --from FILE.py` makes its package"
+        remedy = f"{package}, and `bench run --method PACKAGE/NAME` its runs; if you have those"
         clean = f"`bench clean {results} {options} --yes` removes the runs of the file"
         raise UsageError(f"{what}; {remedy}, {clean}")
     ledgers = {folder: _ledger(folder) for folder in {run.folder.parent for run in own}}
