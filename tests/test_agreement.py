@@ -182,12 +182,16 @@ def test_the_curve_of_a_compact_run_is_compared_at_its_digits(tmp_path: Path) ->
         ({"accuracy": None}, False, "accuracy in one of them only"),
         ({"accuracy": 0.4201}, False, "accuracy 0.4201 and 0.4000 (here and posted)"),
         ({"status": "diverged", "reason": "r"}, False, "status diverged (r) and done"),
+        ({"reset_accuracy": 0.31}, True, "within 2 points; the same diagnostics fire"),
+        ({"reset_accuracy": 0.33}, False, "reset_accuracy 0.3300 and 0.3000 (here and posted)"),
+        ({"reset_accuracy": None}, False, "reset_accuracy in one of them only"),
     ],
 )
 def test_elsewhere_figures_agree_within_two_points(
     fields: dict[str, Any], agrees: bool, said: str
 ) -> None:
     fixed: dict[str, Any] = {"seed": 1, "chance": 0.1, "initial": measured()}
+    fixed |= {"reset_accuracy": 0.3}
     found = compare(true(**fixed), true(**{**fixed, "environment": THERE, **fields}))
     assert (found.agrees, found.how) == (agrees, "figures")
     assert said in found.said

@@ -91,6 +91,12 @@ def test_the_nearest_ceiling_is_named_and_floors_have_none() -> None:
     assert doubts.below_local_ceiling(group) == [text]
 
 
+def test_an_explained_variance_that_equals_bps_does_not_lie_above_it() -> None:
+    free: dict[str, Any] = {"chance": None}
+    group, rows = judged(seeds(BP, [0.94] * 3, **free), seeds(DFA, [0.94] * 3, **free))
+    assert above_ceiling(rows["dfa"], group) is None
+
+
 def test_a_row_without_an_accuracy_is_not_above_anything() -> None:
     group, rows = judged(
         seeds(BP, [0.60, 0.61]), [seeds(DFA, [0.6])[0].model_copy(update={"status": "failed"})]

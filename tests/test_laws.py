@@ -683,6 +683,33 @@ def test_steps_are_counted_over_the_parameters_that_change(few, kind, expected):
     assert made.steps_per_batch(2) == expected
 
 
+def test_a_write_to_a_moment_makes_a_rule_suspect_in_a_step_that_is_not_watched(few):
+    """Then every later step is watched."""
+    method, _ = ready(DirectFeedbackAlignment(DirectFeedbackAlignment.Params()), resmlp(), few)
+    updater = method.tools.updater
+    x, y = next(few.test_batches(32))
+    for number in range(3):
+        method.step(x, y, 0)
+        assert (updater.suspect, updater.others) == (False, False), number
+    next(iter(updater.optimiser.state.values()))["exp_avg"].mul_(1.0)
+    method.step(x, y, 0)
+    assert (updater.suspect, updater.others) == (True, False)
+
+
+def test_a_watched_step_keeps_no_second_copy_of_the_network(few):
+    method, net = ready(DirectFeedbackAlignment(DirectFeedbackAlignment.Params()), resmlp(), few)
+    updater, held = method.tools.updater, []
+    descend = updater.optimiser.step
+    updater.optimiser.step = lambda: (held.append(updater.seen), descend())
+    x, y = next(few.test_batches(32))
+    with updater.watched():
+        method.step(x, y, 0)
+        parameters = sum(p.numel() for p in net.parameters())
+        assert sum(copy.numel() for copy in updater.seen) < 1.2 * parameters  # moments by sums
+    assert held == [None]
+    assert updater.seen is None
+
+
 @pytest.mark.parametrize("data", [False, True])
 @pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq", "step"])
 def test_moments_of_the_optimiser_change_by_its_steps_alone(few, name, data):
@@ -712,9 +739,32 @@ def test_the_accuracy_with_initial_blocks_is_that_of_such_a_network(few):
     twin = resmlp()
     twin.load_state_dict({**trained, **blocks})
     expected, _ = evaluate(twin, few)
+    fresh = set_up(Backprop(Backprop.Params()), resmlp(seed=9), few, TRAINING_ONE, 0)
+    assert reset_accuracy(net, Held(few), fresh, initial) == expected
     assert reset_accuracy(net, Held(few), bare, initial) == expected
     assert expected != evaluate(net, few)[0]  # the blocks matter here
     assert all(torch.equal(value, trained[name]) for name, value in net.state_dict().items())
+
+
+def test_blocks_with_statistics_of_their_batches_are_not_put_back(few):
+    """Neither the initial statistics nor the trained ones are those of the initial weights."""
+
+    class Normed(nn.Module):
+        def __init__(self, block):
+            super().__init__()
+            self.block, self.norm = block, nn.BatchNorm1d(few.train_x.shape[1])
+
+        def forward(self, h):
+            return self.block(h)
+
+    net = resmlp()
+    bare = copy.deepcopy(net)
+    for one in (net, bare):
+        one.blocks[0] = Normed(one.blocks[0])
+    initial = {name: value.clone() for name, value in net.state_dict().items()}
+    assert reset_accuracy(net, Held(few), bare, initial) is not None  # they did not move
+    net.blocks[0].norm.running_mean.add_(1e-3)
+    assert reset_accuracy(net, Held(few), bare, initial) is None
 
 
 class Shallow(DirectFeedbackAlignment):

@@ -9,6 +9,7 @@ import sys
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -86,7 +87,7 @@ def test_a_rule_that_ends_the_process_fails_the_check_that_it_was_at_and_the_oth
     assert failed.status == "failed"
     assert failed.reason == "it ended the process (exit code 3): last words"
     assert failed.law
-    assert len(found) == 11
+    assert len(found) == 12
     assert found["a_step_does_not_wait_for_the_device"].status == "passed"
 
 
@@ -338,15 +339,20 @@ def test_the_check_waits_as_long_as_it_is_told(
     monkeypatch: pytest.MonkeyPatch, told: str | None, given: tuple[object, ...], seconds: float
 ) -> None:
     waits = []
-    monkeypatch.setattr(
-        loading, "examine", lambda doors, seconds, targets: waits.append(seconds) or []
-    )
+
+    def late(name: str, request: Any, limit: float, **more: Any) -> Any:
+        waits.append(limit)
+        raise loading.child.ChildTimeoutError("did not end")
+
+    monkeypatch.setattr(loading.child, "ask", late)
     monkeypatch.setenv(loading.SECONDS, told) if told else monkeypatch.delenv(
         loading.SECONDS, raising=False
     )
-    assert invoke("plugins", "--check", *given)[0] == 0
-    assert waits
+    code, output, _ = invoke("plugins", "--check", *given)
     assert set(waits) == {seconds}
+    longer = f"--timeout {2 * seconds}" if given else f"BENCH_PLUGIN_SECONDS={2 * seconds}"
+    assert code == 1
+    assert f"its import did not end; give it longer with {longer}" in " ".join(output.split())
 
 
 def test_strict_plugins_stop_before_anything_is_written(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -599,13 +600,26 @@ def test_a_bp_that_does_not_train_is_no_ceiling() -> None:
     assert "one seed is too few" not in above
 
 
-def of_reset(lost: float, values: tuple[float, ...] = (0.55, 0.551, 0.549)) -> list[RunRecord]:
-    """A rule with a good margin that loses so many points with its initial blocks."""
-    runs = seeds(DFA, [*values], test_samples=10_000)
+def of_reset(
+    lost: float, values: Sequence[float] = (0.55, 0.553, 0.549), **fields: Any
+) -> list[RunRecord]:
+    """A rule that loses so many points with its initial blocks."""
+    runs = seeds(DFA, [*values], **{"test_samples": 10_000, **fields})
     return [
         run.model_copy(update={"reset_accuracy": value - lost / 100})
         for run, value in zip(runs, values, strict=True)
     ]
+
+
+LOW = frozen(DFA, [0.3, 0.301, 0.302])
+RESET = "putting all its blocks back to their initial weights"
+NEEDLESS = "dfa loses less than 2 points with all blocks put back to their initial weights."
+
+
+def list_of(records: list[RunRecord], name: str = "dfa") -> str:
+    lists = trained.sorted_rules(group(records))
+    (heading,) = (head for head, own in lists.items() if any(x.label == name for x in own))
+    return heading
 
 
 @pytest.mark.parametrize(
@@ -618,43 +632,78 @@ def of_reset(lost: float, values: tuple[float, ...] = (0.55, 0.551, 0.549)) -> l
         (30.0, "trustworthy", trained.TRAIN),
     ],
 )
+@pytest.mark.parametrize("n", [2, 3])
 def test_a_margin_is_not_that_of_blocks_whose_training_is_not_needed(
-    lost: float, kind: str, heading: str
+    n: int, lost: float, kind: str, heading: str
 ) -> None:
-    records = [*BACKPROP, *of_reset(lost), *frozen(DFA, [0.3, 0.301, 0.302])]
+    """Nor of two seeds with equal losses, which have no interval."""
+    records = [*BACKPROP, *of_reset(lost)[:n], *LOW]
     assert row(records).verdict.kind == kind
-    assert row(records).dispensable == (lost < 2)
-    lists = trained.sorted_rules(group(records))
-    assert [name for name, own in lists.items() if any(x.label == "dfa" for x in own)] == [heading]
-    told = summary.sentence(group(records))
-    keeps = "dfa keeps its accuracy with all blocks put back to their initial weights."
-    assert (keeps in told) == (lost < 2)
+    assert (row(records).dispensable, row(records).held) == (lost < 2, lost < 2)
+    assert list_of(records) == heading
+    assert (NEEDLESS in summary.sentence(group(records))) == (lost < 2)
 
 
 def test_the_cost_of_the_initial_weights_is_said_in_points() -> None:
-    records = [*BACKPROP, *of_reset(0.5), *frozen(DFA, [0.3, 0.301, 0.302])]
-    cost = "putting all its blocks back to their initial weights costs 0.5 ± 0.0 points"
+    records = [*BACKPROP, *of_reset(0.5), *LOW]
+    cost = f"{RESET} costs 0.5 ± 0.0 points"
+    assert row(records).reset is not None
+    half = t_critical(3) * 100 / 10_000 * math.sqrt(2 / 3 / 12)
+    assert row(records).reset.half_width == pytest.approx(half)  # type: ignore[union-attr]
     assert reasons.of_row(row(records), Settings()) == [f"{cost}; 2 or more are needed"]
-    sick = [one.model_copy(update={"measurements": SICK}) for one in of_reset(0.5)]
-    records = [*BACKPROP, *sick, *frozen(DFA, [0.3, 0.301, 0.302])]
-    (doubt,) = row_doubts.dispensable(row(records))
-    assert doubt == f"{cost}: its margin is not that of its blocks"
+    assert row_doubts.dispensable(row(records)) == []  # it is said already
+    for lost, told in ((1.96, "costs 1.96 ± 0.0 points"), (-1.0, "gains 1.0 ± 0.0 points")):
+        (reason,) = reasons.of_row(row([*BACKPROP, *of_reset(lost), *LOW]), Settings())
+        assert reason == f"{RESET} {told}; 2 or more are needed"
+    records = [*BACKPROP, *of_reset(0.5, measurements=SICK), *LOW]
+    assert row_doubts.dispensable(row(records)) == [f"{cost}: its margin is not that of its blocks"]
     assert "though its blocks beat" not in summary.sentence(group(records))
-    (single,) = row_doubts.dispensable(row([*of_reset(0.5)[:1], *frozen(DFA, [0.3])]))
-    assert single.startswith(f"{cost.removesuffix(' ± 0.0 points')} points: its margin is not")
-    for lost, low in ((2.0, 0.3), (0.5, 0.54)):  # it needs its blocks; it has no margin
-        assert row_doubts.dispensable(row([*of_reset(lost)[:1], *frozen(DFA, [low])])) == []
+    assert list_of(records) == trained.LOOK
+    asked = [*BACKPROP, *of_reset(0.0, chance=None), *LOW]
+    assert row(asked).reset == Estimate(0.0, 0.0, 0.0, 3)  # explained variance is no count
 
 
-def test_one_run_that_does_not_say_what_its_blocks_are_worth_leaves_the_margin() -> None:
+@pytest.mark.parametrize(
+    ("lost", "low", "told"),
+    [(0.5, 0.3, True), (0.5, 0.53, True), (0.5, 0.54, False), (2.0, 0.3, False)],
+)
+def test_a_single_seed_that_needs_no_training_of_its_blocks_is_no_rule_that_trains(
+    lost: float, low: float, told: bool
+) -> None:
+    records = [*of_reset(lost)[:1], *frozen(DFA, [low])]
+    doubt = [f"{RESET} costs 0.5 points: its margin is not that of its blocks"] * told
+    assert row_doubts.dispensable(row(records)) == doubt
+    assert row_doubts.dispensable(row(records, "dfa[frozen]")) == []
+    if low == 0.3:
+        assert list_of(records) == (trained.LOOK if told else trained.TRAIN)
+
+
+def test_runs_that_do_not_say_what_their_blocks_are_worth_leave_the_margin() -> None:
     silent = of_reset(0.0)
     silent[1] = silent[1].model_copy(update={"reset_accuracy": None})
-    records = [*BACKPROP, *silent, *frozen(DFA, [0.3, 0.301, 0.302])]
-    assert row(records).reset is None
-    assert row(records).verdict.kind == "trustworthy"
+    assert row([*BACKPROP, *silent, *LOW]).reset is None
+    assert row([*BACKPROP, *silent, *LOW]).verdict.kind == "trustworthy"
+    still = silent[1].model_copy(update={"blocks_changed": (0, 4)})  # nothing is lost there
+    assert row([*BACKPROP, silent[0], still, silent[2], *LOW]).held
     noisy = of_reset(0.0)
-    noisy[1] = noisy[1].model_copy(update={"reset_accuracy": 0.45})  # is not settled by these seeds
-    assert row([*BACKPROP, *noisy, *frozen(DFA, [0.3, 0.301, 0.302])]).verdict.text == "trustworthy"
+    noisy[1] = noisy[1].model_copy(update={"reset_accuracy": 0.45})  # not settled by these seeds
+    assert row([*BACKPROP, *noisy, *LOW]).verdict.text == "trustworthy"
+    for odd in (math.nan, math.inf):
+        noisy[1] = noisy[1].model_copy(update={"reset_accuracy": odd})
+        assert row([*BACKPROP, *noisy, *LOW]).reset is None
+    lost = [*of_reset(0.0)[:2], of_reset(0.0)[2].model_copy(update={"accuracy": math.nan})]
+    assert row([*BACKPROP, *lost, *LOW]).reset == Estimate(0.0, None, None, 2)
+    told = "not tried with their initial blocks: bp, whose runs do not say their accuracy with "
+    assert told in remarks([*BACKPROP, *of_reset(0.0), *LOW])
+    assert told not in remarks([*BACKPROP, *of_reset(9.0), *LOW])
+
+
+def test_initial_blocks_hide_no_loss_and_no_open_margin() -> None:
+    close = frozen(DFA, [0.44, 0.4405, 0.441])
+    assert row([*BACKPROP, *of_reset(0.0, (0.45, 0.451, 0.452)), *close]).verdict.letters == ("d",)
+    wide = [*BACKPROP, *of_reset(0.0, (0.32, 0.55, 0.65)), *LOW]
+    assert (row(wide).held, row(wide).verdict.kind) == (False, "not separated from its floor")
+    assert "dfa is not yet told apart from" in summary.sentence(group(wide))
 
 
 def test_a_rule_below_bps_random_blocks_may_beat_its_own() -> None:
@@ -662,7 +711,7 @@ def test_a_rule_below_bps_random_blocks_may_beat_its_own() -> None:
     below = "dfa falls below backpropagation with random blocks"
     though = f"{below}, though its blocks beat its own random ones."
     assert though in summary.sentence(group(records))
-    dead = [*BACKPROP, *of_reset(0.0, (0.39, 0.391, 0.392)), *frozen(DFA, [0.3, 0.301, 0.302])]
+    dead = [*BACKPROP, *of_reset(0.0, (0.39, 0.391, 0.392)), *LOW]
     assert f"{below}." in summary.sentence(group(dead))
 
 

@@ -178,6 +178,14 @@ def test_equal_costs_have_the_interval_of_the_stated_test_set():
     assert found.cost.half_width == pytest.approx(t_critical(3) * 0.1 * math.sqrt(2 / 3 / 12))
 
 
+def test_equal_costs_of_older_runs_have_the_step_of_their_accuracies():
+    """They do not state their test samples: 0.308 and 0.306 are counts of 500, or of more."""
+    cells = [(42, 0.308), (123, 0.314), (456, 0.322)]
+    runs = [ended(seed, score, 4) for seed, score in cells]
+    (found,) = savings([*runs, *(whole(seed, score - 0.002) for seed, score in cells)])
+    assert found.cost.half_width == pytest.approx(t_critical(3) * 0.2 * math.sqrt(2 / 3 / 12))
+
+
 def test_without_a_run_to_the_end_the_cost_is_not_known():
     (found,) = savings([ended(42, 0.3, 4), ended(123, 0.3, 5), whole(42, 0.3)])
     assert found.cost is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,14 @@ LIES: dict[str, tuple[Callable[[RunRecord], RunRecord], str]] = {
     "accuracy over 1": (
         lambda r: r.model_copy(update={"accuracy": 1.7}),
         "accuracy 1.7 is not between 0 and 1",
+    ),
+    "reset accuracy over 1": (
+        lambda r: r.model_copy(update={"reset_accuracy": -100.0}),
+        "reset_accuracy -100 is not between 0 and 1",
+    ),
+    "reset accuracy that is no number": (
+        lambda r: r.model_copy(update={"reset_accuracy": math.nan}),
+        "reset_accuracy nan is not between 0 and 1",
     ),
     "no accuracy": (
         lambda r: r.model_copy(update={"accuracy": None}),

@@ -89,10 +89,9 @@ def _check_all(timeout: float | None, as_json: bool) -> bool:
     from bench_core.registry import plugins as installed
     from bench_core.registry.registry import Registry
 
-    seconds = loading.limit() if timeout is None else timeout
     registry = Registry()
     points, registry.troubles = entry_points.installed()
-    results = [r for point in points for r in loading.examine([point], seconds, targets=True)]
+    results = [r for point in points for r in loading.examine([point], timeout, targets=True)]
     for result in results:
         registry.add(result)
     installed.find_clashes(registry, points)

@@ -84,6 +84,7 @@ def examine(
     from pydantic import TypeAdapter
 
     results: list[ImportResult] = []
+    option = f"{SECONDS}=" if seconds is None else "--timeout "
     while left := points[len(results) :]:
         seconds = limit() if seconds is None else seconds
         request = {"points": [asdict(point) for point in left], "targets": targets}
@@ -94,15 +95,21 @@ def examine(
             if len(results) < len(points):
                 result = ImportResult(entry_point=points[len(results)])
                 point = result.entry_point
-                result.fault(point, f"its import {error}{_remedy(point, error, seconds)}")
+                result.fault(
+                    point, f"its import {error}{_remedy(point, error, f'{option}{2 * seconds:g}')}"
+                )
                 results.append(result)
     return results
 
 
-def _remedy(point: EntryPoint, error: child.ChildError, seconds: float) -> str:
+def _remedy(point: EntryPoint, error: child.ChildError, longer: str) -> str:
+    """Write what to do about a module whose import ended its process, or did not end.
+
+    longer  gives it more time
+    """
     remedies = []
     if isinstance(error, child.ChildTimeoutError):
-        remedies += [f"give it longer with {SECONDS}={2 * seconds:g}"]
+        remedies += [f"give it longer with {longer}"]
     if not point.is_file:
         remedies += ["leave it out with BENCH_PLUGINS=…", f"pip uninstall {point.distribution}"]
     return f"; {', or '.join(remedies)}" if remedies else ""

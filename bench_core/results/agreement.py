@@ -257,11 +257,13 @@ def _defaults(one: RunRecord, other: RunRecord) -> Iterator[str]:
 def _far(one: RunRecord, other: RunRecord, way: _Way) -> list[str]:
     """Name the differences that rounding does not explain."""
     parts = way.differing(one, other)
-    mean, second = one.accuracy, other.accuracy
-    if (mean is None) != (second is None) and one.status == other.status:
-        parts.append("accuracy in one of them only")
-    elif mean is not None and second is not None and not abs(mean - second) <= POINTS:
-        parts.append(f"accuracy {mean:.4f} and {second:.4f}")
+    for name in ("accuracy", "reset_accuracy"):
+        mean, second = getattr(one, name), getattr(other, name)
+        if mean is None or second is None:
+            lacks = (mean is None) != (second is None) and one.status == other.status
+            parts += [f"{name} in one of them only"] * (lacks and name not in way.left)
+        elif not abs(mean - second) <= POINTS:
+            parts.append(f"{name} {mean:.4f} and {second:.4f}")
     return parts
 
 

@@ -323,9 +323,11 @@ def first_fault(error: ValidationError) -> str:
 
 
 def _check(record: RunRecord, folder: Path, sums: bool, states: bool) -> None:
-    accuracy = record.accuracy
+    accuracy, reset = record.accuracy, record.reset_accuracy
     if accuracy is not None and math.isfinite(accuracy) and not 0 <= accuracy <= 1:
         raise Unreadable(f"accuracy {accuracy:g} is not between 0 and 1")
+    if reset is not None and not 0 <= reset <= 1:  # nor NaN
+        raise Unreadable(f"reset_accuracy {reset:g} is not between 0 and 1")
     if record.identity != folder.name:
         raise Unreadable(f"{RUN} is that of {record.identity[:64]}")
     for name, expected in record.files.items():

@@ -52,19 +52,25 @@ def evaluated(net: Net, held: Held, bare: Net | None = None) -> dict[str, float 
     return {"accuracy": accuracy, "test_loss": loss, "validation_accuracy": on_validation}
 
 
-def reset_accuracy(net: Net, held: Held, bare: Net, initial: Mapping[str, Tensor]) -> float:
-    """Compute the accuracy with all blocks put back to their initial weights and buffers, embedding
-    and readout as trained.
+def reset_accuracy(net: Net, held: Held, bare: Net, initial: Mapping[str, Tensor]) -> float | None:
+    """Compute the accuracy with all blocks put back to their initial weights, embedding and readout
+    as trained; None if training has changed a buffer of a block.
+
+    Such buffers are the statistics of BatchNorm: neither the initial nor the trained ones are those
+    of a network with these weights, so that even blocks whose weights never moved seem to matter.
 
     bare     as in `evaluated`
     initial  parameters and buffers of the network before training
     """
+    for name, value in net.named_buffers():
+        before = initial.get(name)
+        if name.startswith("blocks.") and (before is None or not torch.equal(before, value)):
+            return None
     _give_tensors(net, bare)
     with torch.no_grad():
-        for name, value in tensors_of(bare).items():
-            before = initial.get(name)
-            if name.startswith("blocks.") and before is not None and before.shape == value.shape:
-                value.copy_(before)
+        for name, value in bare.named_parameters():
+            if name.startswith("blocks."):
+                value.copy_(initial[name])
     return evaluate(bare, held.opened())[0]
 
 

@@ -98,14 +98,16 @@ class Updater:
                 "suite's `training` is the same for all rules, and `bench tune` searches the "
                 "learning rate and the weight decay of each"
             )
+        watched = self.seen is not None
         self._compare()
+        self.seen = None  # two copies at once would be too many
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(tensors, gradients)
         if self.clip_norm is not None:
             self.clip(self.clip_norm)
         self.optimiser.step()
         self.written = self._versions()
-        if self.seen is not None:
+        if watched:
             self.seen = self._copies()
 
     @contextmanager
@@ -126,22 +128,32 @@ class Updater:
         )
         return not own.isdisjoint(theirs)
 
-    def _held(self) -> list[Tensor]:
-        """Return what only a step may change: the parameters, and their moments once they exist."""
-        held = [p for own in self.groups.values() for p in own]
-        moments = [self.optimiser.state.get(p, {}) for p in held]
-        return held + [v for own in moments for v in own.values() if isinstance(v, Tensor)]
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for own in self.groups.values() for p in own]
+
+    def _moments(self) -> list[Tensor]:
+        """Return the moments of the optimiser, once they exist."""
+        states = (self.optimiser.state.get(p, {}) for p in self._parameters())
+        return [v for own in states for v in own.values() if isinstance(v, Tensor)]
 
     def _copies(self) -> list[Tensor]:
-        return [value.detach().clone() for value in self._held()]
+        """Return copies of the parameters, and of each moment its sum and its norm."""
+        return [p.detach().clone() for p in self._parameters()] + self._sums()
+
+    def _sums(self) -> list[Tensor]:
+        sums = []
+        for v in self._moments():
+            exact = torch.float32 if v.device.type == "mps" else torch.float64
+            sums.append(torch.stack([v.sum(dtype=exact), torch.linalg.vector_norm(v, dtype=exact)]))
+        return sums
 
     def _versions(self) -> list[int]:
-        return [value._version for value in self._held()]
+        return [value._version for value in (*self._parameters(), *self._moments())]
 
     def _compare(self) -> None:
         self.suspect |= self.written is not None and self.written != self._versions()
         if self.seen is not None:
-            now = [value.detach() for value in self._held()]
+            now = [*(p.detach() for p in self._parameters()), *self._sums()]
             self.others |= len(now) != len(self.seen) or not all(map(_alike, now, self.seen))
 
     def taken(self, parameter: nn.Parameter) -> int:

@@ -32,7 +32,6 @@ from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.untrained import untrained
 from bench_core.analysis.verdicts.verdict import (
     AT_CHANCE,
-    BEATS,
     CANNOT_JUDGE,
     EQUAL,
     EQUAL_OF_BP,
@@ -47,6 +46,7 @@ from bench_core.analysis.verdicts.verdict import (
     below_zero,
     ends,
     margin,
+    needless,
     points_of,
     reading,
     verdict,
@@ -146,11 +146,15 @@ class _Recipe:
             for run in runs
         ]
         no_floor = mute and (self.bp_at_chance or below is None)
-        reset = self._reset(runs)
+        reset = None if is_floor(runs[0]) else self._reset(runs)
         readings: dict[str, Reading] = {
-            letter: "none" if unjudged or no_floor else _held(reading(read, *limit), reset)
+            letter: "none" if unjudged or no_floor else reading(read, *limit)
             for letter, limit in limits.items()
         }
+        passed = {letter for letter, own in readings.items() if own == "passes"}
+        if held := needless(reset) and bool(passed):
+            # random blocks under the same embedding and readout are a floor that it does not beat
+            readings |= dict.fromkeys(passed, "open")
         broken = sum(run.status == "done" and not is_finished(run) for run in runs)
         replaced = mute and not unjudged
         few = _unsure(own, below, mute, replaced, floors.none_finished(BP))
@@ -169,6 +173,7 @@ class _Recipe:
             verdict=verdict(judgements, readings, below, broken, few, _still(runs)),
             replaced=replaced and not is_floor(runs[0]),
             reset=reset,
+            held=held,
             tuned=tuned_of(runs[0], self.settings),
         )
 
@@ -180,24 +185,24 @@ class _Recipe:
         return margin(by_seed, floor, self.floors.scored, not explained(runs))
 
     def _reset(self, runs: Sequence[RunRecord]) -> Estimate | None:
-        """Return the points that its finished runs lose with initial blocks, if all of them say."""
-        pairs = [(run.accuracy, run.reset_accuracy) for run in runs if is_finished(run)]
-        lost = [own - reset for own, reset in pairs if own is not None and reset is not None]
-        if not lost or len(lost) < len(pairs):
+        """Return the points that its finished runs lose with initial blocks, if all of them say.
+
+        Blocks that may train and did not change lose nothing.
+        """
+        finished = [run for run in runs if is_finished(run)]
+        lost = []
+        for run in finished:
+            changed, may = run.blocks_changed or (None, 0)
+            after = run.accuracy if changed == 0 < may else run.reset_accuracy
+            if run.accuracy is None or after is None or not math.isfinite(after):
+                return None
+            lost.append(run.accuracy - after)
+        if not lost:
             return None
         return of_accuracies(lost, self.floors.scored, 2, not explained(runs)).scaled(100.0)
 
     def _at_chance(self, floor: Floor) -> bool:
         return at_chance(floor.accuracies.values(), self.chance, self.floors.scored)
-
-
-def _held(read: Reading, reset: Estimate | None) -> Reading:
-    """Leave a good margin open if the network is as accurate with its initial blocks: then random
-    blocks under the same embedding and readout are a floor that the rule does not beat.
-
-    reset  points of accuracy that are lost with the initial blocks
-    """
-    return "open" if read == "passes" and reading(reset, BEATS) == "fires" else read
 
 
 def _still(runs: Iterable[RunRecord]) -> bool:

@@ -14,7 +14,7 @@ from bench_core.analysis.verdicts.ranks import Ranking
 from bench_core.analysis.verdicts.recipes import shared
 from bench_core.analysis.verdicts.roles import Role
 from bench_core.analysis.verdicts.standing import Standing
-from bench_core.analysis.verdicts.verdict import BEATS, Margin, Verdict, points_of, reading
+from bench_core.analysis.verdicts.verdict import Margin, Verdict, needless, points_of
 from bench_core.results.ledger import Tuned
 from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord
 
@@ -44,6 +44,7 @@ class Row:
               by the margin over bp's (`read`)
     reset     points of accuracy lost with all blocks back at their initial weights; None: not every
               finished run says
+    held      its margin would pass, and is held open because of `reset`
     rank      lowest and highest rank of the simultaneous 95 % interval; None: not ranked
     tuned     the search that chose its recipe and options
     """
@@ -59,6 +60,7 @@ class Row:
     verdict: Verdict
     replaced: bool = False
     reset: Estimate | None = None
+    held: bool = False
     rank: tuple[int, int] | None = None
     tuned: Tuned | None = None
 
@@ -98,9 +100,8 @@ class Row:
 
     @property
     def dispensable(self) -> bool:
-        """Whether it is shown that its blocks need no training: with their initial weights the same
-        embedding and readout are as accurate, within the points that a rule must beat its floor."""
-        return reading(self.reset, BEATS) == "fires"
+        """Whether its blocks need no training (`verdict.needless`)."""
+        return needless(self.reset)
 
     @property
     def read(self) -> Estimate | None:

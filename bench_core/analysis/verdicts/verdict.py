@@ -12,7 +12,8 @@ docs/protocol.md, section 6, has the rules and their reasons. In the order in wh
    the margin that d reads has no interval (its floor has one seed, or two margins are equal), or
    that over bp's floor has none and the rule lies `ONE_SEED` points below it; if the floor that d
    reads lost a run of the rule's seeds; or if bp's floor has no finished run.
-4. `trustworthy` if the margin reaches the threshold and its interval lies above 0.
+4. `trustworthy` if the margin reaches the threshold and its interval lies above 0, and the blocks
+   are not shown to need no training (`needless`).
 5. `not separated from its floor` otherwise.
 
 If the floor's interval is not above chance, and the interval of the margin over it does not lie
@@ -154,6 +155,18 @@ def reading(points: Estimate | None, threshold: float, direction: str | None = "
     if round(points.mean, 9) >= threshold and low > 0:
         return "passes"
     return "fires" if round(high, 9) < threshold else "open"
+
+
+def needless(lost: Estimate | None) -> bool:
+    """Decide whether blocks need no training: with their initial weights the same embedding and
+    readout are as accurate, within the points by which a rule must beat its floor.
+
+    lost  points of accuracy that are lost with the initial weights; a single seed, or two with
+          equal losses, have no interval and show what holds of these networks
+    """
+    if lost is None or lost.half_width is None:
+        return lost is not None and round(lost.mean, 9) < BEATS
+    return reading(lost, BEATS) == "fires"
 
 
 def below_zero(points: Estimate | None) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from bench_core.analysis.verdicts.ceilings import above_ceiling, local_ceiling, over
 from bench_core.analysis.verdicts.floors import explained
+from bench_core.analysis.verdicts.kinds import TRUSTWORTHY
 from bench_core.analysis.verdicts.roles import option
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
@@ -144,6 +145,17 @@ def ranked_on(group: Group) -> list[str]:
     return [f"{seeds}; {wide}; accuracies are over all seeds: {listed(more)}"] * bool(more)
 
 
+def unknown_resets(group: Group) -> list[str]:
+    """Name the trustworthy rules whose blocks were not tried with their initial weights, beside one
+    whose verdict rests on that."""
+    names = [
+        row.label for row in group.rows if row.verdict.kind == TRUSTWORTHY and row.reset is None
+    ]
+    untried = "whose runs do not say their accuracy with initial blocks (reset_accuracy)"
+    line = f"not tried with their initial blocks: {listed(names)}, {untried}"
+    return [line] * (bool(names) and any(row.held for row in group.rows))
+
+
 def few_test_samples(group: Group) -> list[str]:
     """Say how far the size of the test set leaves an accuracy open, if that is more than the points
     by which a rule must beat its floor.
@@ -177,6 +189,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         lines += [f"{row.label} {text}" for text in row_doubts.tuning(row, group.rows)]
     lines += (
         few_test_samples(group)
+        + unknown_resets(group)
         + one_start(group)
         + redrawn(group)
         + alike(group)

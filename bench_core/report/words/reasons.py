@@ -9,7 +9,7 @@ from bench_core.analysis.verdicts.floors import is_finished
 from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
 from bench_core.analysis.verdicts.rows import Row
 from bench_core.analysis.verdicts.settings import Settings
-from bench_core.analysis.verdicts.verdict import BEATS, CANNOT_JUDGE, beats
+from bench_core.analysis.verdicts.verdict import BEATS, CANNOT_JUDGE
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import apart, decimals, finite, signed, unsigned, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
@@ -76,7 +76,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     if kind == NOT_SEPARATED:
         over, floor = row.read, read_floor(row)
         limit = next(c.limit(settings.thresholds) for c in criteria([row]) if c.margin)
-        if row.reset is not None and row.dispensable and beats(over):
+        if row.reset is not None and row.held:
             return [f"{cost_of_reset(row.reset)}; {BEATS:g} or more are needed"]
         need = f"{limit:g} or more above that are needed, and an interval above 0"
         points = f"{_unlike(over, limit)} points over {floor}"

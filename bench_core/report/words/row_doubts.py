@@ -138,11 +138,11 @@ def idle(row: Row) -> list[str]:
 def dispensable(row: Row) -> list[str]:
     """Say that a margin is not that of the blocks: the network needs none of their training."""
     lost, over = row.reset, row.read
-    said = row.role == "floor" or row.verdict.kind == NOT_SEPARATED
-    if said or lost is None or over is None or over.mean < BEATS:
+    if row.held and row.verdict.kind == NOT_SEPARATED:  # it is the reason of the verdict
         return []
-    needless = lost.mean < BEATS if lost.half_width is None else row.dispensable
-    return [f"{cost_of_reset(lost)}: its margin is not that of its blocks"] * needless
+    if lost is None or over is None or over.mean < BEATS or not row.dispensable:
+        return []
+    return [f"{cost_of_reset(lost)}: its margin is not that of its blocks"]
 
 
 def tied(row: Row) -> list[str]:

@@ -21,7 +21,7 @@ from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import BEATS, ends
 from bench_core.names import CEILINGS_FLOOR, bare_name
 from bench_core.report.text.escape import visible
-from bench_core.report.text.numbers import fraction, with_interval
+from bench_core.report.text.numbers import apart, decimals, fraction
 from bench_core.report.words.criteria import Criterion
 from bench_core.results.record import Measurement
 from bench_core.results.reference import source
@@ -212,8 +212,10 @@ def bare_labels(rows: Sequence[Row]) -> list[str]:
 
 def cost_of_reset(lost: Estimate) -> str:
     """Write what the initial weights cost, from the points that are lost with them."""
-    points = with_interval(lost).removeprefix("+")
-    return f"putting all its blocks back to their initial weights costs {points} points"
+    verb = "gains" if lost.mean < 0 else "costs"
+    interval = "" if lost.half_width is None else f" ± {decimals(lost.half_width, 1)}"
+    points = apart(abs(lost.mean), BEATS, decimals, 1) + interval
+    return f"putting all its blocks back to their initial weights {verb} {points} points"
 
 
 def bp_floor(rows: Iterable[Row]) -> float | None:

@@ -246,8 +246,9 @@ def reason(row: Row) -> str:
 
 def _not_separated(row: Row) -> str:
     over, floor = row.read, read_floor(row)
-    if row.dispensable and beats(over):
-        return "keeps|keep its|their accuracy with all blocks put back to their initial weights"
+    if row.held:
+        less = f"loses|lose less than {BEATS:g} points"
+        return f"{less} with all blocks put back to their initial weights"
     if over is None or over.mean <= (over.half_width or 0):
         return f"is|are not yet told apart from {floor}"
     if reading(over, BEATS) == "fires":

@@ -21,7 +21,7 @@ from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.verdict import BEATS, beats, ends, reading
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import plural, share, unsigned, with_interval
-from bench_core.report.words.rows import BP_FLOOR, bare_labels, read_floor
+from bench_core.report.words.rows import BP_FLOOR, bare_labels, cost_of_reset, read_floor
 from bench_core.report.words.summary import fires, inflected, letters, rules
 
 TRAIN = "Blocks that train"
@@ -75,7 +75,8 @@ def _heading(row: Row) -> str:
         kind = next(run.judgement.kind for run in row.runs if run.record.status == "done")
     bad, judged, over = kind in (WALKED_BACK, FLAGGED), row.verdict, row.read
     random = "d" in judged.letters or not judged.letters
-    if judged.still or judged.below_bp or row.dispensable or (bad and random):
+    needless = row.dispensable and over is not None and over.mean >= BEATS
+    if judged.still or judged.below_bp or needless or (bad and random):
         return LOOK
     if over is None or "d" in row.verdict.unread or not (bad or kind in (TRUSTWORTHY, NO_FLAG)):
         return OPEN
@@ -95,6 +96,8 @@ def _text(row: Row) -> str:
     text += ", " + joined(_margins(row))
     if row.over_read is not None and row.over_read.how == "unpaired":
         text += f" (unpaired: the floor has {plural(len(row.over_read.floor_seeds), 'seed')})"
+    if row.reset is not None and row.dispensable:
+        text += f"; {cost_of_reset(row.reset)}"
     phrases = [inflected(fires(row, item), one=True) for item in letters(row) if not item.margin]
     return text + (f"; it {joined(phrases)}" if phrases else "")
 
