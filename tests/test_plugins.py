@@ -573,7 +573,7 @@ ENDS = {
     "KeepsNumber": (
         "failed",
         r"state_dict\(\) of the rule holds 'count', of type int: "
-        r"only tensors can be kept; keep a number as an attribute and write",
+        r"only tensors can be kept; keep a number as an attribute and write it as a tensor in .*",
     ),
 }
 
