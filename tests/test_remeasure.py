@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from conftest import HANG, TINY, Bench, Finished, Here, alive, fake_dist, runs, wait_until
+from conftest import HANG, TINY, Bench, Finished, Here, alive, fake_dist, plugin, runs, wait_until
 from folders import write
 from records import run, seeds
 
@@ -255,24 +255,22 @@ def test_the_later_measurement_counts(copy):
 
 
 OWN = """
-from bench_core.api import Component, Diagnostic, Measured, hookimpl
+from bench_core.api import Diagnostic, Measured
 
 class Own(Diagnostic):
     title = sentence = unit = "x"
 
     def measure(self, audit):
         return Measured(0.5)
-
-@hookimpl
-def bench_diagnostics():
-    return [Component("own", "own_diagnostic:Own", "x")]
 """
 
 
 def test_an_edited_diagnostic_is_named_until_it_measures_again(tmp_path: Path) -> None:
     """Its author has not raised its `numerics`, and the edit came between two commands."""
     site = tmp_path / "site"
-    fake_dist(site, "x-own", "own_diagnostic", OWN)
+    listed = plugin("bench_diagnostics()", 'return [Component("own", "own_diagnostic:Own", "x")]')
+    fake_dist(site, "x-own", "own_hooks", listed)
+    (site / "own_diagnostic.py").write_text(OWN)
     (tmp_path / "tiny.yaml").write_text(TINY + "diagnostics: [own]\nfloors: false\n")
     bench = Here(tmp_path)
 

@@ -264,13 +264,8 @@ def test_a_crash_does_not_touch_the_next_cell_of_a_builtin(sweep: Sweep) -> None
 
 # ------------------------------------------------------- what must leave a training as it is
 
-MEDDLERS = """
-import os
-from dataclasses import replace
-
-import torch
-from bench_core.api import Component, Diagnostic, Measured, hookimpl
-from bench_plugins.methods.dfa import DirectFeedbackAlignment
+MEDDLING = """
+from bench_core.api import Component, hookimpl
 
 @hookimpl
 def bench_methods():
@@ -281,6 +276,14 @@ def bench_methods():
 def bench_diagnostics():
     names = ("pokes", "draws", "throws", "freezes", "steps", "flips", "folds")
     return [Component(name, f"meddlers:{name.title()}") for name in names]
+"""
+MEDDLERS = """
+import os
+from dataclasses import replace
+
+import torch
+from bench_core.api import Diagnostic, Measured
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
 
 class Pokes(Diagnostic):
     def measure(self, audit):
@@ -365,7 +368,8 @@ class Sets(DirectFeedbackAlignment):
 
 def test_what_changes_a_training_beside_its_identity_ends_the_cell(here: Here) -> None:
     """A diagnostic is no part of the identity, so its cell is trained again without it."""
-    fake_dist(here.cwd / "site", "x-meddle", "meddlers", MEDDLERS)
+    fake_dist(here.cwd / "site", "x-meddle", "meddling", MEDDLING)
+    (here.cwd / "site" / "meddlers.py").write_text(MEDDLERS)
 
     def run(*rules: str, measured: str = "drift") -> dict[str, tuple[str, str]]:
         text = SUITE.replace("METHODS", ", ".join(rules)).replace("faulty", "meddled")
