@@ -696,6 +696,13 @@ def test_runs_that_do_not_say_what_their_blocks_are_worth_leave_the_margin() -> 
     told = "not tried with their initial blocks: bp, whose runs do not say their accuracy with "
     assert told in remarks([*BACKPROP, *of_reset(0.0), *LOW])
     assert told not in remarks([*BACKPROP, *of_reset(9.0), *LOW])
+    known = [
+        run.model_copy(update={"reset_accuracy": 0.3, "test_samples": 10_000})
+        for run in seeds("lab/known", [0.55, 0.56, 0.57])
+    ]
+    beside = [*BACKPROP, *of_reset(0.0), *LOW, *known, *frozen("lab/known", [0.3, 0.301, 0.302])]
+    assert row(beside, "lab/known").verdict.kind == "trustworthy"
+    assert told in remarks(beside)  # and not lab/known, which was tried
 
 
 def test_initial_blocks_hide_no_loss_and_no_open_margin() -> None:

@@ -250,10 +250,11 @@ def _suite(
 
 
 def left_behind(
-    records: Sequence[RunRecord], settings: Settings, folder: Path, command: str = "bench run"
+    records: Sequence[RunRecord], settings: Settings, where: object, command: str = "bench run"
 ) -> tuple[tuple[RunRecord, ...], tuple[RunRecord, ...], list[str]]:
     """Return the runs that count, those that `overtaken` and then `edited` find, and lines on them.
 
+    where    the folder or the suite that the lines name
     command  trains them again
     """
     defaults, old = settings.over(records).recorded, overtaken(records, settings.used)
@@ -261,15 +262,15 @@ def left_behind(
     own = edited(rest, lambda run: method_key(run.cell.method, defaults), settings.used)
     rules = sorted({run.cell.method.short for run in rest if run.identity in own})
     remedy = f"`{command}` without --method trains all of them again"
-    lines = _not_comparable(folder, old, "the data set or the network", remedy)
+    lines = _not_comparable(where, old, "the data set or the network", remedy)
     remedy = f"`{command}` with all seeds trains them again"
-    lines += _not_comparable(folder, own, ", ".join(rules), remedy)
+    lines += _not_comparable(where, own, ", ".join(rules), remedy)
     counted = tuple(run for run in rest if run.identity not in own)
     return counted, tuple(run for run in records if run.identity in old | own), lines
 
 
 def _not_comparable(
-    folder: Path, changed: Mapping[str, list[str]], whose: str, remedy: str
+    where: object, changed: Mapping[str, list[str]], whose: str, remedy: str
 ) -> list[str]:
     """Say how many runs newer code has left behind, and how to train them again; none: no line.
 
@@ -280,7 +281,7 @@ def _not_comparable(
     names = few(sorted({name for own in changed.values() for name in own}))
     count = "1 run is" if len(changed) == 1 else f"{len(changed)} runs are"
     why = f"the code of {whose} has changed since ({names})"
-    return [f"{folder}: {count} not counted: {why}; {remedy}"]
+    return [f"{where}: {count} not counted: {why}; {remedy}"]
 
 
 def _replicates(folders: Iterable[Path], troubles: list[str]) -> list[Stored]:

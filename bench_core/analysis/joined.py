@@ -52,7 +52,7 @@ def together(suites: Sequence[SuiteResults]) -> tuple[list[SuiteResults], list[s
         records, late = _once(same)
         plans = sorted(plan for part in same for plan in part.settings.used.items())
         settings = replace(same[0].settings, used=dict(plans))  # of each run the last one
-        counted, lost, lines = left_behind(records, settings, same[0].folder)
+        counted, lost, lines = left_behind(records, settings, same[0].name)
         troubles += lines
         standings: dict[str, Standing] = {}
         for part in same:
