@@ -185,13 +185,14 @@ def test_the_curve_of_a_compact_run_is_compared_at_its_digits(tmp_path: Path) ->
         ({"reset_accuracy": 0.31}, True, "within 2 points; the same diagnostics fire"),
         ({"reset_accuracy": 0.33}, False, "reset_accuracy 0.3300 and 0.3000 (here and posted)"),
         ({"reset_accuracy": None}, False, "reset_accuracy in one of them only"),
+        ({"recalibrated_accuracy": None}, False, "recalibrated_accuracy in one of them only"),
     ],
 )
 def test_elsewhere_figures_agree_within_two_points(
     fields: dict[str, Any], agrees: bool, said: str
 ) -> None:
     fixed: dict[str, Any] = {"seed": 1, "chance": 0.1, "initial": measured()}
-    fixed |= {"reset_accuracy": 0.3}
+    fixed |= {"reset_accuracy": 0.3, "recalibrated_accuracy": 0.4}
     found = compare(true(**fixed), true(**{**fixed, "environment": THERE, **fields}))
     assert (found.agrees, found.how) == (agrees, "figures")
     assert said in found.said

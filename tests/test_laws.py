@@ -22,7 +22,7 @@ from bench_core.errors import BenchError
 from bench_core.training.build import Built
 from bench_core.training.credit import rms
 from bench_core.training.data import Held
-from bench_core.training.evaluation import evaluate, reset_accuracy
+from bench_core.training.evaluation import evaluate, reset_accuracies
 from bench_core.training.loop import train
 from bench_core.training.net import exact_gradients
 from bench_core.training.optimizer import Updater, cosine
@@ -739,32 +739,103 @@ def test_the_accuracy_with_initial_blocks_is_that_of_such_a_network(few):
     twin = resmlp()
     twin.load_state_dict({**trained, **blocks})
     expected, _ = evaluate(twin, few)
+    found = {"reset_accuracy": expected, "recalibrated_accuracy": None}
     fresh = set_up(Backprop(Backprop.Params()), resmlp(seed=9), few, TRAINING_ONE, 0)
-    assert reset_accuracy(net, Held(few), fresh, initial) == expected
-    assert reset_accuracy(net, Held(few), bare, initial) == expected
+    assert reset_accuracies(net, Held(few), fresh, initial, 32) == found
+    assert reset_accuracies(net, Held(few), bare, initial, 32) == found
     assert expected != evaluate(net, few)[0]  # the blocks matter here
     assert all(torch.equal(value, trained[name]) for name, value in net.state_dict().items())
 
 
-def test_blocks_with_statistics_of_their_batches_are_not_put_back(few):
-    """Neither the initial statistics nor the trained ones are those of the initial weights."""
+class Spread(nn.Module):
+    """Divides by the spread of the batch in training, and by a running one in eval mode."""
 
-    class Normed(nn.Module):
-        def __init__(self, block):
-            super().__init__()
-            self.block, self.norm = block, nn.BatchNorm1d(few.train_x.shape[1])
+    def __init__(self, module, slow=0.5, listens=True):
+        super().__init__()
+        self.module, self.slow, self.listens = module, slow, listens
+        self.register_buffer("spread", torch.ones(()))
 
-        def forward(self, h):
-            return self.block(h)
+    def forward(self, h):
+        h = self.module(h)
+        spread = h.detach().std() if self.training else self.spread
+        if self.training and self.listens:
+            self.spread.lerp_(spread, self.slow)
+        return h / spread
 
-    net = resmlp()
-    bare = copy.deepcopy(net)
-    for one in (net, bare):
-        one.blocks[0] = Normed(one.blocks[0])
+
+def normed(seed=0, norm=lambda module, width: nn.Sequential(module, nn.BatchNorm1d(width))):
+    """A resmlp whose embedding, blocks and readout end or begin with statistics of the batch."""
+    net = resmlp(seed)
+    width = net.states(torch.zeros(1, 12)).h[0].shape[1]
+    net.embed = norm(net.embed, width)
+    for i, block in enumerate(net.blocks):
+        net.blocks[i] = norm(block, width)
+    net.readout = nn.Sequential(norm(nn.Identity(), width), net.readout)
+    return net
+
+
+def trained(net, data, freeze=None, **recipe):
+    """Train a network by bp; return its bare copy and its initial tensors."""
+    method = Backprop(Backprop.Params(freeze=freeze))
+    training = {**TRAINING_ONE, "epochs": 4, "learning_rate": 0.02, **recipe}
+    bare = set_up(method, net, data, training, 0)
     initial = {name: value.clone() for name, value in net.state_dict().items()}
-    assert reset_accuracy(net, Held(few), bare, initial) is not None  # they did not move
-    net.blocks[0].norm.running_mean.add_(1e-3)
-    assert reset_accuracy(net, Held(few), bare, initial) is None
+    train(method, net, data, training, 0, bare=bare)
+    return bare, initial
+
+
+@pytest.mark.parametrize("figure", ["recalibrated_accuracy", "reset_accuracy"])
+def test_statistics_are_measured_anew(few, figure):
+    """Each BatchNorm of blocks and readout gets the mean and the variance of the inputs that it
+    sees behind the trained embedding: here of all samples, one batch."""
+    net = normed()
+    bare, initial = trained(net, few)
+    found = reset_accuracies(net, Held(few), bare, initial, len(few.train_y))
+    twin = normed()
+    blocks = {name: value for name, value in initial.items() if name.startswith("blocks.")}
+    twin.load_state_dict({**net.state_dict(), **(blocks if figure == "reset_accuracy" else {})})
+    twin.eval()
+    with torch.no_grad():
+        h = twin.embed(few.train_x)  # with the statistics of the training
+        for module, norm in [*twin.blocks, twin.readout[0]]:
+            x = module(h)
+            norm.running_mean, norm.running_var = x.mean(0), x.var(0)
+            spread = (x.var(0, unbiased=False) + norm.eps).sqrt()
+            h = h + (x - x.mean(0)) / spread * norm.weight + norm.bias
+    assert found[figure] == evaluate(twin, few)[0] != evaluate(net, few)[0]
+    for name, value in twin.named_buffers():
+        if figure == "reset_accuracy" and not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(bare.get_buffer(name), value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": lambda module, _: Spread(module)}])
+def test_blocks_that_never_trained_lose_nothing_when_they_are_put_back(data, options):
+    """Their statistics have moved: with the initial ones (0 and 1) they would seem to matter."""
+    net = normed(**options)
+    bare, initial = trained(net, data, "blocks")
+    found = reset_accuracies(net, Held(data), bare, initial, 32)
+    assert found["reset_accuracy"] == found["recalibrated_accuracy"]
+    for name, value in net.named_buffers():
+        if name.startswith("blocks."):
+            value.copy_(initial[name])
+    assert evaluate(net, data)[0] < found["reset_accuracy"] - 0.02
+
+
+def test_a_buffer_that_no_forward_pass_moves_leaves_the_loss_unknown(few):
+    net = normed(norm=lambda module, _: Spread(module, listens=False))
+    bare, initial = trained(net, few)
+
+    def reset():
+        return reset_accuracies(net, Held(few), bare, initial, 32)["reset_accuracy"]
+
+    assert reset() is not None  # nothing has moved
+    net.blocks[0].spread.mul_(2)
+    assert reset() is None
+    net.blocks[0].spread = torch.ones(2)  # a cache that has grown
+    assert reset() is None
+    net.blocks[0].spread = torch.ones(())
+    net.embed.spread.mul_(2)  # as trained
+    assert reset() is not None
 
 
 class Shallow(DirectFeedbackAlignment):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -663,6 +664,23 @@ def test_the_cost_of_the_initial_weights_is_said_in_points() -> None:
     assert row(asked).reset == Estimate(0.0, 0.0, 0.0, 3)  # explained variance is no count
 
 
+def test_the_cost_of_the_initial_weights_is_a_number_of_csv_and_json_and_a_column() -> None:
+    records = [*BACKPROP, *of_reset(0.5), *LOW]
+    (suite,) = json.loads(leaderboard(records, format="json"))["suites"]
+    (own,) = (each for each in suite["groups"][0]["rows"] if each["label"] == "dfa")
+    assert own["reset_loss_pp"]["mean"] == pytest.approx(0.5)
+    assert [each["reset_accuracy"] for each in own["runs"]] == pytest.approx([0.545, 0.548, 0.544])
+    assert {each["recalibrated_accuracy"] for each in own["runs"]} == {None}
+    lines = csv.DictReader(io.StringIO(leaderboard(records, format="csv")))
+    cells = {line["label"]: line["reset_loss_pp"] for line in lines}
+    assert float(cells.pop("dfa")) == pytest.approx(0.5)
+    assert set(cells.values()) == {""}  # bp's runs do not say, and a floor has none
+    shown = leaderboard(records, columns=["reset"])
+    assert "loss with" in shown
+    assert "+0.5 ± 0.0" in shown
+    assert "loss with" not in leaderboard(records)
+
+
 @pytest.mark.parametrize(
     ("lost", "low", "told"),
     [(0.5, 0.3, True), (0.5, 0.53, True), (0.5, 0.54, False), (2.0, 0.3, False)],
@@ -691,6 +709,13 @@ def test_runs_that_do_not_say_what_their_blocks_are_worth_leave_the_margin() -> 
     for odd in (math.nan, math.inf):
         noisy[1] = noisy[1].model_copy(update={"reset_accuracy": odd})
         assert row([*BACKPROP, *noisy, *LOW]).reset is None
+    recalibrated = [
+        run.model_copy(update={"recalibrated_accuracy": run.reset_accuracy + extra})
+        for run, extra in zip(of_reset(30.0), (0.031, 0.03, 0.029), strict=True)
+    ]
+    shown = row([*BACKPROP, *recalibrated, *LOW])  # both with statistics that were measured anew
+    assert shown.reset is not None
+    assert (shown.reset.mean, shown.verdict.kind) == (pytest.approx(3.0), "trustworthy")
     lost = [*of_reset(0.0)[:2], of_reset(0.0)[2].model_copy(update={"accuracy": math.nan})]
     assert row([*BACKPROP, *lost, *LOW]).reset == Estimate(0.0, None, None, 2)
     told = "not tried with their initial blocks: bp, whose runs do not say their accuracy with "

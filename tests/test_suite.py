@@ -434,6 +434,18 @@ def test_yaml_faults(write: Any, data: bytes, expected: str) -> None:
     assert faults(write(data)) == [f"s.yaml:{expected}"]
 
 
+def test_an_entry_that_is_indented_too_far_is_named_in_its_own_line(write: Any) -> None:
+    """YAML reads it as a part of the text above: "dfa - ./mine.py", which is no file."""
+    text = "name: s\nmethods:\n  - dfa\n    - ./mine.py\n  - bp\ndiagnostics:\n- a\n - b\n - c\n"
+    read = "is read as a part of the entry above it; indent it like that entry"
+    assert faults(write(text)) == [
+        f"s.yaml:4:5: methods[0]: '- ./mine.py' {read}",
+        f"s.yaml:8:2: diagnostics[0]: '- b' {read}",
+    ]
+    fine = "name: s\nmethods:\n  - bp\n# a list\n  # - of two\nseeds:\n  - 1\n"
+    assert load_suite(write(fine)).seeds == [1]
+
+
 @pytest.mark.parametrize(
     ("line", "where", "spaced"),
     [

@@ -38,6 +38,10 @@ LIES: dict[str, tuple[Callable[[RunRecord], RunRecord], str]] = {
         lambda r: r.model_copy(update={"reset_accuracy": -100.0}),
         "reset_accuracy -100 is not between 0 and 1",
     ),
+    "recalibrated accuracy over 1": (
+        lambda r: r.model_copy(update={"recalibrated_accuracy": 1.01}),
+        "recalibrated_accuracy 1.01 is not between 0 and 1",
+    ),
     "reset accuracy that is no number": (
         lambda r: r.model_copy(update={"reset_accuracy": math.nan}),
         "reset_accuracy nan is not between 0 and 1",

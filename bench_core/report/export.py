@@ -31,7 +31,7 @@ Line = dict[str, Any]
 BYTES_OF_LINE = 2000  # of memory, about
 OF_RUN = (
     "status", "reason", "epochs", "stopped_by", "accuracy", "reset_accuracy",
-    "validation_accuracy", "chance", "test_samples", "train_loss",
+    "recalibrated_accuracy", "validation_accuracy", "chance", "test_samples", "train_loss",
 )  # fmt: skip
 PAIRS = ("steps_per_batch", "blocks_changed")
 COSTS = (

@@ -48,6 +48,7 @@ RULE = (
     "repeatable",
 )
 POINTS = 0.02  # of accuracy, between environments
+ACCURACIES = ("accuracy", "reset_accuracy", "recalibrated_accuracy")
 KERNELS = 0.001  # of numbers with the same weights: some test images that lie on a boundary
 CLOCK = (
     "if it was edited between the two, `bench audit` measures both again; if it reads a clock or a "
@@ -125,9 +126,7 @@ class _Way:
         """Return what tables show of a run and verdicts rest on, without its costs."""
         figures: dict[str, Any] = {}
         if self.figures:
-            figures |= self._stated(
-                record, "accuracy", "reset_accuracy", "train_loss", "validation_accuracy"
-            )
+            figures |= self._stated(record, *ACCURACIES, "train_loss", "validation_accuracy")
             figures |= {"epochs": record.epochs}
             if (weights := _weights(record)) is not None:
                 figures["weights"] = weights
@@ -257,7 +256,7 @@ def _defaults(one: RunRecord, other: RunRecord) -> Iterator[str]:
 def _far(one: RunRecord, other: RunRecord, way: _Way) -> list[str]:
     """Name the differences that rounding does not explain."""
     parts = way.differing(one, other)
-    for name in ("accuracy", "reset_accuracy"):
+    for name in ACCURACIES:
         mean, second = getattr(one, name), getattr(other, name)
         if mean is None or second is None:
             lacks = (mean is None) != (second is None) and one.status == other.status

@@ -12,8 +12,8 @@
            then
     4 → 5  `steps_per_batch` is new, null until then
     5 → 6  `blocks_changed` is new, null until then
-    6 → 7  `measured_by` is new, empty until then; so are `test_samples` and `reset_accuracy`, null
-           until then
+    6 → 7  `measured_by` is new, empty until then; so are `test_samples`, `reset_accuracy`
+           and `recalibrated_accuracy`, null until then
 
 A file is migrated when it is read and never rewritten, so its checksum stays that of its author. A
 new field needs a default and a new schema number, because readers refuse unknown fields.

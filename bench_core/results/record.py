@@ -214,9 +214,9 @@ class RunRecord(Frozen):
     steps_per_batch: tuple[Number, Number] | None = None  # `Built.steps_per_batch`
     blocks_changed: tuple[int, int] | None = None  # `Built.blocks_changed`
     accuracy: Number | None = None
-    # with all blocks back at their initial weights (`evaluation.reset_accuracy`); None: no block
-    # changed, it is not known, or before 0.2
+    # `evaluation.reset_accuracies`; None: no block changed, it is not known, or before 0.2
     reset_accuracy: Number | None = None
+    recalibrated_accuracy: Number | None = None
     chance: float | None = None  # accuracy of always naming the commonest class of the test set
     test_samples: int | None = Field(default=None, ge=1)  # None in records before 0.2
     validation_accuracy: Number | None = None  # None: no validation samples are held out

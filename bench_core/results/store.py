@@ -323,11 +323,13 @@ def first_fault(error: ValidationError) -> str:
 
 
 def _check(record: RunRecord, folder: Path, sums: bool, states: bool) -> None:
-    accuracy, reset = record.accuracy, record.reset_accuracy
+    accuracy = record.accuracy
     if accuracy is not None and math.isfinite(accuracy) and not 0 <= accuracy <= 1:
         raise Unreadable(f"accuracy {accuracy:g} is not between 0 and 1")
-    if reset is not None and not 0 <= reset <= 1:  # nor NaN
-        raise Unreadable(f"reset_accuracy {reset:g} is not between 0 and 1")
+    for name in ("reset_accuracy", "recalibrated_accuracy"):
+        value = getattr(record, name)
+        if value is not None and not 0 <= value <= 1:  # nor NaN
+            raise Unreadable(f"{name} {value:g} is not between 0 and 1")
     if record.identity != folder.name:
         raise Unreadable(f"{RUN} is that of {record.identity[:64]}")
     for name, expected in record.files.items():

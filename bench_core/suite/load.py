@@ -117,7 +117,7 @@ def _name_rules(document: Document, folder: Path, rules_of: RulesOf, chosen: boo
                 path, value = (*path, "method"), value.get("method")
             path = (*path, "name") if isinstance(value, dict) else path
             try:
-                if path in document.values:
+                if path in document.values and path not in document.broken:
                     _name_rule(document, path, folder, rules_of)
             except UsageError as error:
                 if chosen:

@@ -160,6 +160,8 @@ class _Builder:
             step = len(frame.container) if isinstance(frame.container, list) else frame.key
             path = None if frame.path is None or step is None else (*frame.path, step)
         value = self._value(event, path)
+        if frame and isinstance(frame.container, list) and path is not None:
+            self._check_indentation(event, path)
         if frame is None:
             self.document.value = value
         elif isinstance(frame.container, list):
@@ -215,6 +217,19 @@ class _Builder:
         elif event.tag is not None:
             self._report(event, path, f"tags are not allowed ({printable(event.tag)})", "remove it")
         return event.anchor is not None or event.tag is not None
+
+    def _check_indentation(self, event: Any, path: KeyPath) -> None:
+        """Report an entry of a list that is indented too far: YAML adds it to the one above."""
+        if not isinstance(event, yaml.ScalarEvent) or event.style is not None:
+            return
+        for line in range(event.start_mark.line + 1, event.end_mark.line + 1):
+            text = self.lines[line].strip()
+            if text.startswith("- "):
+                what = f"{printable(text)!r} is read as a part of the entry above it"
+                place = self._position(line, self.lines[line].index("-"), path)
+                self.document.problems.append(place.problem(what, "indent it like that entry"))
+                self.document.broken.add(path)
+                return
 
     def _scalar(self, event: yaml.ScalarEvent, path: KeyPath | None) -> Any:
         text: str = event.value

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench_core.errors import BenchError
 from bench_core.training.data import Data, Held
 from bench_core.training.net import Net, in_eval, tensors_of
+from bench_core.training.rng import draws_from, stream
 
 LARGE_STATE = 16 * 2**20  # bytes of a state; above it the test set is evaluated in small batches
+PASSES = 100  # forward passes that measure statistics anew: those of BatchNorm forget in about 50
 
 
 def evaluate(net: Net, data: Data) -> tuple[float, float]:
@@ -52,26 +56,59 @@ def evaluated(net: Net, held: Held, bare: Net | None = None) -> dict[str, float 
     return {"accuracy": accuracy, "test_loss": loss, "validation_accuracy": on_validation}
 
 
-def reset_accuracy(net: Net, held: Held, bare: Net, initial: Mapping[str, Tensor]) -> float | None:
-    """Compute the accuracy with all blocks put back to their initial weights, embedding and readout
-    as trained; None if training has changed a buffer of a block.
+def reset_accuracies(
+    net: Net, held: Held, bare: Net, initial: Mapping[str, Tensor], batch_size: int
+) -> dict[str, float | None]:
+    """Return two accuracies whose difference is worth the training of the blocks.
 
-    Such buffers are the statistics of BatchNorm: neither the initial nor the trained ones are those
-    of a network with these weights, so that even blocks whose weights never moved seem to matter.
+        reset_accuracy         all blocks put back to their initial weights, embedding and readout
+                               as trained
+        recalibrated_accuracy  all weights as trained; None where the accuracy itself serves
 
-    bare     as in `evaluated`
-    initial  parameters and buffers of the network before training
+    Statistics that training has moved (the buffers of BatchNorm) are those of the trained blocks,
+    and of weights that were still moving. In blocks and readout both networks measure them anew,
+    from their initial values, by `PASSES` forward passes in training mode over batches as in
+    training. Both are None if training has changed a buffer there that these passes leave as it is:
+    its value for the initial weights is not known.
+
+    bare        as in `evaluated`; its layers of BatchNorm keep the mean of all passes
+    initial     parameters and buffers of the network before training
+    batch_size  of the training
     """
-    for name, value in net.named_buffers():
-        before = initial.get(name)
-        if name.startswith("blocks.") and (before is None or not torch.equal(before, value)):
-            return None
     _give_tensors(net, bare)
+    data, recalibrated = held.opened(), None
+    upper = {k: v for k, v in bare.named_buffers() if k.startswith(("blocks.", "readout."))}
+    if any(k not in initial or initial[k].shape != v.shape for k, v in upper.items()):
+        return {"reset_accuracy": None, "recalibrated_accuracy": None}  # a cache that has grown
+    moved = {k: initial[k] for k, v in upper.items() if not torch.equal(initial[k], v)}
+    if moved:
+        _recalibrate(bare, moved, data, batch_size)
+        if any(torch.equal(value, upper[name]) for name, value in moved.items()):
+            return {"reset_accuracy": None, "recalibrated_accuracy": None}
+        recalibrated = evaluate(bare, data)[0]
     with torch.no_grad():
         for name, value in bare.named_parameters():
             if name.startswith("blocks."):
                 value.copy_(initial[name])
-    return evaluate(bare, held.opened())[0]
+    if moved:
+        _recalibrate(bare, moved, data, batch_size)
+    return {"reset_accuracy": evaluate(bare, data)[0], "recalibrated_accuracy": recalibrated}
+
+
+def _recalibrate(net: Net, moved: Mapping[str, Tensor], data: Data, batch_size: int) -> None:
+    """Put statistics of blocks and readout back, and let forward passes move them."""
+    for name, value in moved.items():
+        net.get_buffer(name).copy_(value)
+    for module in net.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = None  # the mean of all passes, however slowly it would follow them
+    order, augmentation = stream(0, "order"), stream(0, "augmentation")
+    epochs = (data.epoch(batch_size, order, augmentation) for _ in range(PASSES))
+    with in_eval(net), torch.no_grad(), draws_from(stream(0, "controls")):
+        net.blocks.train()
+        net.readout.train()
+        for x, _ in islice(chain.from_iterable(epochs), PASSES):
+            net.states(x)
 
 
 def _give_tensors(net: Net, bare: Net) -> None:

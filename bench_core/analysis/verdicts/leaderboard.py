@@ -193,10 +193,13 @@ class _Recipe:
         lost = []
         for run in finished:
             changed, may = run.blocks_changed or (None, 0)
-            after = run.accuracy if changed == 0 < may else run.reset_accuracy
-            if run.accuracy is None or after is None or not math.isfinite(after):
+            before = (
+                run.accuracy if run.recalibrated_accuracy is None else run.recalibrated_accuracy
+            )
+            after = before if changed == 0 < may else run.reset_accuracy
+            if before is None or after is None or not math.isfinite(before - after):
                 return None
-            lost.append(run.accuracy - after)
+            lost.append(before - after)
         if not lost:
             return None
         return of_accuracies(lost, self.floors.scored, 2, not explained(runs)).scaled(100.0)

@@ -53,7 +53,7 @@ from bench_core.results.record import NO_CAUSE, Cell, Measurement, RunRecord, fi
 from bench_core.results.status import FINAL, Status
 from bench_core.suite.recipe import TrainingOptions
 from bench_core.training.audit import Audit
-from bench_core.training.evaluation import reset_accuracy
+from bench_core.training.evaluation import reset_accuracies
 from bench_core.training.loop import Diverged, EpochRow, train
 
 OUT_OF_MEMORY = re.compile(
@@ -180,8 +180,9 @@ class CellRun:
         self.fields["steps_per_batch"] = built.steps_per_batch(last.epoch)
         self.fields["blocks_changed"] = changed, _ = built.blocks_changed()
         if changed:
-            initial = built.initial
-            self.fields["reset_accuracy"] = reset_accuracy(net, built.data, built.bare, initial)
+            self.fields |= reset_accuracies(
+                net, built.data, built.bare, built.initial, training["batch_size"]
+            )
         written = [
             name for name, value in built.data.opened().sums().items() if value != built.sums[name]
         ]

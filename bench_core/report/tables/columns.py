@@ -222,6 +222,7 @@ _TUNED = (
 _DEPTH = ("d", "depth_utility")
 _GAMMA = (GAMMA("gamma_deep", gamma),)
 _BP = (ESTIMATE("margin_bp_pp", "margin_bp"),)
+_RESET = (ESTIMATE("reset_loss_pp", "reset"),)
 _THREE = (STRING("three_diagnostics", "verdict.three"),)
 _SHIPPED = (STRING("from_reference", shipped, place=3),)
 _PASSPORT = (STRING("passport", passport, place=3),)
@@ -248,6 +249,15 @@ COLUMNS = (
     Column("accuracy", "accuracy", _accuracy, (ESTIMATE("accuracy"),), right=False, main=True),
     Column("matched", "over own|floor", _matched, _MATCHED, main=True, drop=6, names=_DEPTH),
     Column("bp", "over bp|floor", _bp, _BP, main=True, drop=5),
+    Column(
+        "reset",
+        "loss with|initial blocks",
+        lambda row: _points(row.reset),
+        _RESET,
+        optional=True,
+        about="loss with initial blocks: points of accuracy that are lost with all blocks put back "
+        "to their initial weights, embedding and readout as trained",
+    ),
     Column("gamma", "Γ|deep", _gamma, _GAMMA, main=True, drop=4, names=("Γ", "alignment")),
     Column(
         "n",

@@ -74,6 +74,8 @@ RUN: dict[str, tuple[Schema | str, Get]] = {  # a field of a run: its schema and
     "reason": (nullable("string"), _of("record.reason")),
     "trust": (TRUST, _of("standing.trust")),
     "accuracy": (NUMBER, _of("record.accuracy", finite)),
+    "reset_accuracy": (NUMBER, _of("record.reset_accuracy", finite)),
+    "recalibrated_accuracy": (NUMBER, _of("record.recalibrated_accuracy", finite)),
     "verdict": ("string", _of("judgement.text")),
     "letters": (STRINGS, _of("judgement.fired", list)),
     "not_measured": (STRINGS, _of("judgement.missing", list)),
