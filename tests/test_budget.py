@@ -201,7 +201,10 @@ def test_cells_for_which_a_sweep_has_no_time_are_skipped_rows(
         for event in events
         if event["event"] == "end"
     ]
-    assert told == [("done", None)] + [("skipped", "the sweep's budget of 600 s was spent")] * 2
+    assert (
+        told
+        == [("done", None)] + [("skipped", "the sweep's time (budget.sweep_seconds) was spent")] * 2
+    )
     assert len(list((tmp_path / "s").glob("*/log.txt"))) == 3
     again = execute("finish()", cells=3, slots=1)
     assert [event["record"].status for event in again if event["event"] == "end"] == ["done"] * 3
@@ -237,7 +240,7 @@ def test_a_sweep_without_time_leaves_the_run_of_a_cell_and_says_so(
     leap(itertools.count().__next__)
     (told,) = [e["record"] for e in execute("finish()", sweep_seconds=600) if e["event"] == "end"]
     assert told.status == "skipped"
-    assert told.reason == "the sweep's budget of 600 s was spent; its crashed run stays"
+    assert told.reason == "the sweep's time (budget.sweep_seconds) was spent; its crashed run stays"
     (after,) = runs(tmp_path / "s").values()
     assert after == before
 
@@ -252,7 +255,10 @@ def test_a_sweep_without_time_does_not_wait_for_another_runner(
     leap(itertools.count().__next__)
     (told,) = [e["record"] for e in execute("finish()", sweep_seconds=600) if e["event"] == "end"]
     locks.unlock(tmp_path / "s" / identity, lock)
-    assert told.reason == "the sweep's budget of 600 s was spent; another runner is at work on it"
+    assert (
+        told.reason
+        == "the sweep's time (budget.sweep_seconds) was spent; another runner is at work on it"
+    )
     assert runs(tmp_path / "s") == {identity: before}
 
 

@@ -23,7 +23,7 @@ from bench_core.errors import SuiteError, UsageError
 from bench_core.execution.planning import validate
 from bench_core.execution.planning.cell_names import names_of, rule_name
 from bench_core.execution.planning.fingerprint import ALGORITHM
-from bench_core.execution.planning.job import Listed, make_record, measured_by
+from bench_core.execution.planning.job import Listed, digested, make_record, measured_by
 from bench_core.execution.planning.plan import Plan, make_plan
 from bench_core.execution.planning.remarks import _measured
 from bench_core.execution.runner import described
@@ -692,10 +692,14 @@ def test_a_plan_says_which_cells_continue(planned, monkeypatch: pytest.MonkeyPat
     assert again.cells[1].why == "no run of it here yet; continues after epoch 7"
     assert again.cells[0].why == "no run of it here yet"
     name = "bench-core/alignment"
+    listed = {each["name"]: digested(each) for each in first.diagnostics}
     for unlike, why in (
         ({"every": {"diagnose_every": 2}}, "its epochs have diagnose_every 2, not 1"),
-        ({"diagnostics": {name: {"name": name, "params": {}, "code": "of another version"}}},
+        ({"diagnostics": listed | {name: {**listed[name], "code": "of another version"}}},
          f"the diagnostic {name} has other code or options now, and two of it cannot share"),
+        ({"diagnostics": {"bench-core/other": {}}},
+         f"it did not measure {first.diagnostics[0]['name']}, and the curve would lack its epochs; "
+         "without that diagnostic it continues, and `bench audit` measures it then"),
     ):  # fmt: skip
         state |= unlike
         again = planned()

@@ -167,13 +167,25 @@ def test_status_says_what_runs_and_what_waits(suite: Path) -> None:
 def test_the_time_left_of_a_status_is_that_of_its_epochs(
     suite: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An attempt that goes on after epoch 3 has written epochs 4 and 5 of its rows itself."""
     rows = store.temporary(suite / A) / "epochs.jsonl"
-    for begun, epoch in ((0, 10.0), (3, 25.0)):  # also of an attempt that goes on after epoch 3
-        rows.write_text("".join(rows.read_text().splitlines(keepends=True)[begun:]))
+    held = store.resume_file(suite / A)
+    for saved, at, began in (
+        (None, 0.0, 0),
+        ({"epoch": 3, "resumed": []}, 900.0, 3),
+        ({"epoch": 4, "resumed": [1, 3]}, 1040.0, 3),  # it has saved again
+        ({"epoch": 4, "resumed": []}, 1040.0, 0),
+        ({"epoch": 20, "resumed": []}, 900.0, 0),  # it began anew
+    ):
+        held.parent.mkdir(parents=True, exist_ok=True)
+        held.touch()
+        os.utime(held, (at, at))
+        monkeypatch.setattr(sweeps, "saved_state", {suite / A: saved}.get)
         with locks.locked(suite / A):
             os.utime(suite / f".lock-{A}", (1000.0, 1000.0))
             os.utime(rows, (1050.0, 1050.0))
             (state,) = sweeps.sweeps([suite])
+        epoch = 50.0 / (5 - began)
         assert state.seconds_left == pytest.approx(95 * epoch + 100 * epoch)
         assert state.cells[0].pid in (os.getpid(), None)
 

@@ -208,6 +208,8 @@ def test_a_saved_state_serves_if_its_diagnostics_are_those_of_today(
     told = "the diagnostic lab/own has other code or options now, and two of it cannot"
     with nullcontext() if serves else pytest.raises(CannotResume, match=told):
         attempt.recall(state, {})
+    with pytest.raises(CannotResume, match="it did not measure lab/own, and the curve would lack"):
+        attempt.recall({**state, "diagnostics": {"lab/other": listed}}, {})
     for every in ({"evaluate_every": 0}, {"unknown_every": 1}):
         with pytest.raises(CannotResume, match="its epochs have "):
             attempt.recall({**state, "diagnostics": {}, "every": every}, {})

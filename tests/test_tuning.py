@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from bench_core.analysis.verdicts.recipes import tuned_of
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.errors import SuiteError, UsageError
+from bench_core.execution.tuning import trials
 from bench_core.execution.tuning.trials import Tuning
 from bench_core.registry import plugins
 from bench_core.report.tables.formats import leaderboards
@@ -375,6 +377,9 @@ class Mine(LocalMethod):
 """
 
 
+MENDED = '\nfrom pathlib import Path\n\nMENDED = Path(__file__).with_name("mended")\n\n\n'
+
+
 def _search_of_a_file(folder: Path, name: str, rule: str) -> Path:
     """Write a rule into a file, and a suite that searches it."""
     (folder / f"{name}.py").write_text(rule)
@@ -384,11 +389,50 @@ def _search_of_a_file(folder: Path, name: str, rule: str) -> Path:
 
 
 def test_a_search_whose_trials_all_fail_says_how_they_are_trained_again(tmp_path: Path) -> None:
-    suite = _search_of_a_file(tmp_path, "fails", MINE.replace("0.1 * h", "1 / 0"))
+    rule = MINE.replace("0.1 * h", "h / MENDED.exists()").replace("\n\n\n", MENDED, 1)
+    suite = _search_of_a_file(tmp_path, "fails", rule)
     done = Here(tmp_path)("tune", suite, "-o", "r", "--no-report")
+    assert done.returncode == 1  # though bp, the ceiling, is tuned
     told = " ".join(done.stderr.split())
     assert "none of its trials is done (failed 2), so nothing is trained" in told
     assert "--retry-failed trains them again; the first log: r/small/trials/small/" in told
+    dry = Here(tmp_path)("tune", suite, "-o", "r", "--dry-run")
+    assert "1 seeds: 5 cells, 5 there already" in dry.stdout  # and no winner of the rule that fails
+    (tmp_path / "mended").touch()
+    again = Here(tmp_path)("tune", suite, "-o", "r", "--no-report")
+    assert again.returncode == 1
+    mended = Here(tmp_path)("tune", suite, "-o", "r", "--no-report", "--retry-failed")
+    assert mended.returncode == 0, mended.stderr
+    assert "none of its trials" not in mended.stderr
+
+
+def test_only_a_finished_trial_has_a_score() -> None:
+    for status, score in (("done", 0.9), ("diverged", None), ("timeout", None)):
+        assert trials._score(run(status=status, accuracy=0.9)) == score
+    assert trials._score(run(accuracy=math.nan)) is None
+
+
+def test_a_search_without_time_has_no_winners_and_says_how_it_continues(tmp_path: Path) -> None:
+    """The trials that are skipped leave the search unfinished: no winner is drawn from the rest."""
+    command = ("tune", _file(tmp_path), "-o", "r", "--no-report")
+    done = Here(tmp_path)(*command, "--set", "budget.sweep_seconds=1e-9")
+    assert done.returncode == 1
+    assert "trials have no result: skipped; the same command continues the search" in done.stderr
+    folder = tmp_path / "r" / "small"
+    assert all(not rule.cells for rule in ledger.read(folder).rules.values())
+    reasons = {record["reason"] for record in runs(folder / ledger.TRIALS / "small").values()}
+    assert reasons - {None} == {"the sweep's time (budget.sweep_seconds) was spent"}
+
+
+def test_every_batch_of_a_search_has_the_time_that_is_left(
+    tmp_path: Path, asked_here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = load_suite(_file(tmp_path), ["budget.sweep_seconds=100"])
+    tuning = Tuning(suite, plugins.load(), tmp_path / "r")
+    for passed, left in ((0.0, 100.0), (30.0, 70.0), (200.0, 1e-3)):
+        monkeypatch.setattr(trials.time, "monotonic", lambda now=tuning.started + passed: now)
+        plan = tuning._plan(suite, tmp_path / "r")
+        assert plan.suite.budget.sweep_seconds == pytest.approx(left)
 
 
 def test_trials_of_equal_values_are_one_training() -> None:

@@ -235,6 +235,8 @@ def test_a_cell_costs_what_the_newest_runs_most_like_it_did() -> None:
     assert like == cost.Duration(start + 101 * 0.5 + 100 * 5.5, 2, 2)
     short = run(seed=3, training={"stop_after": 4}).cell
     assert known.estimate(short, "cpu") == cost.Duration(start + 5 * 0.5 + 4 * 2.0, 1, 1)
+    left = cost.Duration(start + 1 * 0.5 + 1 * 2.0, 1, 1)  # it goes on after epoch 3
+    assert known.estimate(short, "cpu", 3) == cost.nearest([known], short, "cpu", 3) == left
     pilot = cost.Past([past(epochs=1, seconds=start + 12.0, seconds_per_epoch=2.0)])
     for epochs, told in ((1, False), (2, False), (12, True)):  # work done once counts in each
         cell = run(training={"stop_after": epochs}).cell

@@ -57,7 +57,9 @@ def _costs(plan: Plan, here: list[Stored]) -> Costs:
     unlike = any(cost is None or cost.likeness > 1 for cost in own)
     if unlike and (shipped := installed()) is not None:
         pasts.append(Past([run.record for run in shipped.runs()[0]], foreign=True))
-    return {cell.identity: nearest(pasts, cell.cell, cell.device) for cell in plan.to_run}
+    return {
+        cell.identity: nearest(pasts, cell.cell, cell.device, cell.begun) for cell in plan.to_run
+    }
 
 
 def _as_json(plan: Plan, costs: Costs) -> str:

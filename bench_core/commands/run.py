@@ -208,8 +208,11 @@ def how_of(options: dict[str, Any]) -> How:
     return How(**{field.name: options.pop(field.name) for field in fields(How)})
 
 
-def show(plan: Plan, records: list[RunRecord], wants_report: bool) -> None:
-    """Print the leaderboard and the failures, write the page, and end the command."""
+def show(plan: Plan, records: list[RunRecord], wants_report: bool, failed: bool = False) -> None:
+    """Print the leaderboard and the failures, write the page, and end the command.
+
+    failed  whether something failed beside these records
+    """
     from bench_core.report.tables.formats import Wanted
 
     with spared("table"):
@@ -218,12 +221,12 @@ def show(plan: Plan, records: list[RunRecord], wants_report: bool) -> None:
     with spared("report"):
         if wants_report:
             write_page((plan.folder,), plan.folder / "report.html", "report: ")
-    failed = [record for record in records if record.status != "done"]
+    lost = [record for record in records if record.status != "done"]
     with spared("list of failures"):
-        _say_failures(plan, failed)
-    if not failed:
+        _say_failures(plan, lost)
+    if not lost:
         _say_package_step(plan)
-    sys.exit(Exit.SOME_FAILED if failed else Exit.DONE)
+    sys.exit(Exit.SOME_FAILED if lost or failed else Exit.DONE)
 
 
 def _say_package_step(plan: Plan) -> None:

@@ -96,10 +96,11 @@ def tune(
     if unfinished := tuning.run(carry):
         echo(unfinished, err=True)
         sys.exit(Exit.SOME_FAILED)
-    warn(tuning.without_result())
+    without = list(tuning.without_result())
+    warn(without)
     plan, cells = tuning.winners()
     tuning.won(cells)
-    show(plan, how.run(plan, registry, choose), wants_report)
+    show(plan, how.run(plan, registry, choose), wants_report, failed=bool(without))
 
 
 def _cost(tuning: Tuning) -> str:
@@ -113,8 +114,11 @@ def _cost(tuning: Tuning) -> str:
     roots = [root for root in (tuning.results, tuning.folder / TRIALS) if root.is_dir()]
     past = Past([run.record for run in scan(roots).runs])
     *there, plan = tuning.there()
-    cells, done = len(rules) * (trials + per_rule), sum(there)
-    costs = [past.estimate(cell.cell, cell.device) for cell in plan.cells if cell.action == "run"]
+    done, ended = sum(there), there[0] == len(rules) * trials
+    with_winner = len(rules) - len(list(tuning.without_result())) if ended else len(rules)
+    cells = len(rules) * trials + with_winner * per_rule
+    left = [cell for cell in plan.cells if cell.action == "run"]
+    costs = [past.estimate(cell.cell, cell.device, cell.begun) for cell in left]
     known = [cost.seconds for cost in costs if cost is not None]
     cost = "unknown"
     if len(known) == len(costs):

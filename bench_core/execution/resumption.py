@@ -63,9 +63,14 @@ def reason_to_begin_anew(
         wanted = every.get(name)
         if wanted is None or has < 1 or wanted % has:
             return f"its epochs have {name} {has}, not {wanted}"
-    saved = state.get("diagnostics", {})
+    saved = state.get("diagnostics", {each["name"]: each for each in diagnostics})
     for each in diagnostics:
-        if saved.get(each["name"], each) != each:
+        if each["name"] not in saved:
+            what = f"it did not measure {each['name']}, and the curve would lack its epochs"
+            return (
+                f"{what}; without that diagnostic it continues, and `bench audit` measures it then"
+            )
+        if saved[each["name"]] != each:
             what = f"the diagnostic {each['name']} has other code or options now"
             rest = "finished runs keep the figures of the other: `bench audit` measures them again"
             return f"{what}, and two of it cannot share a curve; {rest}"

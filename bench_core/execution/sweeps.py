@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.execution.forecast import Progress, rule_of, seconds_left
+from bench_core.execution.resumption import saved_state
 from bench_core.results import epochs, ledger, locks, store, suite_folder
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import is_run_folder, must_be_folder
@@ -144,16 +145,16 @@ def _begun(final: Path, name: str, rule: str, last: int, holders: Mapping[int, i
     """Return the state of a cell with a temporary folder."""
     folder, lock = store.temporary(final), locks.beside(final, "lock")
     row: Mapping[str, Any] = {}
-    first = 0
     with contextlib.suppress(OSError, ValueError):  # its last line may be half written
-        for number, line in enumerate(epochs.lines(folder)):
+        for line in epochs.lines(folder):
             if not epochs.is_row(line):
                 break
-            row, first = line, line["epoch"] if number == 0 else first
+            row = line
     now = time.time()
     started, latest = _changed(lock, now), _changed(folder / store.EPOCHS, now)
     latest = max(latest if row else started, started)
     epoch = int(row.get("epoch", 0))
+    first = _continued_after(final, epoch, started)
     seconds = (latest - started) / (epoch - first) if epoch > first else None
     with contextlib.suppress(OSError):
         pid = holders.get(lock.stat().st_ino)
@@ -166,6 +167,21 @@ def _begun(final: Path, name: str, rule: str, last: int, holders: Mapping[int, i
         own = (epoch, last, row.get("accuracy"), until - started, now - latest, pid)
         return CellState(final.name, name, state, *own, progress)
     return CellState(final.name, name, WAITING, epochs=last, progress=Progress(rule, last))
+
+
+def _continued_after(final: Path, epoch: int, started: float) -> int:
+    """Return the epoch after which the attempt that runs began; 0 for a training from the start.
+
+    Its file of epochs holds those of the attempts before it too.
+
+    epoch    its last one so far
+    started  when it began
+    """
+    if (state := saved_state(final)) is None:
+        return 0
+    resumed, saved = state.get("resumed") or [0], state["epoch"]
+    mine = _changed(store.resume_file(final), started) > started  # saved since it began
+    return int(resumed[-1]) if mine else int(saved) if saved <= epoch else 0
 
 
 def _changed(path: Path, default: float) -> float:

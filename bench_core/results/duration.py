@@ -97,20 +97,24 @@ class Past:
                 known = others.get(method, times) if foreign else times
                 others[method] = min(times, known, key=lambda own: sum(own[:3]))
 
-    def estimate(self, cell: Cell, device: str) -> Duration | None:
-        """Return the estimate of a cell by the first rule that any run meets, or None."""
+    def estimate(self, cell: Cell, device: str, begun: int = 0) -> Duration | None:
+        """Return the estimate of a cell by the first rule that any run meets, or None.
+
+        begun  the epochs after which it continues
+        """
         for likeness, key in enumerate(keys(cell, device), 1):
             if runs := self.by_key[likeness - 1].get(key):
                 start, measuring, training, epochs = map(median, zip(*runs.values(), strict=True))
-                seconds = start + (cell.last_epoch + 1) * measuring + cell.last_epoch * training
+                left = cell.last_epoch - begun
+                seconds = start + (left + (begun == 0)) * measuring + left * training
                 short = epochs <= FEW and cell.last_epoch > 2 * epochs
                 return Duration(seconds, len(runs), likeness, self.foreign, short)
         return None
 
 
-def nearest(pasts: Iterable[Past], cell: Cell, device: str) -> Duration | None:
+def nearest(pasts: Iterable[Past], cell: Cell, device: str, begun: int = 0) -> Duration | None:
     """Return the estimate from the runs most like a cell; of equals that of the first past."""
-    estimates = [past.estimate(cell, device) for past in pasts]
+    estimates = [past.estimate(cell, device, begun) for past in pasts]
     return min(filter(None, estimates), key=lambda one: one.likeness, default=None)
 
 

@@ -220,7 +220,7 @@ class _Builder:
 
     def _check_indentation(self, event: Any, path: KeyPath) -> None:
         """Report an entry of a list that is indented too far: YAML adds it to the one above."""
-        if not isinstance(event, yaml.ScalarEvent) or event.style is not None:
+        if getattr(event, "style", "") is not None:  # no plain text
             return
         for line in range(event.start_mark.line + 1, event.end_mark.line + 1):
             text = self.lines[line].strip()

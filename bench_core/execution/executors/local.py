@@ -63,7 +63,7 @@ class _Sweep:
     """The cells at work, and the devices that they hold."""
 
     def __init__(self, job: JobOf, on_event: OnEvent, options: Options) -> None:
-        self.job, self.on_event, self.sweep_seconds = job, on_event, options.sweep_seconds
+        self.job, self.on_event = job, on_event
         self.deadline = time.monotonic() + (options.sweep_seconds or math.inf)
         self.leases = Leases(options.per_gpu)
         self.running: list[_Running] = []
@@ -95,7 +95,7 @@ class _Sweep:
             if lock is not None:
                 event = self._start(cell, lock, device, held)
             elif time.monotonic() >= self.deadline:
-                record = supervise.left(self.job(cell), self.sweep_seconds, supervise.BUSY)
+                record = supervise.left(self.job(cell), supervise.BUSY)
                 event = {"event": "end", "record": record}
             else:
                 return False
@@ -108,7 +108,7 @@ class _Sweep:
         if record is not None:
             return {"event": "reused", "record": record}
         if time.monotonic() >= self.deadline:
-            return {"event": "end", "record": supervise.skip(job, self.sweep_seconds)}
+            return {"event": "end", "record": supervise.skip(job)}
         if device:
             job = {**job, "device": "cuda"}  # the worker sees the leased one alone
         orphaned = cell.identity in self.orphans

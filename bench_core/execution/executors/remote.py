@@ -162,8 +162,10 @@ def drive(
             if time.monotonic() >= deadline:
                 todo += _cancel_queued(handles, watch)
                 for cell in [*todo, *busy]:
-                    row = partial(supervise.skip, job(cell), options.sweep_seconds)
-                    watch.end(cell, _keep_row(cell, row) or _left(cell, job(cell), options))
+                    row = partial(supervise.skip, job(cell))
+                    watch.end(
+                        cell, _keep_row(cell, row) or supervise.left(job(cell), supervise.BUSY)
+                    )
                 todo, busy = [], []
             room = len(todo) if at_once is None else at_once - len(handles)
             if todo and room > 0:
@@ -269,10 +271,6 @@ def _install(cell: PlannedCell, job: Job, answer: dict[str, Any]) -> RunRecord |
             for name, content in files.items():
                 disk.write_file(folder / Path(name).name, base64.b64decode(content))
     return None
-
-
-def _left(cell: PlannedCell, job: Job, options: Options) -> RunRecord:
-    return supervise.left(job, options.sweep_seconds, supervise.BUSY)
 
 
 def _keep_row(cell: PlannedCell, row: Callable[[], RunRecord]) -> RunRecord | None:

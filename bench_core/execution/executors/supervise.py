@@ -332,23 +332,20 @@ def new_row(job: Job, status: Status, reason: str) -> RunRecord:
         store.remove_temporary(Path(job["final"]))
 
 
-def skip(job: Job, sweep_seconds: float | None) -> RunRecord:
+def skip(job: Job) -> RunRecord:
     """Keep a run for a cell that the sweep has no time for, unless it has one already."""
     final = Path(job["final"])
     if os.path.lexists(final):
-        return left(job, sweep_seconds, f"its {store.read(final).status} run stays")
-    return new_row(job, "skipped", _spent(sweep_seconds))
+        return left(job, f"its {store.read(final).status} run stays")
+    return new_row(job, "skipped", SPENT)
 
 
-def left(job: Job, sweep_seconds: float | None, why: str) -> RunRecord:
+def left(job: Job, why: str) -> RunRecord:
     """Return a record, which is not kept, for a cell that a sweep without time leaves alone."""
-    return make_record(job, status="skipped", reason=f"{_spent(sweep_seconds)}; {why}")
+    return make_record(job, status="skipped", reason=f"{SPENT}; {why}")
 
 
-def _spent(sweep_seconds: float | None) -> str:
-    return f"the sweep's budget of {sweep_seconds:g} s was spent"
-
-
+SPENT = "the sweep's time (budget.sweep_seconds) was spent"  # of `bench tune`: what was left of it
 BUSY = "another runner is at work on it"
 
 
