@@ -125,6 +125,21 @@ class AuditsTheGradient(Direct):
         return Credits(audited=[2 * a for a in credits.audited], embed=2 * credits.for_embed)
 
 
+class ShowsAnotherCredit(Direct):
+    """Trains by another credit than it shows: the first after learn() is that of the step."""
+
+    fresh = False
+
+    def learn(self, states, y, epoch):
+        super().learn(states, y, epoch)
+        self.fresh = True
+
+    def credit(self, states, y, epoch):
+        credits = super().credit(states, y, epoch)
+        first, self.fresh = self.fresh, False
+        return replace(credits, blocks=[-c for c in credits.for_blocks]) if first else credits
+
+
 class ForgetsItsFeedback(Direct):
     def state_dict(self):
         return {}
@@ -890,6 +905,11 @@ METHODS = [
         AuditsTheGradient,
         "an_audit_sees_the_credit_that_trains",
         "credits.audited[0] is another one with the network in eval mode",
+    ),
+    (
+        ShowsAnotherCredit,
+        "an_audit_sees_the_credit_that_trains",
+        "credits.blocks[0] is another one when it is asked again in a step (residual network): Γ",
     ),
     (WrongLoss, "a_step_returns_the_loss_of_its_forward_pass", "the loss of its forward pass is"),
     (GraphOfTheLoss, "a_step_returns_the_loss_of_its_forward_pass", ".detach()"),

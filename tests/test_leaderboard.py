@@ -390,7 +390,7 @@ def test_a_rounded_figure_never_contradicts_its_limit() -> None:
     text = leaderboard([run(accuracy=0.3199, measurements=found), *frozen(DFA, [0.3])], width=None)
     assert "grows 50.001 times in one block (limit 50 times)" in text
     assert "cosine 0.3001, limit 0.3" in text
-    assert "+1.99 points over random blocks, 2 are needed" in text
+    assert "+1.99 points over random blocks; a margin of +2 is needed" in text
 
 
 def test_figures_of_the_walked_back_runs_only() -> None:
@@ -1328,6 +1328,40 @@ def test_a_line_asks_how_a_rule_knows_the_gradient_that_declares_nothing() -> No
     for way in PASSPORT:
         knows = way not in ("labels_below_head", "non_local_state", "local_heads")
         assert (told not in shown(0.999, **{way: True})) == knows
+
+
+@pytest.mark.parametrize(
+    ("deep", "steps", "told"),
+    [
+        (1.0, (0.03, -0.02), True),
+        (1.0, (0.24, 0.26), True),  # a quarter, in the mean
+        (1.0, (0.25, 0.27), False),
+        (0.49, (0.0, 0.0), False),
+        (1.0, (0.03, None), False),  # not measured in a run
+    ],
+)
+def test_a_line_asks_whether_a_rule_trains_by_the_credit_that_it_shows(
+    deep: float, steps: tuple[float | None, ...], told: bool
+) -> None:
+    line = "dfa: its credit points along the gradient (Γ deep +1.000), and the step of its blocks"
+
+    def shown(make: Any) -> str:
+        made = make(DFA, [0.4, 0.42])
+        runs = [
+            each.model_copy(
+                update={
+                    "measurements": {
+                        **measured(gamma=deep),
+                        **({} if step is None else {"projected_step": Measurement(value=step)}),
+                    }
+                }
+            )
+            for each, step in zip(made, steps, strict=True)
+        ]
+        return " ".join(leaderboard(runs, width=None).split())
+
+    assert (line in shown(seeds)) == told
+    assert line.removeprefix("dfa: ") not in shown(frozen)
 
 
 def test_floors_are_not_asked_whether_their_blocks_learn() -> None:

@@ -171,7 +171,8 @@ def test_worse_is_said_only_of_an_interval_below_zero() -> None:
     (group,) = judge_all([*GOOD, *near])
     row = next(row for row in group.rows if row.label == "dfa")
     assert reasons.why(row, Settings()) == [
-        "1.3 ± 1.4 points below random blocks; 2 above that are needed, its interval ends lower",
+        "1.3 ± 1.4 points below random blocks; a margin of +2 is needed, and its interval ends "
+        "lower",
         "12.2 ± 1.2 points below bp with random blocks",
     ]
     (line,) = (own for own in trained.sorted_rules(group)[trained.LOOK] if own.label == "dfa")
@@ -225,8 +226,8 @@ def test_a_margin_that_is_read_in_place_of_another_is_said_with_its_sign() -> No
     chance = "chance (.100, the commonest class of the test set)"
     instead = f"which is read because the interval of its own floor reaches {chance}"
     assert (
-        f"2.6 ± 20.4 points below bp with random blocks, {instead}; 2 or more above that are needed"
-        in text
+        f"2.6 ± 20.4 points below bp with random blocks, {instead}; a margin of +2 or more is "
+        "needed" in text
     )
 
 
@@ -954,7 +955,7 @@ def test_words_and_numbers_of_a_margin_agree() -> None:
     bp = [*seeds(BP, [0.611, 0.615, 0.619]), *frozen(BP, [0.30, 0.31, 0.29])]
     near = [*bp, *seeds(DFA, [0.3196, 0.3396, 0.2996]), *frozen(DFA, [0.30, 0.3001, 0.2999])]
     text = leaderboard(near, width=None)
-    assert "+1.96 ± 4.9 points over random blocks; 2 or more above that are needed" in text
+    assert "+1.96 ± 4.9 points over random blocks; a margin of +2 or more is needed" in text
     raised = Settings(thresholds={"depth_utility": 30.0})
     assert "dfa beats random blocks, but by fewer points than it needs." in sentence(lone(), raised)
     by_bp = Settings(depth_utility=DepthUtility(floor="bp"))

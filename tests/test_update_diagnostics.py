@@ -31,7 +31,7 @@ from test_resume import assert_same_bits, state
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench_core.api import Method, Net
+from bench_core.api import Measured, Method, Net
 from bench_core.errors import BenchError
 from bench_core.execution.worker.cell import attempt
 from bench_core.execution.worker.untouched import Untouched, check_credit
@@ -376,6 +376,26 @@ def test_the_samples_whose_inference_diverges_are_counted(monkeypatch: pytest.Mo
     audit.batches = audit.batches[:1]
     found = Settledness(Settledness.Params()).measure(audit)
     assert found.details["unsettled"] == pytest.approx(3 / size)  # 1, 2 and NaN
+
+
+def test_a_block_with_moved_statistics_has_no_initial_weights_to_fall_back_on() -> None:
+    """Its weights have not moved, and with BatchNorm's initial statistics it seems to be needed."""
+    data = toy_data()
+    net: Net = ResMLP(ResMLP.Params(width=16, depth=2), (12,), 5)
+    for i, block in enumerate(net.blocks):
+        net.blocks[i] = nn.Sequential(block, nn.BatchNorm1d(16))
+    initial = {name: value.clone() for name, value in net.state_dict().items()}
+    for _ in range(20):
+        net.train().states(data.train_x)
+    audit = Audit(net, None, data, 0, 1, initial=initial)
+    found = BlockUtility(BlockUtility.Params()).measure(audit)
+    assert found.details["initial"] != [0.0, 0.0]
+    told = "training has moved blocks.0.1.running_mean, which fits no initial weights"
+    assert found.not_diagnostic == told
+    untouched = Audit(net, None, data, 0, 1, initial=dict(net.state_dict()))
+    assert BlockUtility(BlockUtility.Params()).measure(untouched) == Measured(
+        0.0, {"initial": [0.0, 0.0], "skipped": found.details["skipped"], "n": found.details["n"]}
+    )
 
 
 def test_a_block_is_worth_what_the_accuracy_loses_without_it() -> None:

@@ -16,7 +16,9 @@ from bench_core.registry.card import SECTIONS, split
 from bench_core.testing.comparing import copies, differs, distance
 from bench_core.testing.kit import Failed, Skipped, check
 from bench_core.testing.subjects import MethodSubject
-from bench_core.testing.trials import BATCH, BATCHES, EPOCHS, LAST, Trial
+from bench_core.testing.trials import BATCH, BATCHES, EPOCHS, LAST, Trial, copied
+from bench_core.training.method import Credits
+from bench_core.training.net import States
 from bench_core.training.saved_state import part, storable
 
 
@@ -163,28 +165,64 @@ def state_dict_holds_all_that_the_credit_needs(subject: MethodSubject) -> None:
 @check("method", "contract")
 def an_audit_sees_the_credit_that_trains(subject: MethodSubject) -> None:
     """credit() gives the same answer with the network in eval mode, in which audits ask for it, as
-    in train mode. The probe networks compute the same in both."""
+    in train mode. The probe networks compute the same in both. In a step too: asked a second time
+    for the same states, as an audit asks, credit() answers as it has just answered the step."""
     subject.must_repeat_its_credit()
+    where = "with the network in eval mode, in which an audit asks for it"
     for shape, trial in subject.trained:
         states, y = trial.states()
-        answers: list[dict[str, Tensor]] = []
         was_training = trial.net.training
+        answers = {}
         for training in (True, False):
             trial.net.train(training)
             trial.seed_draws()
-            credits = trial.credits(states, y)
-            named = {"audited": credits.audited, "blocks": credits.for_blocks}
-            listed = {
-                f"credits.{name}[{i}]": a for name, own in named.items() for i, a in enumerate(own)
-            }
-            answers.append(listed | {"credits.embed": credits.for_embed})
+            answers[training] = _named(trial.credits(states, y))
         trial.net.train(was_training)
-        for name, learnt in answers[0].items():
-            if distance(answers[1][name], learnt) > 1e-3:
-                raise Failed(
-                    f"{name} is another one with the network in eval mode, in which an audit asks "
-                    f"for it ({shape} network): Γ would be that of a credit that trains nothing"
-                )
+        _must_be_alike(answers[True], answers[False], f"{where} ({shape} network)")
+    for shape, trial in subject.trials():
+        for first, second in _asked_in_a_step(trial):
+            _must_be_alike(first, second, f"when it is asked again in a step ({shape} network)")
+
+
+def _named(credits: Credits) -> dict[str, Tensor]:
+    """Return the credits by their names in a message."""
+    parts = {"audited": credits.audited, "blocks": credits.for_blocks}
+    named = {f"credits.{part}[{i}]": a for part, own in parts.items() for i, a in enumerate(own)}
+    return named | {"credits.embed": credits.for_embed}
+
+
+def _must_be_alike(learnt: dict[str, Tensor], seen: dict[str, Tensor], where: str) -> None:
+    for name, value in learnt.items():
+        if distance(seen[name], value) > 1e-3:
+            wrong = f"{name} is another one {where}"
+            raise Failed(f"{wrong}: Γ would be that of a credit that trains nothing")
+
+
+def _asked_in_a_step(trial: Trial) -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """Return the credits with which the third step trains, each with the answer to an audit that
+    asks right after it."""
+    answers: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+    method, net, ask = trial.method, trial.net, trial.method.credit
+
+    def credit(states: States, y: Tensor, epoch: int) -> Any:
+        same = copied(states)
+        trial.seed_draws()
+        answer = ask(states, y, epoch)
+        if answer is not None:
+            was_training = net.training
+            net.eval()
+            trial.seed_draws()
+            again = ask(same, y, epoch)
+            net.train(was_training)
+            first, second = (_named(trial.fitted(own, states)) for own in (answer, again))
+            answers.append((first, second))
+        return answer
+
+    trial.steps(2)
+    method.credit = credit  # type: ignore[method-assign]
+    trial.steps(1, first=2)
+    del method.credit
+    return answers
 
 
 @check("method", "contract")

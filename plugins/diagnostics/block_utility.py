@@ -26,6 +26,10 @@ class BlockUtility(Diagnostic):
     untrained network gives 0. Health statistics of single layers can improve many times over while
     accuracy hardly moves (arXiv:2605.06240), and d compares all blocks at once; this figure is per
     block and functional. The definition is ours.
+
+    Not diagnostic where training has moved buffers of a block, such as the statistics of BatchNorm:
+    neither they nor the initial ones fit the initial weights, so that even a block whose weights
+    never moved seems to be needed. `reset_accuracy` of a run measures them anew.
     """
 
     unit = "pp"
@@ -58,7 +62,13 @@ class BlockUtility(Diagnostic):
             for columns in zip(*audit.figures(self), strict=True)
         )
         details = {"initial": initial, "skipped": skipped, "n": len(y)}
-        return Measured(sum(initial) / len(initial), details)
+        moved = [
+            name
+            for name, value in audit.net.named_buffers()
+            if name.startswith("blocks.") and not _equal(value, audit.initial.get(name))
+        ]
+        why = f"training has moved {moved[0]}, which fits no initial weights" if moved else None
+        return Measured(sum(initial) / len(initial), details, why)
 
     def controls(self) -> list[Control]:
         def learned(audit: Audit) -> None:
@@ -88,6 +98,10 @@ class BlockUtility(Diagnostic):
             Control("a network that needs every block", learned, needed),
             Control("nothing was learned", remember, nothing),
         ]
+
+
+def _equal(value: Tensor, other: Tensor | None) -> bool:
+    return other is not None and torch.equal(value, other)
 
 
 def _own(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -129,11 +129,10 @@ class Criterion:
         if worse(points):
             return f"{unsigned(points)} points worse than {words['floor']}"
         text = f"{apart(points.mean, limit, signed, 1)}{interval} points over {words['floor']}"
-        if points.half_width is None:
-            return f"{text}, {limit:g} are needed"
         if points.mean < 0:
             text = f"{unsigned(points)} points below {words['floor']}"
-        return f"{text}; {limit:g} above that are needed, its interval ends lower"
+        lower = "" if points.half_width is None else ", and its interval ends lower"
+        return f"{text}; a margin of {limit:+g} is needed{lower}"
 
 
 def criteria(rows: Iterable[Row]) -> list[Criterion]:

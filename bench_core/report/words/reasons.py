@@ -78,7 +78,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         limit = next(c.limit(settings.thresholds) for c in criteria([row]) if c.margin)
         if row.reset is not None and row.held:
             return [f"{cost_of_reset(row.reset)}; {BEATS:g} or more are needed"]
-        need = f"{limit:g} or more above that are needed, and an interval above 0"
+        need = f"a margin of {limit:+g} or more is needed, with an interval above 0"
         points = f"{_unlike(over, limit)} points over {floor}"
         if over is not None and over.mean < 0:
             points = f"{unsigned(over)} points below {floor}"

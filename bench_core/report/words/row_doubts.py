@@ -22,7 +22,7 @@ from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import BEATS
 from bench_core.names import CEILINGS_FLOOR, bare_name
 from bench_core.report.text.layout import listed
-from bench_core.report.text.numbers import compact, part, plural, with_interval
+from bench_core.report.text.numbers import compact, cosine, part, plural, with_interval
 from bench_core.report.words.criteria import criteria_of
 from bench_core.report.words.rows import cost_of_reset, gamma, gamma_by_state, information
 from bench_core.report.words.summary import rules
@@ -35,6 +35,7 @@ AGAINST = "d is judged against"
 FITTED = 0.01  # training loss below which the gradient is small because the data are fitted
 ONE = "one value"  # of a setting that is not searched
 EXACT = 0.99  # Γ of a credit that is the gradient
+ALONG = 0.5  # Γ of a credit that points along it
 MOST_SAID = 5  # lines about other users in a row or a table: anybody can invent some
 
 
@@ -106,11 +107,8 @@ def undeclared(row: Row) -> list[str]:
         f"h_{layer}" for layer, own in gamma_by_state(row).items() if own and min(own) >= EXACT
     ]
     whole = deep.estimate is not None and deep.estimate.mean >= EXACT
-    steps = [run.record.measurements.get("projected_step") for run in row.finished]
-    down = bool(steps) and all(
-        item is not None and item.value is not None and not item.not_diagnostic
-        and item.value >= EXACT for item in steps
-    )  # fmt: skip
+    steps = _steps(row)
+    down = bool(steps) and min(steps) >= EXACT
     if row.role == "floor" or used is None or used & ways or not (whole or states or down):
         return []
     alike = f"its credit is the gradient (Γ deep of {EXACT} or more)"
@@ -122,6 +120,33 @@ def undeclared(row: Row) -> list[str]:
             f"its blocks step down the gradient (projected_step of {EXACT} or more in every run)"
         )
     return [f"{alike}, and it declares no way to know it: does it pass `bench check`?"]
+
+
+def steps_elsewhere(row: Row) -> list[str]:
+    """Say that a credit points along the gradient, and that the step of its blocks does not."""
+    deep, steps = gamma(row), _steps(row)
+    unclear = deep.not_diagnostic or not deep.in_use or deep.blocks is not None
+    if row.role == "floor" or deep.estimate is None or unclear or not steps:
+        return []
+    along, step = deep.estimate.mean, sum(steps) / len(steps)
+    if along < ALONG or step > along / 4:
+        return []
+    return [
+        f"its credit points along the gradient (Γ deep {cosine(along)}), and the step of its "
+        f"blocks does not (projected_step {cosine(step)}): does it train by the credit that it "
+        "shows? `bench check` tests it"
+    ]
+
+
+def _steps(row: Row) -> list[float]:
+    """Return the projected step of every finished run; empty if one of them has none."""
+    items = [run.record.measurements.get("projected_step") for run in row.finished]
+    values = [
+        item.value
+        for item in items
+        if item is not None and item.value is not None and not item.not_diagnostic
+    ]
+    return values if len(values) == len(items) else []
 
 
 def idle(row: Row) -> list[str]:
@@ -257,7 +282,7 @@ def _measured_by(run: Run) -> Iterator[tuple[str, int, str]]:
 
 def of_training(row: Row, rows: Sequence[Row]) -> list[str]:
     """Return the doubts about how a row was trained and measured, beside the other rows."""
-    own = [*other_recipe(row), *undeclared(row), *idle(row)]
+    own = [*other_recipe(row), *undeclared(row), *steps_elsewhere(row), *idle(row)]
     own += [*dispensable(row), *tied(row), *fitted(row)]
     return [*own, *cut_short(row, rows), *versions(row, rows)]
 
