@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import math
@@ -54,6 +55,13 @@ seeds: [1]
 data: {limit: 256}
 training: {epochs: 1, batch_size: 64}
 """
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector the modules and the tests themselves: they stay until the end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def fake_dist(

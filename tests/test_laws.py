@@ -27,7 +27,7 @@ from bench_core.training.loop import train
 from bench_core.training.net import exact_gradients
 from bench_core.training.optimizer import Updater, cosine
 from bench_core.training.rng import stream
-from bench_core.training.setup import set_up
+from bench_core.training.setup import set_up_beside_copy
 
 # --------------------------------------------------------------------------- the local machinery
 
@@ -550,7 +550,7 @@ def test_an_accuracy_is_that_of_the_network_alone(few, change):
             change(net)
 
     net, method = resmlp(), Changes(Changes.Params())
-    bare = set_up(method, net, few, TRAINING_ONE, 0)
+    bare = set_up_beside_copy(method, net, few, TRAINING_ONE, 0)
     with pytest.raises(BenchError, match="in eval mode the network gives other outputs"):
         train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0, bare=bare)
 
@@ -570,7 +570,7 @@ def test_a_hook_that_spares_the_first_samples_changes_no_accuracy(few):
 
     def trained(rule_class):
         net, method = resmlp(), rule_class(rule_class.Params())
-        bare = set_up(method, net, few, TRAINING_ONE, 0)
+        bare = set_up_beside_copy(method, net, few, TRAINING_ONE, 0)
         train(method, net, few, {**TRAINING_ONE, "epochs": 2}, 0, bare=bare)
         return evaluate(bare, few)
 
@@ -731,7 +731,7 @@ def test_moments_of_the_optimiser_change_by_its_steps_alone(few, name, data):
 def test_the_accuracy_with_initial_blocks_is_that_of_such_a_network(few):
     """Embedding and readout as trained, all blocks as before training; nothing else changes."""
     method, net = Backprop(Backprop.Params()), resmlp()
-    bare = set_up(method, net, few, {**TRAINING_ONE, "learning_rate": 0.02}, 0)
+    bare = set_up_beside_copy(method, net, few, {**TRAINING_ONE, "learning_rate": 0.02}, 0)
     initial = {name: value.clone() for name, value in net.state_dict().items()}
     train(method, net, few, {**TRAINING_ONE, "epochs": 4, "learning_rate": 0.02}, 0, bare=bare)
     trained = {name: value.clone() for name, value in net.state_dict().items()}
@@ -740,7 +740,7 @@ def test_the_accuracy_with_initial_blocks_is_that_of_such_a_network(few):
     twin.load_state_dict({**trained, **blocks})
     expected, _ = evaluate(twin, few)
     found = {"reset_accuracy": expected, "recalibrated_accuracy": None}
-    fresh = set_up(Backprop(Backprop.Params()), resmlp(seed=9), few, TRAINING_ONE, 0)
+    fresh = set_up_beside_copy(Backprop(Backprop.Params()), resmlp(seed=9), few, TRAINING_ONE, 0)
     assert reset_accuracies(net, Held(few), fresh, initial, 32) == found
     assert reset_accuracies(net, Held(few), bare, initial, 32) == found
     assert expected != evaluate(net, few)[0]  # the blocks matter here
@@ -778,7 +778,7 @@ def trained(net, data, freeze=None, **recipe):
     """Train a network by bp; return its bare copy and its initial tensors."""
     method = Backprop(Backprop.Params(freeze=freeze))
     training = {**TRAINING_ONE, "epochs": 4, "learning_rate": 0.02, **recipe}
-    bare = set_up(method, net, data, training, 0)
+    bare = set_up_beside_copy(method, net, data, training, 0)
     initial = {name: value.clone() for name, value in net.state_dict().items()}
     train(method, net, data, training, 0, bare=bare)
     return bare, initial
@@ -1043,7 +1043,7 @@ def test_tensors_that_a_network_makes_at_first_use_have_their_accuracy(few, kind
     net = resmlp(width=16)
     net.blocks[1] = Grows(kind)
     method = Uses(Uses.Params(**options))
-    bare = set_up(method, net, few, TRAINING_ONE, 0)
+    bare = set_up_beside_copy(method, net, few, TRAINING_ONE, 0)
     row = train(method, net, few, {**TRAINING_ONE, "epochs": 2}, 0, bare=bare)
     assert (row.accuracy, row.test_loss) == evaluate(net, few)
 
@@ -1056,7 +1056,7 @@ def test_a_network_that_draws_in_eval_mode_is_refused_by_that_name(few):
     net = resmlp(width=16)
     net.blocks[1] = Noisy()
     method = DirectFeedbackAlignment(DirectFeedbackAlignment.Params())
-    bare = set_up(method, net, few, TRAINING_ONE, 0)
+    bare = set_up_beside_copy(method, net, few, TRAINING_ONE, 0)
     with pytest.raises(BenchError, match="other outputs for the same inputs again: it draws"):
         train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0, bare=bare)
 
@@ -1074,7 +1074,7 @@ def test_a_rule_gives_no_score_of_its_own(few):
 
     net = resmlp()
     method = Praises(Praises.Params())
-    bare = set_up(method, net, few, TRAINING_ONE, 0)
+    bare = set_up_beside_copy(method, net, few, TRAINING_ONE, 0)
     row = train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0, bare=bare)
     assert row.accuracy != 0.98
 

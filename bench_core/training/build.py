@@ -20,7 +20,7 @@ from bench_core.training.method import Method
 from bench_core.training.net import Net
 from bench_core.training.params import ParamsModel
 from bench_core.training.saved_state import part, storable
-from bench_core.training.setup import set_up, trained_blocks
+from bench_core.training.setup import set_up_beside_copy, trained_blocks
 
 Part = tuple[Any, ParamsModel]  # the class of a component and its validated parameters
 
@@ -113,7 +113,7 @@ def build(
     torch.manual_seed(seed)
     net = net_class(net_params, data.train_x.shape[1:], data.classes).to(device)
     rule = rule_class(rule_params)
-    bare = set_up(rule, net, data, training, seed)
+    bare = set_up_beside_copy(rule, net, data, training, seed)
     initial = part(storable(net, rule), "net.")
     initial = {name: value.detach().clone() for name, value in initial.items()}
     if training["compile"]:

@@ -22,20 +22,39 @@ from bench_core.training.rng import stream
 AUXILIARY_LR = 1e-3
 
 
-def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed: int) -> Net:
-    """Freeze the frozen blocks, and give the method its task, its streams and its optimiser.
+def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed: int) -> None:
+    """Freeze the frozen blocks, and give the method its task, its streams and its optimiser."""
+    _set_up(method, net, _prepared(method, net, data, training), data, training, seed)
 
-    Returns a copy of the network from before the method's `setup`, in which its accuracy is
-    measured. The network has seen a sample before, so that it has all of its tensors.
+
+def set_up_beside_copy(
+    method: Method, net: Net, data: Data, training: dict[str, Any], seed: int
+) -> Net:
+    """Set a method up, and return a copy of the network from before the method's `setup`.
+
+    The accuracy is measured in it. The network has seen a sample before, so that it has all of its
+    tensors.
     """
+    task = _prepared(method, net, data, training)
+    bare = copied(net, seed)
+    _set_up(method, net, task, data, training, seed)
+    return bare
+
+
+def _prepared(method: Method, net: Net, data: Data, training: dict[str, Any]) -> Task:
+    """Freeze the frozen blocks, and return the task of the method."""
     if method.params.freeze == "blocks" or method.params.train_last is not None:
         net.freeze_blocks(method.params.train_last or 0)
     net.loss = data.loss
     _must_be_trainable(method, net)
-    task = _task(net, data, training)
+    return _task(net, data, training)
+
+
+def _set_up(
+    method: Method, net: Net, task: Task, data: Data, training: dict[str, Any], seed: int
+) -> None:
     parameters = dict(net.named_parameters())
     drawn = {name: value.detach().clone() for name, value in tensors_of(net).items()}
-    bare = copied(net, seed)
     method.setup(net, task, _tools(method, net, data, training, seed))
     _must_be_its_network(net, parameters, drawn)
     frozen = net.depth - trained_blocks(method, net)
@@ -45,7 +64,6 @@ def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed:
             inside = name.startswith(tuple(f"blocks.{i}." for i in range(frozen)))
             if inside and before.shape == value.shape:  # a cache may have another one
                 value.copy_(before)
-    return bare
 
 
 def _must_be_trainable(method: Method, net: Net) -> None:
