@@ -249,6 +249,34 @@ def test_bibtex_names_each_work_once() -> None:
     assert "% dataset bench-core/cifar10: its plugin is not installed here" in text
 
 
+COMPACT = {"run.json": {"bytes": 1, "blake2b": "0" * 32}}
+
+
+def test_bibtex_states_recipe_hardware_and_reference() -> None:
+    about = {"device_name": "a CPU", "threads": 1, "torch": "2.9"}
+    recipe = {"batch_size": 128, "schedule": "cosine", "weight_decay": 0.01, "clip_norm": 1.0}
+    recipe |= {"precision": "float32"}
+    own = seeds("bench-core/dfa", [0.4, 0.41], environment=about, training=recipe)
+    shipped = {**about, "device_name": "another", "reference": "1", "commit": "0123456789"}
+    theirs = seeds("bench-core/bp", [0.6], environment=shipped, training=recipe, original=COMPACT)
+    cut = {**recipe, "stop_after": 3, "clip_norm": None}
+    short = seeds("bench-core/fa", [0.4], training=cut)
+    text = bibtex([*own, *theirs, *short], {})
+    assert (
+        "% recipe: resmlp (depth=4, residual=true, width=256) on cifar10; 100 epochs, batches of "
+        "128; AdamW, "
+        "learning rate 0.001 (cosine); weight decay 0.01; the gradient of each group of parameters "
+        "clipped to norm 1.0; float32; seeds 42, 123. 3 runs: 2 on a CPU, 1 on another, "
+        "1 CPU thread(s), PyTorch 2.9"
+    ) in text
+    assert "; 3 epochs of a schedule of 100, batches of 128; " in text
+    assert "; no clipping; " in text
+    works = bibliography(text, "bibtex").entries
+    assert works["bench_reference"].fields["version"] == "1"
+    assert "trained by commits 0123456" in works["bench_reference"].fields["note"]
+    assert "bench_reference" not in bibtex(own, {})
+
+
 def test_the_reading_commands_load_no_torch(tmp_path: Path) -> None:
     audit_folder(tmp_path, epochs=1)
     code = f"""

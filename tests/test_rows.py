@@ -561,7 +561,7 @@ def test_welch_of_equal_sizes_and_variances_is_students_with_twice_the_freedom()
     assert found.mean == -5.0
     assert found.half_width == pytest.approx(2.7764 * (2 / 3) ** 0.5, rel=1e-4)  # t, 4 degrees
     assert welch_difference([1.0], [2.0, 3.0]).half_width is None
-    assert welch_difference([1.0, 1.0], [2.0, 2.0]) == Estimate(-1.0, 0.0, 0.0, 2)
+    assert welch_difference([1.0, 1.0], [2.0, 2.0]) == Estimate(-1.0, 0.0, None, 2)
 
 
 def test_rules_on_other_seeds_do_not_share_a_rank() -> None:

@@ -756,7 +756,10 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
         return " ".join(next_steps(judge_all(records), "mine"))
 
     lost = [*GOOD, run(DFA, 42, status="interrupted")]
-    assert after(lost) == "Next: the same `bench run` again trains 1 unfinished run"
+    again = (
+        "Next: the same `bench run` again trains 1 unfinished run, and those that have not begun"
+    )
+    assert after(lost) == again
     own = run(DFA, 42, 0.5)  # perhaps with --method and --set: only the same command adds its seeds
     assert after([own]).endswith("the same `bench run` with --seed 42 --seed 123 --seed 456")
     others = seeds(EP, [0.4, 0.41, 0.42])[1:]

@@ -23,7 +23,8 @@ DRAWS = 100_000  # signs drawn at random beyond that
 class Estimate:
     """A mean over `n` seeds and its interval mean ± half_width.
 
-    Without interval and std at n = 1, and where two values that are equal show no scatter.
+    Without interval and std at n = 1, and where two values that are equal show no scatter; without
+    std where it is a difference of unpaired values.
     """
 
     mean: float
@@ -81,6 +82,8 @@ def estimate(values: Iterable[float]) -> Estimate:
 def welch_difference(a: Iterable[float], b: Iterable[float]) -> Estimate:
     """Estimate mean(a) - mean(b) of unpaired values with Welch's interval; n is the smaller one's.
 
+    It has no std: its values have no pairs whose differences could scatter.
+
     v = s_a²/n_a + s_b²/n_b, degrees of freedom v² / Σ (s²/n)²/(n - 1) (Welch-Satterthwaite).
     Without interval unless both have two values. Raises `ValueError` as `estimate` does.
     """
@@ -91,11 +94,11 @@ def welch_difference(a: Iterable[float], b: Iterable[float]) -> Estimate:
     parts = [(item.std or 0.0) ** 2 / item.n for item in (one, other)]
     variance = sum(parts)
     if variance == 0.0:
-        return Estimate(mean, 0.0, 0.0, n)
+        return Estimate(mean, 0.0, None, n)
     terms = zip(parts, (one.n, other.n), strict=True)
     freedom = variance**2 / sum(part**2 / (count - 1) for part, count in terms)
     half = t_critical(freedom + 1) * math.sqrt(variance)
-    return Estimate(mean, half, math.sqrt(variance * n), n)
+    return Estimate(mean, half, None, n)
 
 
 def smallest_p(n: int) -> float:

@@ -22,6 +22,7 @@ from bench_core.report.tables.fields import (
     ESTIMATE,
     GAMMA,
     INTEGER,
+    MARGIN,
     MEDIAN,
     NUMBER,
     PARAMS,
@@ -212,8 +213,8 @@ _VERDICT = (
 _METHOD = (STRING("method", "method.name", "rule"), PARAMS("params", "method.params"))
 _MATCHED = (
     Field("floor", _floor, schema=_FLOOR, csv=()),
-    ESTIMATE("margin_pp", "margin"),
-    ESTIMATE("margin_matched_pp", "margin_matched"),
+    MARGIN("margin_pp", "over_floor"),
+    MARGIN("margin_matched_pp", "over_matched"),
 )
 _TUNED = (
     RANK("trials"),
@@ -221,7 +222,7 @@ _TUNED = (
 )
 _DEPTH = ("d", "depth_utility")
 _GAMMA = (GAMMA("gamma_deep", gamma),)
-_BP = (ESTIMATE("margin_bp_pp", "margin_bp"),)
+_BP = (MARGIN("margin_bp_pp", "over_bp"),)
 _RESET = (ESTIMATE("reset_loss_pp", "reset"),)
 _THREE = (STRING("three_diagnostics", "verdict.three"),)
 _SHIPPED = (STRING("from_reference", shipped, place=3),)

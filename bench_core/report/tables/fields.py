@@ -91,6 +91,13 @@ ESTIMATE = partial(
     csv=_PARTS,
     place=1,
 )
+MARGIN = partial(
+    Field,
+    schema={"$ref": "#/$defs/margin"},
+    as_json=lambda over: over and {**asdict(over.estimate), "how": over.how},
+    csv=tuple((suffix, f"estimate.{name}") for suffix, name in _PARTS),
+    place=1,
+)
 _OF_GAMMA = tuple((suffix, f"estimate.{name}") for suffix, name in _PARTS)
 _STRUCK = "why the value means nothing; then it must not be shown without this"
 _REASON = nullable("string") | {"description": _STRUCK}

@@ -36,7 +36,10 @@ def next_steps(
         text = "trains the runs in conflict again; a result that it confirms counts"
         return [f"Next: `bench replicate RESULTS --sample 100%` {text}"]
     if again := sum(STATUSES[record.status].reused == "never" for record in runs):
-        return [f"Next: the same `{command}` again trains {plural(again, 'unfinished run')}"]
+        rest = "and those that have not begun"
+        return [
+            f"Next: the same `{command}` again trains {plural(again, 'unfinished run')}, {rest}"
+        ]
     if failed := [record for record in runs if STATUSES[record.status].failure]:
         return [f"Next: {_retry(failed, command)}; `bench check` tests a rule of yours in a second"]
     foreign = [row for row in rows if not row.method.name.startswith(f"{OURS}/")]

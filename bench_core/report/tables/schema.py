@@ -10,7 +10,7 @@ from typing import Any
 
 from bench_core.report.tables.data import FIELDS, RUN, SCHEMA, STRINGS
 from bench_core.report.tables.fields import NUMBER
-from bench_core.report.tables.json_schema import array, mapping, object_schema
+from bench_core.report.tables.json_schema import Schema, array, mapping, object_schema
 
 
 def _ref(name: str) -> dict[str, Any]:
@@ -27,7 +27,10 @@ def schema() -> dict[str, Any]:
     )
     beyond = "values of all other diagnostics, by letter or name"
     row["properties"]["diagnostics"] = mapping(_ref("median")) | {"description": beyond}
-    estimate = object_schema(mean="number", half_width=NUMBER, std=NUMBER, n="integer")
+    figures: dict[str, Schema | str] = {
+        "mean": "number", "half_width": NUMBER, "std": NUMBER, "n": "integer",
+    }  # fmt: skip
+    how = {"enum": ["paired", "unpaired", "mean"]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": SCHEMA,
@@ -35,10 +38,15 @@ def schema() -> dict[str, Any]:
         **object_schema(schema={"const": SCHEMA}, citation="string", suites=array(_ref("suite"))),
         "$defs": {
             "estimate": {
-                "anyOf": [{"type": "null"}, estimate],
-                "description": "mean over n seeds; 95 % interval mean ± half_width, null at n = 1. "
-                "A margin whose rule has a seed without a twin compares all seeds of rule and "
-                "floor, unpaired (Welch): n is then the number of seeds that have a twin",
+                "anyOf": [{"type": "null"}, object_schema(**figures)],
+                "description": "mean over n seeds; 95 % interval mean ± half_width, null at n = 1",
+            },
+            "margin": {
+                "anyOf": [{"type": "null"}, object_schema(**figures, how=how)],
+                "description": "percentage points over a floor. paired: of n pairs with one seed, "
+                "or over a given accuracy. unpaired: a seed of the rule has no twin, so all seeds "
+                "of rule and floor are compared by Welch's interval; n is that of the side with "
+                "fewer, and there is no std. mean: the same without interval",
             },
             "median": {
                 "type": "object",
