@@ -100,7 +100,13 @@ def test_a_rule_from_a_file_is_run_recorded_digested_and_shown(
     sys.path.remove(str(here.cwd))
     remedy = "fed.py is not on PYTHONPATH, or does not load"
     assert f"% method fed.py/fed: {remedy}" in here("cite").stdout
+    lacks = (
+        "warning: fed.py: not on PYTHONPATH, or it does not load: the page lacks the card of its"
+    )
+    told = here("report", "-o", "without.html").stderr.splitlines()
+    assert [line.startswith(lacks) for line in told] == [True]
     sys.path.append(str(here.cwd))
+    assert here("report", "-o", "with.html").stderr == ""
     files = record["code"]["fed.py"]["files"]
     assert code_files(["fed"], "fed.py") == files
     path.write_text(RULE.replace("e = self", "e = -self"))

@@ -18,8 +18,10 @@ from bench_core.commands.options import (
     refuse_empty,
     results_argument,
     shown_folders,
+    warn,
 )
 from bench_core.errors import UsageError
+from bench_core.names import FILE, distribution_of
 from bench_core.report.figures import NAMES
 from bench_core.report.text.escape import visible
 from bench_core.report.text.terminal import echo
@@ -71,9 +73,19 @@ def write_page(results: tuple[Path, ...], output: Path, word: str = "") -> bool:
 
 
 def _cards(suites: Iterable[SuiteResults]) -> dict[str, Card]:
+    """Return the cards of the rules, and warn of rule files that are not found."""
     from bench_core.registry.plugins import cards
 
-    return cards(record.cell.method.name for suite in suites for record in suite.records)
+    rules = {record.cell.method.name for suite in suites for record in suite.records}
+    found = cards(rules)
+    lost = sorted({distribution_of(name) for name in rules - found.keys()})
+    warn(
+        f"{visible(file)}: not on PYTHONPATH, or it does not load: the page lacks the card of its "
+        "rule; set PYTHONPATH to the folder that holds the file"
+        for file in lost
+        if file.endswith(FILE)
+    )
+    return found
 
 
 @click.command(
