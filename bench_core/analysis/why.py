@@ -62,6 +62,8 @@ def elsewhere(one: RunRecord, other: RunRecord) -> list[str]:
         {key: value for key, value in flat(record.environment).items() if key not in UNSHOWN}
         for record in (other, one)
     )
+    if bool(before) != bool(now):
+        return [f"none recorded of {'this' if before else 'that'} run, which ended before training"]
     return _changed(before, now)
 
 
