@@ -20,7 +20,7 @@ from bench_core.analysis.stats import holm, sign_flip_p, smallest_p
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.errors import UsageError
 from bench_core.report import comparison
-from bench_core.report.comparison import as_json, as_table
+from bench_core.report.comparison import as_json, as_text
 from bench_core.report.text.layout import limits, tabulated
 from bench_core.results.record import ComponentRef, Measurement
 
@@ -85,13 +85,26 @@ def test_two_methods_paired_by_seed() -> None:
     (back,) = comparison.methods([suite(records)], "fa", "dfa")
     assert back.effect is not None
     assert back.effect.mean == pytest.approx(-10.0)
-    text = as_table([found], width=80)
+    text = as_text([found], width=80)
     assert "dfa → fa  .310  .410  +10.00 ± 2.48    3" in text
     assert "Letters of a verdict" not in text  # it has none
     walked = [run(DFA, seed, 0.3, measurements=SICK) for seed in (42, 123, 456)]
     unlike = comparison.methods([suite([*walked, *seeds(FA, [0.4] * 3)])], "dfa", "fa")
-    assert "Letters of a verdict: a scale_growth" in as_table(unlike, width=None)
+    assert "Letters of a verdict: a scale_growth" in as_text(unlike, width=None)
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_comparison_for_a_paper_has_what_its_numbers_need() -> None:
+    records = [*seeds(DFA, [0.41, 0.42, 0.40]), *seeds(FA, [0.31, 0.31, 0.31])]
+    found = comparison.methods([suite(records)], "dfa", "fa")
+    latex = as_text(found, form="latex")
+    assert r"dfa $\to$ fa & .410 & .310 & $-$10.00 $\pm$ 2.48 & 3 & .250 & .250 & .250 \\" in latex
+    assert latex.index("B - A: difference") < latex.index(r"\end{table}")
+    markdown = as_text(found, form="markdown")
+    (row,) = (line for line in markdown.splitlines() if line.startswith("| dfa"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == ["dfa → fa", ".410", ".310", "-10.00 ± 2.48", "3", *[".250"] * 3]
+    assert "- p: exact sign-flip test" in markdown
 
 
 def test_only_common_seeds_count() -> None:
@@ -111,7 +124,7 @@ def test_only_common_seeds_count() -> None:
     (none,) = comparison.methods([suite([run(DFA, 1), run(FA, 2)])], "dfa", "fa")
     assert (none.n, none.effect, none.p) == (0, None, None)
     assert "no seed finished on both sides" in none.note
-    for text in (as_table([found, none]), as_json([found, none])):
+    for text in (as_text([found, none]), as_json([found, none])):
         assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
 
 
@@ -120,7 +133,7 @@ def test_long_labels_fit_a_terminal_of_80_columns() -> None:
     made = suite(
         [run(name, seed, 0.3, params={"freeze": "blocks"}) for name in names for seed in (1, 2, 3)]
     )
-    text = as_table(
+    text = as_text(
         comparison.methods([made], "state_bridge[frozen]", "credit_bridge[frozen]"),
         width=80,
     )
@@ -229,13 +242,13 @@ def test_sets_of_different_data_are_told(tmp_path: Path) -> None:
     assert comparison.unlike([suite(one)], [suite([])]) == []
     pairs, _ = comparison.sets([suite(one)], [suite(other)])
     assert {(pair.effect, pair.p, pair.p_holm, pair.p_smallest) for pair in pairs} == {(None,) * 4}
-    text = as_table(pairs, width=None)
+    text = as_text(pairs, width=None)
     assert "accuracies on cifar10 and digits cannot be compared" in text, text
     assert " ± " not in text.partition("B - A:")[0]
     changed = [record.model_copy(update={"data_checksum": "b" * 32}) for record in one]
     before = [record.model_copy(update={"data_checksum": "a" * 32}) for record in one]
     pairs, _ = comparison.sets([suite(before)], [suite(changed)])
-    assert "the data of cifar10 changed between these runs" in as_table(pairs, width=None)
+    assert "the data of cifar10 changed between these runs" in as_text(pairs, width=None)
     assert pairs[0].effect is None
     pairs, _ = comparison.sets([suite(before)], [suite(one)])  # an older record has no checksum
     assert pairs[0].effect is not None
@@ -253,7 +266,7 @@ def test_two_equal_differences_have_no_interval() -> None:
     pairs, _ = comparison.sets([suite(low)], [suite(high)])
     assert pairs[0].effect is not None
     assert (pairs[0].effect.half_width, pairs[0].n, pairs[0].p) == (None, 2, 0.5)
-    assert "+10.00 (n=2)" in as_table(pairs, width=None)
+    assert "+10.00 (n=2)" in as_text(pairs, width=None)
 
 
 def test_the_command_compares_folders_and_methods(

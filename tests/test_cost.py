@@ -25,7 +25,8 @@ from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.api import Measured
 from bench_core.execution import energy
-from bench_core.report.costs import costs_text, table_of
+from bench_core.report.costs import costs_text, sheet_of
+from bench_core.report.text.sheet import written
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.training.audit import Audit
@@ -174,7 +175,7 @@ def test_a_rule_with_failed_runs_is_counted_and_not_the_best() -> None:
     lucky += [run("bench-core/ep", 2, status="diverged", reason="loss", **batch)]
     found = costs(group_of(*bp, *lucky), lambda record: (), None)
     assert {item.row.label: item.efficient for item in found} == {"ep": False, "bp": True}
-    lines = table_of("h", "aim", found, None)[0].splitlines()
+    lines = written(sheet_of("h", "aim", found, None), "table").splitlines()
     assert [line.split()[:4] for line in lines if line.startswith("ep")] == [["ep", "1", "of", "2"]]
 
 
@@ -199,7 +200,8 @@ def test_one_slow_epoch_does_not_count() -> None:
 def test_seconds_that_scatter_between_seeds_are_said_to_rank_no_rules() -> None:
     def table(*seconds: float) -> str:
         runs = [run("bench-core/bp", n, seconds_per_epoch=s) for n, s in enumerate(seconds)]
-        return table_of("h", "aim", costs(group_of(*runs), lambda record: (), None), None)[0]
+        found = costs(group_of(*runs), lambda record: (), None)
+        return written(sheet_of("h", "aim", found, None), "table")
 
     said = (
         "Seconds rank no rules here: between the seeds of one rule they differ by up to 2.0 times"
@@ -226,7 +228,7 @@ def test_operations_that_were_counted_in_some_runs_only_are_said_to_be() -> None
         runs = [run("bench-core/bp", k, measurements=item) for k, item in enumerate(measurements)]
         found = costs(group_of(*runs), lambda record: (), None)
         assert [item.counted for item in found] == [sum(map(bool, measurements))]
-        return " ".join(table_of("h", "aim", found, None)[0].split())
+        return " ".join(written(sheet_of("h", "aim", found, None), "table").split())
 
     known = counted(100, 1.0)
     assert "counted in some of the runs only: bp in 2 of 3" in text(known, {}, known)
@@ -235,11 +237,27 @@ def test_operations_that_were_counted_in_some_runs_only_are_said_to_be() -> None
 
 def test_columns_without_room_are_named() -> None:
     group = group_of(run("bench-core/bp", 1, 0.6, measurements=counted(100, 1.0)))
-    text, heads = table_of("h", "aim", costs(group, lambda record: (), None), 50)
+    found = costs(group, lambda record: (), None)
+    sheet = sheet_of("h", "aim", found, 50)
+    text = written(sheet, "table", 50)
     assert max(map(len, text.splitlines())) <= 50
     assert 'No room at this width for the column "RSS MB":' in text
-    assert "RSS MB" not in heads
-    assert "No room" not in table_of("h", "aim", costs(group, lambda record: (), None), None)[0]
+    assert "RSS MB" not in sheet.heads
+    assert "No room" not in written(sheet_of("h", "aim", found, None), "table")
+
+
+def test_costs_for_a_paper_have_every_column_and_what_their_numbers_need() -> None:
+    records = (run("bench-core/bp", 1, 0.6, measurements=counted(100, 1.0)),)
+    found = SuiteResults("s", Settings(), records, 0)
+    latex = costs_text([found], "latex", None, 40)
+    assert latex.startswith("% needs")
+    assert r"bp & 1 & .600 & 1 & " in latex
+    assert r"FLOPs / bp: operations of products and convolutions in a step" in latex
+    assert latex.index("RSS: peak memory") < latex.index(r"\end{table}")
+    markdown = costs_text([found], "markdown", None, 40)
+    heads = next(line for line in markdown.splitlines() if line.startswith("|"))
+    assert {"method", "FLOPs / bp", "RSS MB"} <= {cell.strip() for cell in heads.split("|")}
+    assert "- RSS: peak memory" in markdown
 
 
 def test_the_machines_of_the_reference_are_named(tmp_path: Path) -> None:
@@ -257,17 +275,15 @@ def test_the_machines_of_the_reference_are_named(tmp_path: Path) -> None:
 
 
 def test_a_recipe_of_floors_alone_is_said() -> None:
-    text, heads = table_of("lq_toy: linear_lq", "no aim", [], 100)
-    assert (text, heads) == (
-        "lq_toy: linear_lq\n\nfloors alone: no rule of this recipe has a run",
-        [],
-    )
+    text = written(sheet_of("lq_toy: linear_lq", "no aim", [], 100), "table", 100)
+    assert text == "lq_toy: linear_lq\n\nfloors alone: no rule of this recipe has a run"
 
 
 def test_a_sparse_curve_says_that_the_aim_may_have_been_reached_before() -> None:
     def text(every: int) -> str:
         group = group_of(run("bench-core/bp", 1, evaluate_every=every))
-        return table_of("h", "aim", costs(group, lambda record: (), None), None)[0]
+        found = costs(group, lambda record: (), None)
+        return written(sheet_of("h", "aim", found, None), "table")
 
     assert "after every 3 epochs" in " ".join(text(3).split())
     assert "evaluate_every" not in text(1)

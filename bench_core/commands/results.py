@@ -105,8 +105,9 @@ def print_leaderboards(
 @click.argument("a")
 @click.argument("b")
 @results_argument
-@option("--format", "Write in this format.", "form", type=click.Choice(["table", "json"]))
-def compare(a: str, b: str, results: Paths, form: str | None) -> None:
+@format_option(Choice("bench_core.report.comparison:Format"))
+@option("-o --output FILE", "Write to this file.")
+def compare(a: str, b: str, results: Paths, form: str | None, output: Path | None) -> None:
     """Compare two methods or two results folders, paired by seed.
 
     A and B are methods of RESULTS  [default: results], or two results folders; the name of a suite
@@ -118,6 +119,7 @@ def compare(a: str, b: str, results: Paths, form: str | None) -> None:
     """
     from bench_core.report import comparison
 
+    form = form_of(form, output, get_args(comparison.Format), "table")
     if not results and all(shown_folder(Path(side)).is_dir() for side in (a, b)):
         sides = [gathered((Path(side),))[0] for side in (a, b)]
         warn(comparison.unlike(*sides))
@@ -137,8 +139,9 @@ def compare(a: str, b: str, results: Paths, form: str | None) -> None:
     if form == "json":
         text = comparison.as_json(pairs, alone)
     else:
-        text = comparison.as_table(pairs, alone, terminal_width())
-    echo(text, nl=False)
+        width = terminal_width() if form == "table" and output is None else None
+        text = comparison.as_text(pairs, alone, form, width)  # type: ignore[arg-type]
+    deliver(text, output, coloured=False)
 
 
 @click.command()

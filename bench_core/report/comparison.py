@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from bench_core.analysis import comparison
 from bench_core.analysis.comparison import Comparison, Placed
 from bench_core.analysis.gather import SuiteResults
 from bench_core.report.tables.data import document
-from bench_core.report.text.escape import visible
-from bench_core.report.text.layout import listed, paragraph, tabulated
+from bench_core.report.text.escape import latex, markdown_list
+from bench_core.report.text.layout import listed, paragraph
 from bench_core.report.text.numbers import NONE, fraction, optional, with_interval
+from bench_core.report.text.sheet import NEEDS, Form, Sheet, written
 from bench_core.report.view import view
 from bench_core.suite import protocol
 
 SCHEMA = "bench-compare/1"
+Format = Literal["table", "markdown", "latex", "json"]
 HEADS = ["method", "A", "B", "B - A (pp)", "n", "p", "p Holm", "least p"]
 LETTERS = ", ".join(f"{letter} {name}" for letter, name in protocol.LETTERS.items())
 LEGEND = (
@@ -68,8 +70,8 @@ def _p(value: float | None) -> str:
     return fraction(value) if value >= 0.001 else f"{value:.0e}"
 
 
-def _table(where: str, items: Sequence[Comparison], width: int | None) -> str:
-    """Write the table of one recipe, with verdicts and remarks below it."""
+def _sheet(where: str, items: Sequence[Comparison]) -> Sheet:
+    """Return the table of one recipe, with verdicts and remarks below it."""
     rows, below = [], []
     for item in items:
         a, b = item.a, item.b
@@ -77,23 +79,35 @@ def _table(where: str, items: Sequence[Comparison], width: int | None) -> str:
         means = [optional(side.mean, fraction) for side in (a, b)]
         tests = [_p(p) for p in (item.p, item.p_holm, item.p_smallest)]
         effect = with_interval(item.effect, 2, alone=f" (n={item.n})")
-        rows.append([visible(label), *means, effect, str(item.n), *tests])
+        rows.append([label, *means, effect, str(item.n), *tests])
         below += [f"{label}: {a.verdict} → {b.verdict}"] if a.verdict != b.verdict else []
         below += [f"{label}: {item.note}"] if item.note else []
-    align = ["left", *["right"] * 7]
-    table = tabulated(rows, HEADS, align=align, width=width, narrow=[(0, 12)])
-    parts = [paragraph([where], width), table, paragraph(below, width)]
-    return "\n\n".join(filter(None, parts))
+    return Sheet([where], HEADS, rows, below)
 
 
-def as_table(
-    comparisons: Sequence[Comparison], alone: Sequence[str] = (), width: int | None = None
+def as_text(
+    comparisons: Sequence[Comparison],
+    alone: Sequence[str] = (),
+    form: Form = "table",
+    width: int | None = None,
 ) -> str:
-    """Write a table per recipe, the methods that only one side has, and a legend."""
+    """Write a table per recipe, the methods that only one side has, and a legend.
+
+    width  of the terminal, for `table`; None: any
+    """
     by_recipe = groupby(comparisons, key=lambda item: item.where)
-    blocks = [_table(where, list(items), width) for where, items in by_recipe]
+    sheets = [_sheet(where, list(items)) for where, items in by_recipe]
     judged = any(item.a.verdict != item.b.verdict for item in comparisons)
-    blocks += [paragraph(alone, width), paragraph([*LEGEND, *[VERDICTS] * judged], width)]
+    legend = [*LEGEND, *[VERDICTS] * judged]
+    if form == "latex":  # what stands below a table goes with it into a paper
+        tables = [written(replace(one, below=[*one.below, *legend]), form) for one in sheets]
+        return "\n\n".join([NEEDS, *tables, *(f"% {latex(line)}" for line in alone)]) + "\n"
+    blocks = [written(sheet, form, width) for sheet in sheets]
+    below = [alone, legend]
+    if form == "markdown":
+        blocks += map(markdown_list, below)
+    else:
+        blocks += [paragraph(lines, width) for lines in below]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 

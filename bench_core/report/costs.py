@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any, Literal
 
@@ -14,12 +14,13 @@ from bench_core.errors import UsageError
 from bench_core.report.tables.columns import OPERATIONS
 from bench_core.report.tables.data import csv_text, document
 from bench_core.report.tables.notes import NOTHING, references
-from bench_core.report.text.escape import visible
-from bench_core.report.text.layout import no_room, paragraph, tabulated
+from bench_core.report.text.escape import markdown_list
+from bench_core.report.text.layout import no_room, paragraph
 from bench_core.report.text.numbers import NONE, compact, fraction, optional
+from bench_core.report.text.sheet import NEEDS, Form, Sheet, written
 from bench_core.report.view import View, view
 
-Format = Literal["table", "csv", "json"]
+Format = Literal["table", "markdown", "latex", "csv", "json"]
 SCHEMA = "bench-cost/1"
 UNCERTAIN = 1.5  # times that the seconds of one rule may differ between its seeds
 
@@ -71,7 +72,7 @@ def _mega(size: float) -> str:
 
 
 COLUMNS = (
-    Column("method", lambda item: visible(item.row.label)),
+    Column("method", lambda item: item.row.label),
     Column(
         "n",
         _finished,
@@ -147,27 +148,35 @@ def costs_text(
     Raises UsageError for a target that is no accuracy.
     """
     views = [view(suite) for suite in suites]
-    if form == "table":
-        given = target is not None
-        blocks = [
-            table_of(
-                f"{visible(shown.results.name)}: {header}",
-                _aim(aim, given, group),
-                own,
-                width,
-                references(group),
-            )
-            for shown, header, group, aim, own in _by_recipe(views, target)
-        ]
-        heads = {head for _, used in blocks for head in used}
-        legend = [column.says for column in COLUMNS if column.head in heads and column.says]
-        below = [paragraph(legend, width)] if legend else []
-        texts = [*(text for text, _ in blocks), *below] if blocks else [paragraph([NOTHING], width)]
-        return "\n\n".join(texts) + "\n"
+    if form in ("table", "markdown", "latex"):
+        return _written(views, form, target, width)
     rows = records(views, target)
     if form == "json":
         return document({"schema": SCHEMA, "rows": rows})
     return csv_text(_names(), [list(row.values()) for row in rows])
+
+
+def _written(views: Sequence[View], form: Form, target: float | None, width: int | None) -> str:
+    given = target is not None
+    sheets = [
+        sheet_of(
+            f"{shown.results.name}: {header}", _aim(aim, given, group), own,
+            width if form == "table" else None, references(group),
+        )
+        for shown, header, group, aim, own in _by_recipe(views, target)
+    ]  # fmt: skip
+    if form == "latex":  # what stands below a table goes with it into a paper
+        sheets = [replace(sheet, below=[*sheet.below, *_legend([sheet])]) for sheet in sheets]
+        return "\n\n".join([NEEDS, *(written(sheet, form) for sheet in sheets)]) + "\n"
+    blocks = [written(sheet, form, width) for sheet in sheets]
+    if legend := _legend(sheets) if sheets else [NOTHING]:
+        blocks.append(paragraph(legend, width) if form == "table" else markdown_list(legend))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _legend(sheets: Sequence[Sheet]) -> list[str]:
+    heads = {head for sheet in sheets for head in sheet.heads}
+    return [column.says for column in COLUMNS if column.head in heads and column.says]
 
 
 def records(views: Sequence[View], target: float | None = None) -> list[dict[str, Any]]:
@@ -213,24 +222,23 @@ def _aim(target: float | None, given: bool, group: Group) -> str:
     return text
 
 
-def table_of(
+def sheet_of(
     header: str, aim: str, rows: Sequence[Cost], width: int | None, machines: Sequence[str] = ()
-) -> tuple[str, list[str]]:
-    """Return the table of a recipe, without columns for which there is no room, and its heads.
+) -> Sheet:
+    """Return the table of a recipe, without columns for which there is no room.
 
     machines  says on which machines runs of the reference were trained
     """
     if not rows:
-        return f"{header}\n\nfloors alone: no rule of this recipe has a run", []
+        return Sheet([header], [], [], ["floors alone: no rule of this recipe has a run"])
     used = [column for column in COLUMNS if any(column.cell(item) != NONE for item in rows)]
     spare = sorted((column for column in used if column.spare), key=lambda column: column.spare)
     for left_out in range(len(spare) + 1):
         shown = [column for column in used if column not in spare[:left_out]]
         heads = [column.head for column in shown]
         cells = [[column.cell(item) for column in shown] for item in rows]
-        align = ["left", *["right"] * (len(heads) - 1)]
-        table = tabulated(cells, heads, align=align, width=width, narrow=[(0, 20)])
-        if width is None or max(map(len, table.splitlines())) <= width:
+        sheet = Sheet([header, aim], heads, cells, least=20)
+        if width is None or sheet.fits(width):
             break
     remarks = [no_room([column.head for column in spare[:left_out]])] * bool(left_out)
     if all(item.flops_over_bp is None for item in rows):
@@ -240,8 +248,7 @@ def table_of(
     some = [item for item in rows if 0 < item.counted < len(item.row.finished)]
     if some:
         of = ", ".join(
-            f"{visible(item.row.label)} in {item.counted} of {len(item.row.finished)}"
-            for item in some
+            f"{item.row.label} in {item.counted} of {len(item.row.finished)}" for item in some
         )
         remarks.append(f"Operations were counted in some of the runs only: {of}")
     every = [run.record.evaluate_every for item in rows for run in item.row.finished]
@@ -259,5 +266,4 @@ def table_of(
     remarks += machines
     if len({run.record.shipped for item in rows for run in item.row.runs}) > 1:
         remarks.append("Seconds, energy and memory of the reference are those of its machine")
-    below = f"\n\n{paragraph(remarks, width)}" if remarks else ""
-    return f"{paragraph([header, aim], width)}\n\n{table}{below}", heads
+    return replace(sheet, below=remarks)

@@ -26,7 +26,7 @@ from bench_core.report.tables.fit import fit
 from bench_core.report.tables.next_steps import next_steps
 from bench_core.report.text import escape
 from bench_core.report.text.layout import NARROWEST, no_room, paragraph, tabulated
-from bench_core.report.text.numbers import NONE
+from bench_core.report.text.sheet import latex_number, latex_table
 from bench_core.report.view import View, view
 from bench_core.report.words import doubts, reasons, summary
 from bench_core.report.words.rows import by_passport, families
@@ -200,8 +200,7 @@ def _latex_cell(column: Column, cell: str) -> str:
     if len(lines) > 1:
         every = r" \\ ".join(map(escape.latex, lines))
         return rf"\begin{{tabular}}[t]{{@{{}}l@{{}}}}{every}\end{{tabular}}"
-    text = escape.latex(cell)
-    return "$-$" + text[1:] if column.right and text.startswith("-") and cell != NONE else text
+    return latex_number(cell, column.right)
 
 
 def _latex_head(column: Column) -> str:
@@ -222,7 +221,7 @@ def _latex(shown: View, wanted: Wanted) -> str:
         sheet = fit(wanted.rows(group, settings), columns_of(group, wanted.columns), PAGE)
         columns = sheet.columns
         align = "".join("r" if column.right else "l" for column in columns)
-        heads = " & ".join(map(_latex_head, columns))
+        heads = list(map(_latex_head, columns))
         title, unlike = shown.title_of(group)
         heading = f"{title}: {header}" if title else header
         keys = [column.key for column in columns]
@@ -233,20 +232,9 @@ def _latex(shown: View, wanted: Wanted) -> str:
         if sheet.left_out:
             titles = [column.title for column in sheet.left_out]
             remarks.insert(0, no_room(titles, "on a page"))
+        cells = [list(map(_latex_cell, columns, line)) for line in sheet.cells()]
         body = [
-            r"\begin{table}",
-            r"\centering\scriptsize\setlength{\tabcolsep}{2pt}",
-            rf"\caption{{{escape.latex(heading)}.}}",
-            rf"\begin{{tabular}}{{{align}}}",
-            r"\toprule",
-            heads + r" \\",
-            r"\midrule",
-            *(" & ".join(map(_latex_cell, columns, line)) + r" \\" for line in sheet.cells()),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\par\medskip\raggedright",
-            *(rf"{escape.latex(line)}\par" for line in below),
-            r"\end{table}",
+            latex_table(heading, align, heads, cells, below),
             f"% {COMMENT}",
             *(f"% {escape.latex(line)}" for line in remarks if line not in below),
         ]
