@@ -127,17 +127,22 @@ def test_a_floor_at_chance_leaves_the_judgement_to_the_floor_of_bp() -> None:
 
 @pytest.mark.parametrize(
     ("samples", "told"),
-    [(143, "by ± 8.2 points (95 %)"), (2000, "by ± 2.2 points"), (10_000, ""), (None, "")],
+    [
+        (143, "by up to ± 8.2 points (95 %)"),
+        (2000, "by up to ± 2.2 points"),
+        (10_000, ""),
+        (None, ""),
+    ],
 )
 def test_a_small_test_set_is_said(samples: int | None, told: str) -> None:
     """1.96·√(.5·.5/143) is .082; beside it bp has .615."""
     records = [*BACKPROP, *seeds(DFA, [0.49, 0.50, 0.51]), *frozen(DFA, [0.3, 0.31, 0.32])]
     sized = [record.model_copy(update={"test_samples": samples}) for record in records]
-    lines = [each for each in notes.of_group(group(sized), Settings()) if "this number" in each]
+    lines = [each for each in notes.of_group(group(sized), Settings()) if "so few leave" in each]
     assert [told in line for line in lines] == [True] * bool(told)
-    assert all(f"are of {samples:,} test samples: this number alone" in line for line in lines)
+    assert all(f"are of {samples:,} test samples: so few leave one" in line for line in lines)
     mixed = [each.model_copy(update={"test_samples": 7 + n % 2}) for n, each in enumerate(sized)]
-    assert "this number alone" not in " ".join(notes.of_group(group(mixed), Settings()))
+    assert "so few leave one" not in " ".join(notes.of_group(group(mixed), Settings()))
     held = [each.cell.model_copy(update={"data": {"evaluate_on": "validation"}}) for each in sized]
     held = [each.model_copy(update={"cell": own}) for each, own in zip(sized, held, strict=True)]
     told = " ".join(notes.of_group(group(held), Settings()))
@@ -146,9 +151,9 @@ def test_a_small_test_set_is_said(samples: int | None, told: str) -> None:
 
 def test_a_small_test_set_says_nothing_of_explained_variance_and_of_runs_without_accuracy() -> None:
     bp = [each.model_copy(update={"chance": None, "test_samples": 20}) for each in BACKPROP]
-    assert "this number alone" not in remarks(bp)
+    assert "so few leave one" not in remarks(bp)
     lost = [run(DFA, seed, status="failed", test_samples=20) for seed in (1, 2)]
-    assert "this number alone" not in remarks(lost)
+    assert "so few leave one" not in remarks(lost)
     with pytest.raises(ValidationError):
         run(DFA, 1, 0.5, test_samples=-5)
 

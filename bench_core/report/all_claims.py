@@ -39,8 +39,7 @@ COSTS = (
     "runs of the reference, and from measured steps. It may be too long where all runs of a rule "
     "shared their core: the slowest run of a rule took up to six times as long as its fastest. On "
     "a busy core it is too short. A training that several claims need counts once. Further seeds "
-    "of measured claims are not counted. Suites on handwritten digits are not in the reference, "
-    "because they train in minutes: `bench run rules`, then `bench claims results/rules`."
+    "of measured claims are not counted."
 )
 TOLERANCES = (
     "A claim holds if our mean lies within the tolerance that its suite states. {apart} of those "

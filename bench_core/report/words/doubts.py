@@ -171,8 +171,8 @@ def few_test_samples(group: Group) -> list[str]:
     half = 100 * 1.96 * math.sqrt(max(0.0, spread) / size)
     read = group.cell.data.get("evaluate_on", "test")
     return [
-        f"accuracies are of {plural(size, f'{read} sample')}: this number alone leaves one open by "
-        f"± {half:.1f} points (95 %) where it is nearest to 1/2, which no interval here includes"
+        f"accuracies are of {plural(size, f'{read} sample')}: so few leave one open by up to "
+        f"± {half:.1f} points (95 %), and the intervals here, which are over seeds, leave this out"
     ] * (half > BEATS)
 
 
