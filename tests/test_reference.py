@@ -581,6 +581,15 @@ def test_an_edited_rule_is_trained_and_not_taken_from_the_reference(
         assert '"action": "reference"' not in done.stdout
 
 
+def test_the_demo_trains_all_that_it_shows() -> None:
+    """README's first table is of one's own runs: no cell on digits is in the reference."""
+    shipped = installed()
+    assert shipped is not None
+    datasets = {run.record.cell.dataset.short for run in shipped.runs()[0]}
+    assert "cifar10" in datasets
+    assert "digits" not in datasets
+
+
 def test_the_reference_stands_for_the_code_of_today() -> None:
     """If the numbers are the same after an edit: `python -m bench_reference.add --vouch`."""
     known = reference.installed(reference.folder())

@@ -39,7 +39,9 @@ COSTS = (
     "runs of the reference, and from measured steps. It may be too long where all runs of a rule "
     "shared their core: the slowest run of a rule took up to six times as long as its fastest. On "
     "a busy core it is too short. A training that several claims need counts once. Further seeds "
-    "of measured claims are not counted."
+    "of measured claims are not counted. Suites on handwritten digits are not in the reference: "
+    "they train in minutes (`bench run rules`, then `bench claims results/rules`), and a first "
+    "`bench run quickstart`, which has cells of rules, is to train what it shows."
 )
 TOLERANCES = (
     "A claim holds if our mean lies within the tolerance that its suite states. {apart} of those "
