@@ -583,7 +583,7 @@ def test_an_edited_rule_is_trained_and_not_taken_from_the_reference(
 
 def test_the_demo_trains_all_that_it_shows() -> None:
     """README's first table is of one's own runs: no cell on digits is in the reference."""
-    shipped = installed()
+    shipped = reference.installed(reference.folder())
     assert shipped is not None
     datasets = {run.record.cell.dataset.short for run in shipped.runs()[0]}
     assert "cifar10" in datasets
