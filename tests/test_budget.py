@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -306,6 +307,45 @@ finish()
         at_work[seen] += 1 if what == "take" else -1
         assert at_work[seen] <= 2
     assert {seen for _, seen, _ in told} == {"3", "GPU-b"}
+
+
+def test_a_worker_finds_the_device_that_it_was_leased_under_its_only_name(
+    execute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one visible device there is no cuda:1; torch asks for the setting of cuBLAS."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-b")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    code = """
+names = ["CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG"]
+told = json.dumps([job["device"], *map(os.environ.get, names)])
+(final.parent.parent / "told").write_text(told)
+finish()
+"""
+    told = {}
+    devices.visible.cache_clear()
+    try:
+        for device in ("cuda:1", "cpu"):
+            execute(code, device=device)
+            told[device] = json.loads((tmp_path / "told").read_text())
+            shutil.rmtree(tmp_path / "s")
+    finally:
+        devices.visible.cache_clear()
+    assert told == {"cuda:1": ["cuda", "GPU-b", ":4096:8"], "cpu": ["cpu", "3,GPU-b", None]}
+
+
+def test_cells_at_once_are_as_many_as_have_cores_or_accelerators(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    monkeypatch.setattr(local, "visible", lambda: ("3", "GPU-b"))
+
+    def slots(*threads: int, device: str = "cpu", per_gpu: int = 1) -> int:
+        recipes = [SimpleNamespace(training={"threads": number}) for number in threads]
+        cells: Any = [SimpleNamespace(device=device, cell=recipe) for recipe in recipes]
+        return local.default_slots(cells, per_gpu)
+
+    assert [slots(1), slots(1, 3), slots(8), slots(9)] == [8, 2, 1, 1]
+    assert [slots(1, device="cuda"), slots(9, device="cuda", per_gpu=3)] == [2, 6]
 
 
 def test_leases() -> None:

@@ -328,6 +328,18 @@ def test_a_plan_is_readable_by_machines_and_says_what_is_reused(
     assert [path.name for path in here.cwd.iterdir()] == []
 
 
+def test_a_plan_is_of_the_parts_that_its_options_name(here: Here, finished: Finished) -> None:
+    options = ("--dataset", "teacher", "--arch", "relu_mlp", "--method", "fa", "--seed", 5)
+    more = ("--epochs", 3, "--set", "floors=false")
+    done = here("plan", finished.suite, *options, *more, "--json")
+    assert done.returncode == 0, done.stderr
+    (cell,) = (each["cell"] for each in json.loads(done.stdout)["cells"])
+    names = {kind: cell[kind]["name"] for kind in ("method", "arch", "dataset")}
+    short = {kind: name.removeprefix("bench-core/") for kind, name in names.items()}
+    assert short == {"method": "fa", "arch": "relu_mlp", "dataset": "teacher"}
+    assert (cell["seed"], cell["training"]["epochs"]) == (5, 3)
+
+
 @pytest.mark.parametrize(
     ("change", "source"),
     {

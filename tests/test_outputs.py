@@ -159,7 +159,7 @@ def test_a_checkout_of_another_owner_names_its_commit(monkeypatch: pytest.Monkey
 def test_a_commit_that_git_withholds_is_a_warning(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = Path(job.__file__).resolve().parents[2]
+    root = Path(job.__file__).resolve().parents[3]
     if not (root / ".git").exists():
         pytest.skip("no checkout")
     git = here.cwd / "bin" / "git"
@@ -176,6 +176,23 @@ def test_a_commit_that_git_withholds_is_a_warning(
     done = here("run", "one.yaml")
     assert done.returncode == 0
     assert done.stderr == f"warning: the runs do not name the commit of this code: {fault}\n"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
+def test_edited_code_is_not_that_of_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "bench_core" / "__init__.py"
+    file.parent.mkdir()
+    file.touch()
+    author = ["-c", "user.name=x", "-c", "user.email=x", "-c", "commit.gpgsign=false"]
+    for command in (["init"], ["add", "."], [*author, "commit", "-m", "first"]):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True, capture_output=True)
+    monkeypatch.setattr(job.bench_core, "__file__", str(file))
+    for name, edited in (("untracked.py", False), (file.name, True)):
+        file.with_name(name).write_text("edited = True")
+        facts, fault = job.checkout.__wrapped__()
+        assert (facts["dirty"], fault) == (edited, "")
 
 
 # --------------------------------------------------------------------------------------- printing

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Finished, Here, alive, fake_dist, lines, plugin, wait_until
+from conftest import (
+    Finished,
+    Here,
+    alive,
+    fake_dist,
+    leftovers,
+    lines,
+    plan_totals,
+    plugin,
+    wait_until,
+)
 from torch import nn
 
 from bench_core.analysis.gather import gather
@@ -26,10 +37,11 @@ from bench_core.execution.planning.fingerprint import ALGORITHM
 from bench_core.execution.planning.job import Listed, digested, make_record, measured_by
 from bench_core.execution.planning.plan import Plan, make_plan
 from bench_core.execution.planning.remarks import _measured
-from bench_core.execution.runner import described
+from bench_core.execution.planning.reuse import StoredRuns
+from bench_core.execution.runner import described, run_plan
 from bench_core.execution.worker.cell import attempt, diagnostics, make
 from bench_core.registry import plugins
-from bench_core.results import locks, store, suite_folder
+from bench_core.results import locks, remeasured, store, suite_folder
 from bench_core.results.record import ComponentRef, cell_key
 from bench_core.results.status import Status
 from bench_core.suite.load import load_suite
@@ -49,6 +61,7 @@ methods: [dfa]
 seeds: [1, 2]
 training: {{epochs: 1}}
 """
+ONE = SUITE.replace("[1, 2]", "[1]") + "floors: false\n"
 
 
 @pytest.fixture
@@ -265,6 +278,10 @@ def test_a_plan_names_a_diagnostic_that_the_runs_to_reuse_lack(
     remedy = "`bench audit results/tiny --diagnostic drift` measures it"
     assert told == [f"warning: 4 of the runs to reuse did not measure drift; {remedy}"]
     assert here("audit", "tiny", "--diagnostic", "drift").returncode == 0
+    assert "did not measure" not in here("plan", "more.yaml").stderr
+    for path in (here.cwd / "results").glob("tiny/*/late.drift.json"):
+        late = remeasured.Late.model_validate_json(path.read_text())
+        remeasured.write(path.parent, late.model_copy(update={"versions": {}}))  # as once
     assert "did not measure" not in here("plan", "more.yaml").stderr
 
 
@@ -675,6 +692,67 @@ def test_what_the_same_code_would_repeat_is_reused(
     assert again.cells[0].stamp is not None
     assert {c.action for c in again.cells[1:]} == {"run"}
     assert planned(retry_failed=True).cells[0].action == retried
+
+
+def test_the_command_runs_failed_cells_again_where_it_is_told_to(planned, here: Here) -> None:
+    put(planned(), "failed")
+    env = {"BENCH_REFERENCE": ""}
+    assert " 1 reused (1 failed), 7 to run" in plan_totals(here, "suite.yaml", env=env)
+    assert " 0 reused, 8 to run" in plan_totals(here, "suite.yaml", "--retry-failed", env=env)
+
+
+def test_a_run_that_is_replaced_while_its_cell_is_decided_is_another_runners(
+    planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stamp is that of the run which the decision has read."""
+    first = planned(ONE)
+    folder, decide = put(first, "crashed"), StoredRuns.decide
+    before = store.stamp(folder)
+
+    def decided(*arguments: Any) -> Any:
+        choice = decide(*arguments)
+        put(first, "done")
+        return choice
+
+    monkeypatch.setattr(StoredRuns, "decide", decided)
+    (cell,) = planned(ONE).cells
+    assert (cell.action, cell.stamp) == ("run", before)
+    assert store.stamp(folder) not in (None, before)
+
+
+def test_a_run_of_some_seeds_forgets_no_cell_of_the_others(planned) -> None:
+    whole = planned()
+    put(whole, "done")
+    part = planned(SUITE, "seeds=[2]")
+    assert (len(whole.cells), len(part.cells)) == (8, 4)
+    identities = {cell_key(cell.cell): cell.identity for cell in whole.cells}
+    assert described(part)["cells"] == identities
+
+
+def test_suite_json_is_read_and_written_under_one_lock(
+    planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise two runners lose each other's cells."""
+    put(planned(ONE), "done")
+    plan, free = planned(ONE), []
+
+    def noted(do: Callable[..., Any], folder: Path, *content: Any) -> Any:
+        free.append(locks.lock(folder / suite_folder.SUITE))
+        return do(folder, *content)
+
+    for name in ("saved", "write"):
+        monkeypatch.setattr(suite_folder, name, partial(noted, getattr(suite_folder, name)))
+    (record,) = run_plan(plan, plugins.load(isolated=False))
+    assert (record.status, free) == ("done", [None, None])
+
+
+def test_a_run_removes_what_killed_runners_left_of_cells_that_are_not_planned(planned) -> None:
+    folder = put(planned(ONE), "done")
+    gone = folder.with_name("0" * 32)
+    locks.beside(gone, "tmp").mkdir()
+    locks.beside(gone, "lock").touch()
+    run_plan(planned(ONE), plugins.load(isolated=False))
+    assert leftovers(folder.parent) == []
 
 
 def test_a_plan_says_which_cells_continue(planned, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ import bench_core
 from bench_core import Results, load, run_suite
 from bench_core.commands import functions, progress
 from bench_core.errors import UsageError
+from bench_core.execution.executors import Options
 from bench_core.report.results_object import Table
 from bench_core.suite.protocol import AT_FLOOR
 
@@ -213,6 +214,39 @@ def test_one_of_several_needs_no_list_and_overrides_may_be_a_mapping(
         run_suite("quickstart", **given)
     ((source, texts, rules, more),) = asked
     assert (source, texts, rules, more["seeds"]) == ("quickstart", overrides, methods, seeds)
+
+
+def test_each_argument_reaches_the_suite_the_plan_or_the_executor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: dict[str, Any] = {}
+
+    def with_suite(*arguments: Any, **more: Any) -> Any:
+        told["suite"] = more
+        return "suite", "registry"
+
+    def make_plan(*arguments: Any) -> Any:
+        told["plan"] = arguments
+        return SimpleNamespace(troubles=())
+
+    def run_plan(plan: Any, registry: Any, executor: str, options: Options, progress: Any) -> Any:
+        told["run"] = (executor, options, progress)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(functions.rule_files, "with_suite", with_suite)
+    monkeypatch.setattr(functions, "make_plan", make_plan)
+    monkeypatch.setattr(functions, "run_plan", run_plan)
+    monkeypatch.setenv("BENCH_DATA_DIR", "elsewhere")
+    chosen = {"dataset": "digits", "arch": "resmlp", "epochs": 3, "device": "cuda"}
+    place: dict[str, Any] = {"results": "r", "data_dir": "d"}
+    how: dict[str, Any] = {"workers": 2, "executor": "slurm", "settings": {"partition": "gpu"}}
+    how |= {"retry_failed": True, "reference": False, "progress": True}
+    with pytest.raises(KeyboardInterrupt):
+        run_suite("quickstart", **chosen, **place, **how)
+    assert told["suite"] == {**chosen, "seeds": []}
+    assert told["plan"] == ("suite", "registry", Path("r"), Path("d"), True, None)
+    options = Options(slots=2, settings={"partition": "gpu"})
+    assert told["run"] == ("slurm", options, progress.choose)
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,39 @@ def test_other_methods_stand_beside_an_own_rule(
         ("bench-core/bp", "blocks"), ("bench-core/bp", None),
         ("bench-core/dfa", None), ("bench-core/dfa", "blocks"),
     ]  # fmt: skip
+    options = (finished.suite, "--method", "fa")
+    told = plan_totals(here, *options, env={"BENCH_REFERENCE": str(shipped)})
+    beside = "; 2 of other methods beside them, from the reference"
+    assert f"4 cells, 0 reused, 2 from the reference, 2 to run{beside}" in told
+
+
+def test_no_row_of_the_reference_stands_beside_a_cell_that_was_trained_here(
+    here: Here, finished: Finished, shipped: Path
+) -> None:
+    """By other code, so that the run is not reused."""
+    home = Path(shutil.copytree(finished.results, here.cwd / "results")) / "tiny"
+    for name in runs(home):
+        (home / name).rename(other := home / name[::-1])
+        reseal(other, {**store.raw(other), "identity": other.name})
+    content = suite_folder.content(home)
+    cells = {key: name[::-1] for key, name in content["cells"].items()}
+    suite_folder.write(home, {**content, "cells": cells})
+    made = plan(here, finished.suite, shipped, "--method", "fa")["cells"]
+    rules = [(cell["cell"]["method"]["name"], cell["action"]) for cell in made]
+    assert rules == [("bench-core/fa", "run")] * 2 + [("bench-core/bp", "reference")] * 2
+
+
+def test_a_copy_of_an_earlier_reference_gives_way_to_the_run_of_today(
+    here: Here, finished: Finished, shipped: Path
+) -> None:
+    env = {"BENCH_REFERENCE": str(shipped)}
+    assert here("run", finished.suite, env=env).returncode == 0
+    copy = here.cwd / "results" / "tiny" / min(runs(shipped / "tiny"))
+    today = store.raw(copy)
+    reseal(copy, {**today, "accuracy": 0.25})
+    assert store.read(copy, sums=True).accuracy == 0.25
+    assert here("run", finished.suite, env=env).returncode == 0
+    assert store.raw(copy) == today == store.raw(shipped / "tiny" / copy.name)
 
 
 def test_a_plan_says_what_the_reference_lacks_but_not_of_rules_that_it_does_not_know(
@@ -255,6 +288,9 @@ def test_the_cost_of_a_plan_says_that_its_runs_are_of_the_reference(
     both = "runs of the rule itself (4 cells) and other rules (2 cells)"
     fastest = "the fastest on machines of the reference; a busy core takes longer"
     assert told.endswith(f"estimated from {both}, {fastest}")
+    assert here("run", finished.suite, env=env).returncode == 0  # which copies its runs
+    told = plan_totals(here, finished.suite, "--seed", "7", env=env)
+    assert told.endswith(f"estimated from runs of the rule itself, {fastest}")
 
 
 @pytest.mark.parametrize(

@@ -463,6 +463,7 @@ def test_a_cell_that_another_runner_trained_is_not_reported_as_trained_here(tmp_
         ({"status": "timeout", "budget": {"seconds": 8.0}}, {"seconds": 9}, False),
         ({"status": "timeout", "budget": {"seconds": 8.0}}, {"seconds": 8}, True),
         ({"status": "done", "evaluate_every": 5}, {}, False),
+        ({"status": "done", "original": {"run.json": {"bytes": 0, "blake2b": "x"}}}, {}, False),
     ],
 )
 def test_the_run_of_another_runner_is_taken_only_if_a_plan_would_reuse_it(

@@ -21,7 +21,7 @@ from forged import cell, job
 
 from bench_core.errors import StoreError
 from bench_core.execution.executors import Options, local
-from bench_core.results import logs, store
+from bench_core.results import locks, logs, store
 
 pytestmark = pytest.mark.processes
 
@@ -226,6 +226,8 @@ def test_a_diagnostic_that_raises_does_not_lose_the_training(sweep: Sweep) -> No
 def test_the_next_run_takes_up_what_crashed_and_nothing_else(sweep: Sweep) -> None:
     assert "6 cells, 4 reused (1 diverged, 2 failed), 2 to run" in sweep.again.stdout
     assert sweep.again.returncode == 1
+    assert "\n2 failed runs are of an earlier sweep; " in sweep.again.stderr
+    assert "of an earlier sweep" not in sweep.done.stderr
     assert sweep.second["killed"]["status"] == "done"
     assert sweep.second["exits"]["status"] == "crashed"
     for name in ("raises", "quits", "nan", "loud"):
@@ -541,6 +543,17 @@ def test_a_run_that_another_runner_made_meanwhile_is_taken_and_not_made_again(
     events: list[dict[str, Any]] = []
     local.execute([planned], job, lambda c, event: events.append(event), Options(1))
     assert [(event["event"], event["record"].status) for event in events] == [("reused", "done")]
+
+
+def test_a_run_that_a_killed_runner_was_to_replace_is_taken_and_not_made_again(
+    execute, tmp_path: Path
+) -> None:
+    """It was killed between the two renames, after our plan was made."""
+    execute("finish()")
+    folder = tmp_path / "s" / f"{0:032x}"
+    folder.rename(locks.beside(folder, "old"))
+    (event,) = execute("os._exit(1)")
+    assert (event["event"], event["record"].status) == ("reused", "done")
 
 
 def test_an_unreadable_folder_is_set_aside_by_who_makes_the_run_anew(

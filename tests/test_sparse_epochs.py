@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import forged
 import pytest
 import records
 import torch
@@ -19,6 +20,7 @@ from records import measured
 from torch import Tensor
 
 from bench_core.analysis.first_firing import firings
+from bench_core.execution.planning.reuse import sparser
 from bench_core.execution.resumption import CannotResume
 from bench_core.execution.worker.process import CellRun
 from bench_core.results import store
@@ -74,6 +76,18 @@ def test_the_plan_says_why_a_sparse_record_is_not_reused(here: Here) -> None:
     run(here, *SPARSE)
     plan = here("plan", here.cwd / "tiny.yaml")
     assert "recorded with evaluate_every 2, and the suite asks for 1" in plan.stdout
+
+
+@pytest.mark.parametrize(
+    ("has", "asked", "serves"),
+    [(1, 3, True), (2, 4, True), (2, 2, True), (2, 3, False), (4, 2, False)],
+)
+def test_a_record_serves_if_it_has_every_epoch_that_is_asked_for(
+    has: int, asked: int, serves: bool
+) -> None:
+    told = f"it was recorded with diagnose_every {has}, and the suite asks for {asked}"
+    found = sparser(records.run(diagnose_every=has), {**EVERY, "diagnose_every": asked})
+    assert found == ("" if serves else told)
 
 
 def test_tables_and_exports_of_sparse_epochs(here: Here) -> None:
@@ -145,6 +159,24 @@ def test_a_training_that_is_continued_elsewhere_says_where_it_began(tmp_path: Pa
     assert environment_key(records.run(environment=expected)) != environment_key(
         records.run(environment=here)
     )
+
+
+def test_a_continued_training_has_the_time_of_all_its_attempts_and_no_energy(
+    tmp_path: Path,
+) -> None:
+    """The meter has counted the last attempt alone."""
+    attempt = CellRun(forged.job(forged.cell(tmp_path / "i")), print)
+    store.temporary(attempt.final).mkdir()
+    row = {"epoch": 0, "learning_rate": 0.1, "accuracy": 0.5, "seconds": 1.0, "measurements": {}}
+    attempt.rows = rows = [{**row, "epoch": number} for number in range(3)]
+    attempt.meter.joules = 7.0
+    straight = attempt.record("done")
+    assert (straight.seconds < 5e5, straight.energy_joules) == (True, 7.0)
+    state = {"rows": rows, "seconds": 5e5, "resumed": [], "epoch": 2}
+    attempt.recall({**state, "measured": {"initial": {}, "measurements": {}}}, {})
+    continued = attempt.record("done")
+    assert (continued.seconds >= 5e5, continued.energy_joules) == (True, None)
+    assert continued.resumed == [2]
 
 
 @pytest.mark.parametrize(

@@ -237,8 +237,9 @@ def test_replicas_run_where_the_cells_of_a_suite_run(
 
     monkeypatch.setattr("bench_core.execution.runner.executor_named", lambda *_: execute)
     settings = ("--executor-set", "partition=gpu", "--executor-set", "time=1:00")
-    asked = here("replicate", forged, "--executor", "mine", *settings, "--workers", 3)
-    assert "{'partition': 'gpu', 'time': '1:00'} 3 1" in asked.stderr
+    slots = ("--workers", 3, "--per-gpu", 2)
+    asked = here("replicate", forged, "--executor", "mine", *settings, *slots)
+    assert "{'partition': 'gpu', 'time': '1:00'} 3 2" in asked.stderr
 
 
 def test_a_replica_that_fails_here_disputes_nothing(

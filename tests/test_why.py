@@ -340,6 +340,7 @@ def test_nothing_is_guessed() -> None:
     assert known.estimate(run().cell, "cuda:1") is None
     assert known.estimate(run(training={"batch_size": 7}).cell, "cpu") is None
     assert cost.Past([]).estimate(run().cell, "cpu") is None
+    assert cost.Past([past(status="diverged")]).estimate(run().cell, "cpu") is None
 
 
 def test_durations_in_words() -> None:
