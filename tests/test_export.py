@@ -267,7 +267,7 @@ def test_bibtex_states_recipe_hardware_and_reference() -> None:
         "128; AdamW, "
         "learning rate 0.001 (cosine); weight decay 0.01; the gradient of each group of parameters "
         "clipped to norm 1.0; float32; seeds 42, 123. 3 runs: 2 on a CPU, 1 on another, "
-        "1 CPU thread(s), PyTorch 2.9"
+        "1 CPU thread, PyTorch 2.9"
     ) in text
     assert "; 3 epochs of a schedule of 100, batches of 128; " in text
     assert "; no clipping; " in text

@@ -112,8 +112,9 @@ def _recipe(runs: Sequence[RunRecord]) -> str:
     ]
     places = ", ".join(f"{count} on {name}" for name, count in machines(runs).items())
     versions = {f"PyTorch {run.environment.get('torch', '?')}" for run in runs}
-    threads = {f"{run.environment.get('threads', '?')} CPU thread(s)" for run in runs}
-    about = ", ".join([places, *sorted(threads), *sorted(versions)])
+    threads = {str(run.environment.get("threads", "?")) for run in runs}
+    used = [f"{number} CPU thread" + "s" * (number != "1") for number in sorted(threads)]
+    about = ", ".join([places, *used, *sorted(versions)])
     return f"recipe: {'; '.join(parts)}. {plural(len(runs), 'run')}: {about}"
 
 
