@@ -29,7 +29,7 @@ from bench_core.api import Component
 from bench_core.errors import UsageError
 from bench_core.registry.card import Card, card
 from bench_core.report import comparison, export
-from bench_core.report.comparison import as_table
+from bench_core.report.comparison import as_text
 from bench_core.report.tables import notes
 from bench_core.report.view import view
 from bench_core.report.words.cite import bibtex
@@ -217,7 +217,7 @@ def test_no_name_becomes_a_formula_or_moves_the_cursor(tmp_path: Path) -> None:
                 or cell.lstrip("+-").replace(".", "").isdigit()
             )
     found, _ = comparison.sets([suite(records)], [suite(records)])
-    assert forbidden(as_table(found)) == []
+    assert forbidden(as_text(found)) == []
     assert (
         forbidden(bibtex(records, {("method", name): Card(name, source=name) for name in HOSTILE}))
         == []
