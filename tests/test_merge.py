@@ -15,6 +15,7 @@ from bench_core.analysis.gather import gather
 from bench_core.errors import StoreError, UsageError
 from bench_core.results import ledger, locks, store, suite_folder
 from bench_core.results.scan import scan
+from bench_core.results.status import Status
 from bench_core.sharing import merge as merging
 from bench_core.sharing.verify import searches
 
@@ -161,6 +162,19 @@ def test_a_run_that_ended_is_worth_more_than_one_that_did_not(
     merging.merge([tmp_path / "b"], tmp_path / "a")
     (found,) = scan([tmp_path / "a"]).runs
     assert found.record.status == (there if stays else new)
+
+
+@pytest.mark.parametrize(("status", "kept"), [("interrupted", True), ("done", False)])
+def test_a_saved_training_goes_on_after_a_merge_of_an_unfinished_run(
+    tmp_path: Path, status: Status, kept: bool
+) -> None:
+    run = true(seed=1, status=status, reason=None if status == "done" else "r")
+    put(tmp_path / "a", run)
+    into = put(tmp_path / "into", true(seed=2)).parent
+    saved = store.resume_file(into / run.identity)
+    saved.touch()
+    assert merging.merge([tmp_path / "a"], tmp_path / "into").count("copy") == 1
+    assert saved.exists() == kept
 
 
 def test_what_is_damaged_is_left_out_and_said(tmp_path: Path) -> None:

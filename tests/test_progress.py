@@ -19,7 +19,7 @@ from records import run, seeds
 from bench_core.analysis.verdicts.labels import label
 from bench_core.commands import progress
 from bench_core.commands.progress import Plain
-from bench_core.execution import sweeps
+from bench_core.execution import resumption, sweeps
 from bench_core.execution.forecast import Forecast, Progress, rule_of, seconds_left
 from bench_core.execution.planning.cell_names import names_of
 from bench_core.results import locks, store, suite_folder
@@ -33,8 +33,9 @@ A, B = "a" * 32, "b" * 32
 OF_THE_LAST = "cells of the last `bench run` or `bench tune`"
 
 
-def planned(record: Any, identity: str = "", **defaults: Any) -> Any:
+def planned(record: Any, identity: str = "", begun: int = 0, **defaults: Any) -> Any:
     return SimpleNamespace(
+        begun=begun,
         identity=identity or record.identity,
         cell=record.cell,
         defaults=defaults or record.cell.method.params,
@@ -73,6 +74,13 @@ def test_a_forecast_counts_wall_time_from_the_first_row_of_a_worker() -> None:
     assert forecast.seconds_left() == 158 * 3.0
     forecast.event(one, {"event": "end"})
     assert forecast.seconds_left() == 100 * 3.0
+    goes_on = Forecast(
+        [one, planned(seeds("bench-core/dfa", [0.4] * 3)[2], begun=75)], lambda: now[0]
+    )
+    for epoch in (0, 1):
+        goes_on.event(one, {"event": "epoch", "row": {"epoch": epoch}})
+        now[0] += 3.0
+    assert goes_on.seconds_left() == (99 + 25) * 3.0
     assert rule_of(one.cell) == rule_of(other.cell)
 
 
@@ -180,7 +188,7 @@ def test_the_time_left_of_a_status_is_that_of_its_epochs(
         held.parent.mkdir(parents=True, exist_ok=True)
         held.touch()
         os.utime(held, (at, at))
-        monkeypatch.setattr(sweeps, "saved_state", {suite / A: saved}.get)
+        monkeypatch.setattr(resumption, "saved_state", {suite / A: saved}.get)
         with locks.locked(suite / A):
             os.utime(suite / f".lock-{A}", (1000.0, 1000.0))
             os.utime(rows, (1050.0, 1050.0))
@@ -188,6 +196,20 @@ def test_the_time_left_of_a_status_is_that_of_its_epochs(
         epoch = 50.0 / (5 - began)
         assert state.seconds_left == pytest.approx(95 * epoch + 100 * epoch)
         assert state.cells[0].pid in (os.getpid(), None)
+
+
+def test_the_time_left_of_a_status_counts_what_is_saved_of_waiting_cells(
+    suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A takes 10 s an epoch and has 95 left, B has 75 of its 100 saved."""
+    monkeypatch.setattr(sweeps, "saved_state", {suite / B: {"epoch": 75}}.get)
+    rows = store.temporary(suite / A) / "epochs.jsonl"
+    with locks.locked(suite / A):
+        os.utime(suite / f".lock-{A}", (1000.0, 1000.0))
+        os.utime(rows, (1050.0, 1050.0))
+        (state,) = sweeps.sweeps([suite])
+    assert [(cell.state, cell.epoch) for cell in state.cells] == [("running", 5), ("waiting", 75)]
+    assert state.seconds_left == pytest.approx(95 * 10.0 + 25 * 10.0)
 
 
 def test_a_killed_sweep_says_how_to_continue(suite: Path) -> None:

@@ -12,6 +12,7 @@ import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import forged
@@ -19,9 +20,12 @@ import pytest
 from conftest import Bench, Finished, Here, alive, fake_dist, leftovers, wait_until, workers_of
 from forged import cell, job
 
+from bench_core.commands.run import unmeasured
 from bench_core.errors import StoreError
-from bench_core.execution.executors import Options, local
-from bench_core.results import locks, logs, store
+from bench_core.execution import resumption
+from bench_core.execution.executors import Options, local, supervise
+from bench_core.results import files, locks, logs, store, suite_folder
+from bench_core.results.record import RunRecord
 
 pytestmark = pytest.mark.processes
 
@@ -543,6 +547,71 @@ def test_a_run_that_another_runner_made_meanwhile_is_taken_and_not_made_again(
     events: list[dict[str, Any]] = []
     local.execute([planned], job, lambda c, event: events.append(event), Options(1))
     assert [(event["event"], event["record"].status) for event in events] == [("reused", "done")]
+
+
+def test_a_row_of_an_unfinished_training_is_that_of_the_last_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says after which epochs the attempts continued, and takes the place of an earlier row."""
+    job = forged.job(forged.cell(suite_folder.create(tmp_path, "s") / ("0" * 32)))
+    final = Path(job["final"])
+    monkeypatch.setattr(supervise.groups, "end_groups", lambda processes: True)
+
+    def interrupted(epochs: int, saved: dict[str, Any] | None, *, since: bool) -> RunRecord:
+        monkeypatch.setattr(resumption, "saved_state", lambda path: saved)
+        monkeypatch.setattr(supervise, "saved_state", lambda path: saved)
+        store.resume_file(final).touch()
+        os.utime(store.resume_file(final), (3000.0, 3000.0) if since else (1000.0, 1000.0))
+        locks.beside(final, "lock").touch()
+        os.utime(locks.beside(final, "lock"), (2000.0, 2000.0))
+        worker: Any = SimpleNamespace(
+            job=job, final=final, process=None, epochs=epochs, seconds=1.0
+        )
+        supervise.interrupt([worker])
+        return store.read(final)
+
+    first = interrupted(8, {"epoch": 6, "resumed": []}, since=True)
+    assert (first.epochs, first.resumed) == (8, [])
+    second = interrupted(15, {"epoch": 12, "resumed": [6]}, since=True)
+    assert (second.epochs, second.resumed) == (15, [6])
+    assert second.reason == "interrupted after epoch 15; the next run continues after epoch 12"
+    third = interrupted(14, {"epoch": 12, "resumed": [6]}, since=False)  # it has saved nothing
+    assert (third.epochs, third.resumed) == (14, [6, 12])
+    anew = interrupted(3, {"epoch": 12, "resumed": [6]}, since=False)
+    assert (anew.epochs, anew.resumed) == (3, [])
+    files.make_folder(store.temporary(final))
+    store.commit(anew.model_copy(update={"status": "done"}), final)
+    assert interrupted(9, None, since=True).status == "done"  # a result stays
+
+
+def test_what_another_runner_did_not_measure_is_named() -> None:
+    """It had the cell, and its suite had other diagnostics."""
+    own, theirs = "diagnostic lab/own", "diagnostic lab/both"
+    plan: Any = SimpleNamespace(
+        folder=Path("r/s"),
+        diagnostics=[{"name": "lab/own"}, {"name": "lab/both"}],
+        to_run=[SimpleNamespace(identity=name) for name in ("ours", "theirs", "failed")],
+    )
+    numerics = {"method": 1, theirs: 1}
+    ended: Any = [
+        SimpleNamespace(identity="ours", status="done", numerics={**numerics, own: 1}),
+        SimpleNamespace(identity="theirs", status="done", numerics=numerics),
+        SimpleNamespace(identity="failed", status="failed", numerics={}),
+        SimpleNamespace(identity="reused", status="done", numerics={}),  # the plan has said it
+    ]
+    assert unmeasured(plan, ended) == [
+        "1 of the runs of another runner did not measure own; "
+        "`bench audit r/s --diagnostic own` measures it"
+    ]
+
+
+@pytest.mark.parametrize(("word", "told"), [("continues after epoch 6", ""), ("oh", ": oh")])
+def test_the_end_of_a_continued_worker_is_not_put_down_to_its_going_on(
+    execute: Any, word: str, told: str
+) -> None:
+    *_, event = execute(f"os.write(2, b'{word}'); os._exit(7)")
+    reason = "the worker ended with exit code 7 after epoch 0"
+    assert event["record"].reason == reason + told
 
 
 def test_a_run_that_a_killed_runner_was_to_replace_is_taken_and_not_made_again(

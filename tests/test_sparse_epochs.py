@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bench_core.analysis.first_firing import firings
 from bench_core.execution.planning.reuse import sparser
-from bench_core.execution.resumption import CannotResume
+from bench_core.execution.resumption import CannotResume, thinned
 from bench_core.execution.worker.process import CellRun
 from bench_core.results import store
 from bench_core.results.epochs import Epoch
@@ -247,6 +247,29 @@ def test_a_saved_state_serves_if_its_diagnostics_are_those_of_today(
             attempt.recall({**state, "diagnostics": {}, "every": every}, {})
     del state["diagnostics"]  # of a version that kept none
     attempt.recall(state, {})
+
+
+def test_a_training_that_goes_on_with_less_keeps_no_more_than_a_straight_one() -> None:
+    """Else the curve of an honest run has figures that a reproduction lacks."""
+    measured = {"own": {"value": 1.0}, "gone": {"value": 2.0}}
+    rows = [
+        {"epoch": k, "accuracy": 0.1 * k, "test_loss": 1.0, "train_loss": 2.0,
+         "validation_accuracy": 0.3, "measurements": measured}
+        for k in range(4)
+    ]  # fmt: skip
+    state = {"rows": rows, "measured": {"initial": measured, "measurements": measured}}
+    listed: Any = [{"name": "lab/own", "params": {}, "code": "a"}]
+    thin, figures = thinned(state, {"evaluate_every": 2, "diagnose_every": 3}, listed)
+    assert [row["accuracy"] for row in thin] == [0.0, None, 0.2, None]
+    assert [row["test_loss"] for row in thin] == [1.0, None, 1.0, None]
+    assert ["validation_accuracy" in row for row in thin] == [True, False, True, False]
+    assert [row["train_loss"] for row in thin] == [2.0] * 4
+    own = {"own": {"value": 1.0}}
+    assert [row["measurements"] for row in thin] == [own, {}, {}, own]
+    assert figures == {"initial": own, "measurements": own}
+    dense = {"evaluate_every": 1, "diagnose_every": 1}
+    both: Any = [*listed, {"name": "lab/gone", "params": {}, "code": "b"}]
+    assert thinned(state, dense, both) == (rows, state["measured"])
 
 
 def test_a_training_that_begins_anew_keeps_nothing_of_the_first(

@@ -63,6 +63,22 @@ def build(final: Path, **fields: Any) -> RunRecord:
         locks.unlock(final, descriptor)
 
 
+def test_late_measurements_stay_with_the_weights_that_they_measured(tmp_path: Path) -> None:
+    """Also where the cell is trained anew, for more epochs in its curve: the weights are equal."""
+    final = tmp_path / IDENTITY
+    build(final)
+    (final / "late.own.json").write_text("measured")
+    (final / "late.also.json").write_text("measured")
+    (final / "late.link.json").symlink_to("/etc/passwd")
+    build(final, measurements={"also": Measurement(value=1.0)})
+    assert [path.name for path in final.glob("late.*")] == ["late.own.json"]
+    assert (final / "late.own.json").read_text() == "measured"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FILES, "checkpoint.safetensors", b"others")
+        build(final)
+    assert list(final.glob("late.*")) == []
+
+
 @pytest.fixture
 def final(tmp_path: Path) -> Path:
     return tmp_path / "results" / "s" / IDENTITY

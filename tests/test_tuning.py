@@ -223,6 +223,30 @@ def test_an_earlier_search_stays_until_the_new_one_has_winners(
     assert after.rules["bp"].earlier == sorted(before.rules["bp"].cells)
 
 
+def test_two_searches_of_a_rule_at_once_know_of_each_other(
+    tmp_path: Path, asked_here: None
+) -> None:
+    """The winners of the first to end are those of an earlier search for the second."""
+    registry, file = plugins.load(), _file(tmp_path)
+    first, second = (
+        Tuning(load_suite(file, [f"search.seed={seed}"]), registry, tmp_path / "r")
+        for seed in (0, 5)
+    )
+    suite_folder.create(tmp_path / "r", "small")
+    first.write()
+    second.write()
+    first.won({"dfa": ["a", "both"]})
+    second.write()  # it has no winner yet
+    found = ledger.read(tmp_path / "r" / "small").rules["dfa"]
+    assert (found.seed, found.cells, found.earlier) == (0, ["a", "both"], [])
+    second.won({"dfa": ["b", "both"]})
+    found = ledger.read(tmp_path / "r" / "small").rules["dfa"]
+    assert (found.seed, found.cells, found.earlier) == (5, ["b", "both"], ["a"])
+    first.write()
+    found = ledger.read(tmp_path / "r" / "small").rules["dfa"]
+    assert (found.seed, found.cells, found.earlier) == (0, ["a", "both"], ["b"])
+
+
 def test_a_merge_carries_the_trials_along(tuned: Any, tmp_path: Path, asked_here: None) -> None:
     """From a results folder and from a suite folder; then nothing is left to train."""
     home, _ = tuned

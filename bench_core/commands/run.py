@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -224,9 +224,27 @@ def show(plan: Plan, records: list[RunRecord], wants_report: bool, failed: bool 
     lost = [record for record in records if record.status != "done"]
     with spared("list of failures"):
         _say_failures(plan, lost)
+    warn(unmeasured(plan, records))
     if not lost:
         _say_package_step(plan)
     sys.exit(Exit.SOME_FAILED if lost or failed else Exit.DONE)
+
+
+def unmeasured(plan: Plan, records: Sequence[RunRecord]) -> list[str]:
+    """Name the diagnostics of the suite that another runner, which had other ones, left out."""
+    to_run = {cell.identity for cell in plan.to_run}
+    asked = {f"diagnostic {each['name']}" for each in plan.diagnostics}
+    lacking = Counter(
+        bare_name(name)
+        for record in records
+        if record.identity in to_run and record.status == "done"
+        for name in asked - record.numerics.keys()
+    )
+    return [
+        f"{count} of the runs of another runner did not measure {name}; "
+        f"`bench audit {plan.folder} --diagnostic {name}` measures it"
+        for name, count in sorted(lacking.items())
+    ]
 
 
 def _say_package_step(plan: Plan) -> None:

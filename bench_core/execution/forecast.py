@@ -70,6 +70,7 @@ class _Trained:
 
     rule: str
     last: int
+    begun: int = 0  # epochs that a saved state has
     since: float = 0.0
     latest: float = 0.0
     first: int = -1  # the epoch of the first row
@@ -80,7 +81,7 @@ class _Trained:
     def progress(self) -> Progress:
         epochs = self.epoch - self.first
         seconds = (self.latest - self.since) / epochs if epochs > 0 else None
-        left = 0 if self.ended else self.last - max(self.epoch, 0)
+        left = 0 if self.ended else self.last - max(self.epoch, self.begun)
         return Progress(self.rule, left, seconds, self.running)
 
 
@@ -94,7 +95,8 @@ class Forecast:
 
     def __post_init__(self) -> None:
         self.trained = {
-            cell.identity: _Trained(rule_of(cell.cell), cell.cell.last_epoch) for cell in self.cells
+            cell.identity: _Trained(rule_of(cell.cell), cell.cell.last_epoch, cell.begun)
+            for cell in self.cells
         }
 
     def event(self, cell: PlannedCell, event: Event) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench_core.names import bare_name
 from bench_core.results import author, files, store
 from bench_core.training.saved_state import TYPES, TrainingState, header, seal
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bench_core.training.net import Net
 
 PIECE = 1 << 20  # bytes that are read at once
+CONTINUES = "continues after epoch"  # what the log of such a training begins with
 
 
 def saved_state(final: Path) -> dict[str, Any] | None:
@@ -75,6 +77,44 @@ def reason_to_begin_anew(
             rest = "finished runs keep the figures of the other: `bench audit` measures them again"
             return f"{what}, and two of it cannot share a curve; {rest}"
     return ""
+
+
+def thinned(
+    state: Mapping[str, Any], every: Mapping[str, int], diagnostics: Sequence[Listed]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the rows and the measurements of a saved state without what a training with these
+    settings does not record: a continued run is that of a straight one."""
+    names = {bare_name(each["name"]) for each in diagnostics}
+
+    def kept(measured: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in measured.items() if name in names}
+
+    rows = []
+    for row in state["rows"]:
+        line = {**row, "measurements": kept(row["measurements"])}
+        if row["epoch"] % every["evaluate_every"]:
+            line |= {"accuracy": None, "test_loss": None}
+            line.pop("validation_accuracy", None)
+        if row["epoch"] % every["diagnose_every"]:
+            line["measurements"] = {}
+        rows.append(line)
+    return rows, {key: kept(values) for key, values in state["measured"].items()}
+
+
+def attempts(final: Path, epoch: int, started: float) -> list[int]:
+    """Return the epochs after which the attempt that runs, and those before it, continued; empty
+    for a training from the start. A file of epochs holds those of earlier attempts too.
+
+    epoch    its last one so far
+    started  when it began
+    """
+    if (state := saved_state(final)) is None:
+        return []
+    resumed = [int(one) for one in state.get("resumed") or []]
+    with suppress(OSError):
+        if store.resume_file(final).stat().st_mtime > started:  # it has saved since it began
+            return resumed
+    return [*resumed, int(state["epoch"])] if state["epoch"] <= epoch else []
 
 
 class CannotResume(Exception):  # noqa: N818

@@ -85,7 +85,8 @@ def run_plan(
         try:
             records = [unkept.get(c.identity) or store.read(c.folder) for c in plan.cells]
         except store.Unreadable as reason:
-            text = f"{plan.folder}: a run folder was changed meanwhile: {reason}"
+            text = f"{plan.folder}: a run folder was changed meanwhile: {reason}; "
+            text += "repeat the command: it trains what is missing"
             raise StoreError(text) from None
         notify("bench_suite_end", plan=plan, records=records)
     return records

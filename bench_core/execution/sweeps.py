@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.execution.forecast import Progress, rule_of, seconds_left
-from bench_core.execution.resumption import saved_state
+from bench_core.execution.resumption import attempts, saved_state
 from bench_core.results import epochs, ledger, locks, store, suite_folder
 from bench_core.results.record import RunRecord
 from bench_core.results.scan import is_run_folder, must_be_folder
@@ -129,7 +129,15 @@ def _state(final: Path, decision: SavedDecision, holders: Mapping[int, int]) -> 
         record = store.read(final)
         if decision.action != "run" or record.finished >= decision.at:
             return _ended(record, name)
-    return CellState(final.name, name, WAITING, epochs=last, progress=Progress(rule, last))
+    return _waiting(final, name, rule, last)
+
+
+def _waiting(final: Path, name: str, rule: str, last: int) -> CellState:
+    """Return the state of a cell that has not begun, or goes on from its saved state."""
+    saved = saved_state(final)
+    epoch = min(int(saved["epoch"]), last) if saved else 0
+    progress = Progress(rule, last - epoch)
+    return CellState(final.name, name, WAITING, epoch, last, progress=progress)
 
 
 def _ended(record: RunRecord, name: str) -> CellState:
@@ -154,7 +162,7 @@ def _begun(final: Path, name: str, rule: str, last: int, holders: Mapping[int, i
     started, latest = _changed(lock, now), _changed(folder / store.EPOCHS, now)
     latest = max(latest if row else started, started)
     epoch = int(row.get("epoch", 0))
-    first = _continued_after(final, epoch, started)
+    first = (attempts(final, epoch, started) or [0])[-1]
     seconds = (latest - started) / (epoch - first) if epoch > first else None
     with contextlib.suppress(OSError):
         pid = holders.get(lock.stat().st_ino)
@@ -166,22 +174,7 @@ def _begun(final: Path, name: str, rule: str, last: int, holders: Mapping[int, i
         until = now if alive else latest
         own = (epoch, last, row.get("accuracy"), until - started, now - latest, pid)
         return CellState(final.name, name, state, *own, progress)
-    return CellState(final.name, name, WAITING, epochs=last, progress=Progress(rule, last))
-
-
-def _continued_after(final: Path, epoch: int, started: float) -> int:
-    """Return the epoch after which the attempt that runs began; 0 for a training from the start.
-
-    Its file of epochs holds those of the attempts before it too.
-
-    epoch    its last one so far
-    started  when it began
-    """
-    if (state := saved_state(final)) is None:
-        return 0
-    resumed, saved = state.get("resumed") or [0], state["epoch"]
-    mine = _changed(store.resume_file(final), started) > started  # saved since it began
-    return int(resumed[-1]) if mine else int(saved) if saved <= epoch else 0
+    return _waiting(final, name, rule, last)
 
 
 def _changed(path: Path, default: float) -> float:

@@ -180,11 +180,23 @@ def commit(record: RunRecord, final: Path) -> RunRecord:
         record = sealed(record.model_copy(update={"files": sums}))
         files.remove(folder / RUN)  # of a worker that was killed here
         write_file(folder / RUN, record.to_json())
+        _keep_late(record, final, folder)
     put(final)
     with contextlib.suppress(OSError):
         if record.status in FINAL:
             remove_resume(final)
     return record
+
+
+def _keep_late(record: RunRecord, final: Path, folder: Path) -> None:
+    """Keep the late measurements of the run that is replaced, if the weights are the same."""
+    with contextlib.suppress(Unreadable):
+        before = read(final, states=False).files.get(CHECKPOINT)
+        if before is not None and before == record.files.get(CHECKPOINT):
+            for path in final.glob("late.*.json"):
+                if path.name.split(".")[1] not in record.measurements:
+                    with contextlib.suppress(files.Refused):  # a link of somebody else
+                        files.copy(path, folder / path.name)
 
 
 def not_kept(record: RunRecord, final: Path) -> RunRecord:

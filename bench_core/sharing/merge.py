@@ -220,7 +220,8 @@ def _install(run: Stored, final: Path, target: Path, result: Merge) -> None:
                     files.copy(path, folder / path.name)
                 except files.Refused as reason:
                     result.troubles.append(f"{path}: left out: it {reason.strerror}")
-        store.remove_resume(final)
+        if run.record.status in FINAL:  # else the training that is saved here goes on
+            store.remove_resume(final)
 
 
 def _measure(run: Stored, final: Path, result: Merge) -> None:

@@ -25,12 +25,12 @@ from bench_core.errors import DISK, BenchError, StoreError
 from bench_core.execution.events import Event
 from bench_core.execution.planning.job import Job, make_record
 from bench_core.execution.planning.reuse import sparser
-from bench_core.execution.resumption import saved_state
+from bench_core.execution.resumption import CONTINUES, attempts, saved_state
 from bench_core.printable import last_line
 from bench_core.processes import child, groups
 from bench_core.processes.clock import Clock
 from bench_core.processes.forking import MARK, Forked
-from bench_core.results import epochs, files, logs, store
+from bench_core.results import epochs, files, locks, logs, store
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
 from bench_core.results.status import Status, is_reused
@@ -284,6 +284,8 @@ def _how_it_died(worker: Worker, code: int) -> tuple[Status, str]:
         return "oom", f"killed by the system for want of memory {when}"
     name = groups.signal_name(-code) if code < 0 else f"exit code {code}"
     last = logs.last_words(worker.log)
+    if last.startswith(CONTINUES):  # no cause
+        last = ""
     if code == -signal.SIGKILL and worker.orphaned:
         last = "its parent process was killed before it; a plugin of the cell may be the cause"
     return "crashed", f"the worker ended with {name} {when}" + (f": {last}" if last else "")
@@ -303,7 +305,10 @@ def leave_row(
     Files of the worker that cannot be kept are deleted. Raises StoreError.
     """
     final = Path(job["final"])
+    began = locks.beside(final, "lock")
+    started = began.stat().st_mtime if began.exists() else 0.0
     outcome = {"status": status, "reason": reason, "epochs": epochs, "seconds": round(seconds, 3)}
+    outcome["resumed"] = attempts(final, epochs, started)
     record, line = make_record(job, **outcome), f"{status}: {reason}\n".encode()
     try:
         return _keep(record, final, line)
@@ -357,7 +362,7 @@ def interrupt(workers: list[Worker]) -> None:
     if not groups.end_groups([worker.process for worker in workers]):
         return
     for worker in workers:
-        if not os.path.lexists(worker.final):
+        if not store.result_of(worker.final):
             saved = saved_state(worker.final)
             then = f"continues after epoch {saved['epoch']}" if saved else "begins it anew"
             reason = f"interrupted after epoch {worker.epochs}; the next run {then}"

@@ -116,7 +116,7 @@ class Tuning:
         if not listed and any(cell.passport["local_heads"] for cell in planned.cells):
             heads = contender({"name": LOCAL_CEILING}, ("methods",), self.search)
             self.contenders.append(heads)
-        self.before = self._known()
+        self.ended: set[str] = set()  # rules whose winners are known
         self.rules = {one.key: self._new(one) for one in self.contenders}
 
     # ------------------------------------------------------------------------------------- plans
@@ -298,7 +298,7 @@ class Tuning:
             raise UsageError(store.unread(self.folder / ledger.LEDGER, error, remedy)) from None
 
     def _new(self, one: Contender) -> Tuned:
-        search, before = self.search, self.before.get(one.key)
+        search = self.search
         return Tuned(
             method=one.method,
             seed=search.seed,
@@ -307,28 +307,37 @@ class Tuning:
             sampler="optuna.samplers.TPESampler",
             versions={name: version(name) for name in ("optuna", "numpy")},
             space={key: _plain(space) for key, (space, _) in one.space.items()},
-            cells=before.cells if before else [],
-            earlier=before.earlier if before else [],
+            cells=[],
+            earlier=[],
         )
 
     def won(self, cells: Mapping[str, list[str]]) -> None:
         """Note the cells that are trained with the best values, and write the ledger."""
         for key, own in cells.items():
-            rule = self.rules[key]
-            self.before.pop(key, None)
-            earlier = sorted({*rule.earlier, *rule.cells} - set(own))
-            self.rules[key] = rule.model_copy(update={"cells": own, "earlier": earlier})
+            self.rules[key] = self.rules[key].model_copy(update={"cells": own})
+            self.ended.add(key)
         self.write()
 
     def write(self) -> None:
         """Write the entries of these rules; those of others stay, which may be tuned meanwhile.
 
-        An earlier search with winners stays until the new one has its own.
+        An earlier search with winners stays until the new one has its own; then its cells are those
+        of an earlier winner. So are those of another search of the rule that ended meanwhile.
         """
-        complete = {key: rule for key, rule in self.before.items() if rule.cells}
-        own = {key: complete.get(key, rule) for key, rule in self.rules.items()}
         with suite_folder.locked(self.folder):
-            ledger.write(self.folder, self.suite.name, {**self._known(), **own})
+            known = self._known()
+            own = {key: self._beside(key, known.get(key)) for key in self.rules}
+            ledger.write(self.folder, self.suite.name, {**known, **own})
+
+    def _beside(self, key: str, there: Tuned | None) -> Tuned:
+        """Return the entry of a rule, beside the one that the ledger has."""
+        rule = self.rules[key]
+        if there is None or (key not in self.ended and not there.cells):
+            return rule
+        if key not in self.ended:
+            return there
+        earlier = {*rule.earlier, *there.earlier, *there.cells} - {*rule.cells}
+        return rule.model_copy(update={"earlier": sorted(earlier)})
 
 
 def _reused(plan: Plan) -> dict[str, RunRecord]:

@@ -34,7 +34,13 @@ from bench_core.execution.energy import Meter
 from bench_core.execution.executors.supervise import EX_IOERR
 from bench_core.execution.machine import CodeChanged, check_machine, check_modules
 from bench_core.execution.planning.job import Job, make_record, rule_files
-from bench_core.execution.resumption import CannotResume, Keeper, reason_to_begin_anew
+from bench_core.execution.resumption import (
+    CONTINUES,
+    CannotResume,
+    Keeper,
+    reason_to_begin_anew,
+    thinned,
+)
 from bench_core.execution.worker.cell import attempt, build_cell, diagnostics, environment
 from bench_core.execution.worker.continuity import SAMPLES, changed_credit, witness
 from bench_core.execution.worker.global_state import ARITHMETIC, of_recipe, read, unlike
@@ -304,9 +310,10 @@ class CellRun:
         rows, seconds, epochs = state["rows"], state["seconds"], [*state["resumed"], state["epoch"]]
         if [Epoch.model_validate(row).epoch for row in rows] != list(range(state["epoch"] + 1)):
             raise ValueError("its rows are not those of its epochs")
+        rows, figures = thinned(state, self.every, self.job["diagnostics"])
         measured = {
             key: {name: Measurement.model_validate(value) for name, value in values.items()}
-            for key, values in state["measured"].items()
+            for key, values in figures.items()
         }
         now, then = self.fields.get("environment", {}), state.get("environment", {})
         earlier = dict(then.get("earlier", {}))
@@ -324,7 +331,7 @@ class CellRun:
         self.write_rows(rows)  # the first of this attempt
         self.rows, self.spent = rows, seconds
         self.fields |= {**measured, "resumed": epochs}
-        print(f"continues after epoch {state['epoch']}")
+        print(f"{CONTINUES} {state['epoch']}")
 
     def _changed_credit(self, before: dict[str, Tensor], epoch: int, here: bool) -> str | None:
         """Name a credit of the restored rule that is not the saved one."""
