@@ -125,6 +125,18 @@ class AuditsTheGradient(Direct):
         return Credits(audited=[2 * a for a in credits.audited], embed=2 * credits.for_embed)
 
 
+class AsksByName(Direct):
+    """Asks for its own credit in a step, by names and with an option of its own."""
+
+    def learn(self, states, y, epoch):
+        self.credit(states, y=y, epoch=epoch, scale=1.0)
+
+    def credit(self, states, y, epoch=0, scale=1.0):
+        credits = super().credit(states, y, epoch)
+        audited = [scale * a for a in credits.audited]
+        return Credits(audited=audited, embed=scale * credits.for_embed)
+
+
 class ShowsAnotherCredit(Direct):
     """Trains by another credit than it shows: the first after learn() is that of the step."""
 

@@ -105,6 +105,7 @@ def test_a_comparison_for_a_paper_has_what_its_numbers_need() -> None:
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == ["dfa → fa", ".410", ".310", "-10.00 ± 2.48", "3", *[".250"] * 3]
     assert "- p: exact sign-flip test" in markdown
+    assert "\n% only in B: fa\n" in as_text(found, ["only in B: fa"], "latex")
 
 
 def test_only_common_seeds_count() -> None:

@@ -18,6 +18,7 @@ from planted import (
     DIAGNOSTICS,
     METHODS,
     PUSHING,
+    AsksByName,
     Blend,
     Chain,
     ChangesTheError,
@@ -102,7 +103,7 @@ def numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         Direct, Chain, Blend, FitsTheErrorInSetup, KolenPollack, OwnGeneratorOfTheRun,
         FixedFeedback, GoodNet, DrawsNothing, GoodDataset, DigestOfFiles, GoodDiagnostic,
-        ReadsAClock, MeasuresTime,
+        ReadsAClock, MeasuresTime, AsksByName,
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("numbers")

@@ -275,6 +275,25 @@ def test_bibtex_states_recipe_hardware_and_reference() -> None:
     assert works["bench_reference"].fields["version"] == "1"
     assert "trained by commits 0123456" in works["bench_reference"].fields["note"]
     assert "bench_reference" not in bibtex(own, {})
+    limited = [
+        run.model_copy(update={"cell": run.cell.model_copy(update={"data": {"limit": limit}})})
+        for run, limit in zip(own, (100, 200), strict=True)
+    ]
+    assert bibtex(limited, {}).count("% recipe: ") == 2
+
+
+def test_no_name_of_hardware_or_of_a_version_breaks_bibtex() -> None:
+    """An @ begins an entry wherever it stands: Intel writes CPU @ 3.70GHz."""
+    odd = {
+        "device_name": "Intel(R) Core(TM) i7-8700K CPU @ 3.70GHz",
+        "commit": "@{",
+        "torch": "@x{",
+    }
+    for version in ("1", "50% {", "1}, evil = {x", "1}\n}\n@misc{evil"):
+        about = {**odd, "reference": version}
+        made = seeds("bench-core/bp", [0.6], environment=about, original=COMPACT)
+        works = bibliography(bibtex(made, {}), "bibtex").entries
+        assert set(works) == {"bench", "hao2026", "bench_reference", "paszke2019"}
 
 
 def test_the_reading_commands_load_no_torch(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from bench_core.training.credit import rms
 from bench_core.training.data import Held
 from bench_core.training.evaluation import evaluate, reset_accuracies
 from bench_core.training.loop import train
-from bench_core.training.net import exact_gradients
+from bench_core.training.net import exact_gradients, tensors_of
 from bench_core.training.optimizer import Updater, cosine
 from bench_core.training.rng import stream
 from bench_core.training.setup import set_up_beside_copy
@@ -779,7 +779,7 @@ def trained(net, data, freeze=None, **recipe):
     method = Backprop(Backprop.Params(freeze=freeze))
     training = {**TRAINING_ONE, "epochs": 4, "learning_rate": 0.02, **recipe}
     bare = set_up_beside_copy(method, net, data, training, 0)
-    initial = {name: value.clone() for name, value in net.state_dict().items()}
+    initial = {name: value.detach().clone() for name, value in tensors_of(net).items()}
     train(method, net, data, training, 0, bare=bare)
     return bare, initial
 
@@ -819,6 +819,55 @@ def test_blocks_that_never_trained_lose_nothing_when_they_are_put_back(data, opt
         if name.startswith("blocks."):
             value.copy_(initial[name])
     assert evaluate(net, data)[0] < found["reset_accuracy"] - 0.02
+
+
+class Rebinds(nn.Module):
+    """Keeps the mean of its batch in a new tensor, and a mask that is in no state_dict."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("mask", torch.ones(()), persistent=False)
+
+    def forward(self, h):
+        h = self.module(h) * self.mask
+        if self.training:
+            self.mean = 0.5 * self.mean + 0.5 * h.detach().mean()
+        return h - self.mean
+
+
+class Dead(nn.Module):
+    def forward(self, h):
+        return torch.zeros_like(h)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda module, _: Rebinds(module),
+        # dead units: their statistics are measured to be 0, as they begin
+        lambda module, width: nn.Sequential(Dead(), nn.BatchNorm1d(width, affine=False)),
+    ],
+)
+def test_statistics_count_as_measured_whatever_value_the_passes_give_them(few, norm):
+    net = resmlp()
+    width = net.states(torch.zeros(1, 12)).h[0].shape[1]
+    net.blocks[0] = norm(net.blocks[0], width)
+    bare, initial = trained(net, few)
+    found = reset_accuracies(net, Held(few), bare, initial, 32)
+    assert None not in found.values()
+
+
+def test_draws_of_the_passes_are_their_own(few):
+    """Dropout before the statistics: the figures do not depend on torch's generator."""
+    net = normed(norm=lambda m, width: nn.Sequential(m, nn.Dropout(0.5), nn.BatchNorm1d(width)))
+    bare, initial = trained(net, few)
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(reset_accuracies(net, Held(few), bare, initial, 32))
+    assert found[0] == found[1]
 
 
 def test_a_buffer_that_no_forward_pass_moves_leaves_the_loss_unknown(few):

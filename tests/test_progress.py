@@ -188,7 +188,7 @@ def test_the_time_left_of_a_status_is_that_of_its_epochs(
         held.parent.mkdir(parents=True, exist_ok=True)
         held.touch()
         os.utime(held, (at, at))
-        monkeypatch.setattr(resumption, "saved_state", {suite / A: saved}.get)
+        monkeypatch.setattr(resumption, "saved_state", lambda path, _, s=saved: s)
         with locks.locked(suite / A):
             os.utime(suite / f".lock-{A}", (1000.0, 1000.0))
             os.utime(rows, (1050.0, 1050.0))
@@ -202,7 +202,9 @@ def test_the_time_left_of_a_status_counts_what_is_saved_of_waiting_cells(
     suite: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A takes 10 s an epoch and has 95 left, B has 75 of its 100 saved."""
-    monkeypatch.setattr(sweeps, "saved_state", {suite / B: {"epoch": 75}}.get)
+    monkeypatch.setattr(
+        sweeps, "saved_state", lambda path, sealed: {suite / B: {"epoch": 75}}.get(path)
+    )
     rows = store.temporary(suite / A) / "epochs.jsonl"
     with locks.locked(suite / A):
         os.utime(suite / f".lock-{A}", (1000.0, 1000.0))

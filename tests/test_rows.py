@@ -669,6 +669,27 @@ def test_the_cost_of_the_initial_weights_is_said_in_points() -> None:
     assert row(asked).reset == Estimate(0.0, 0.0, 0.0, 3)  # explained variance is no count
 
 
+@pytest.mark.parametrize(
+    ("own", "floor", "how"),
+    [
+        ([0.50, 0.52, 0.54], [0.30, 0.31, 0.32], "paired"),
+        ([0.50, 0.52, 0.54], [0.30, 0.31], "unpaired"),
+        ([0.50, 0.50, 0.50], [0.30, 0.30], "unpaired"),  # with the interval of rounding
+        ([0.50, 0.52, 0.54], [0.30], "mean"),
+    ],
+)
+def test_a_margin_in_json_says_how_it_is_compared(
+    own: list[float], floor: list[float], how: str
+) -> None:
+    records = [*seeds(DFA, own), *frozen(DFA, floor)]
+    (suite,) = json.loads(leaderboard(records, format="json"))["suites"]
+    (mine,) = (each for each in suite["groups"][0]["rows"] if each["label"] == "dfa")
+    margin = mine["margin_matched_pp"]
+    assert margin["how"] == how
+    assert (margin["std"] is None) == (how != "paired")
+    assert (margin["half_width"] is None) == (how == "mean")
+
+
 def test_the_cost_of_the_initial_weights_is_a_number_of_csv_and_json_and_a_column() -> None:
     records = [*BACKPROP, *of_reset(0.5), *LOW]
     (suite,) = json.loads(leaderboard(records, format="json"))["suites"]
@@ -721,6 +742,8 @@ def test_runs_that_do_not_say_what_their_blocks_are_worth_leave_the_margin() -> 
     shown = row([*BACKPROP, *recalibrated, *LOW])  # both with statistics that were measured anew
     assert shown.reset is not None
     assert (shown.reset.mean, shown.verdict.kind) == (pytest.approx(3.0), "trustworthy")
+    odd_too = [run.model_copy(update={"recalibrated_accuracy": math.inf}) for run in of_reset(0.0)]
+    assert row([*BACKPROP, *odd_too, *LOW]).reset is None
     lost = [*of_reset(0.0)[:2], of_reset(0.0)[2].model_copy(update={"accuracy": math.nan})]
     assert row([*BACKPROP, *lost, *LOW]).reset == Estimate(0.0, None, None, 2)
     told = "not tried with their initial blocks: bp, whose runs do not say their accuracy with "

@@ -558,7 +558,7 @@ def test_a_row_of_an_unfinished_training_is_that_of_the_last_attempt(
     monkeypatch.setattr(supervise.groups, "end_groups", lambda processes: True)
 
     def interrupted(epochs: int, saved: dict[str, Any] | None, *, since: bool) -> RunRecord:
-        monkeypatch.setattr(resumption, "saved_state", lambda path: saved)
+        monkeypatch.setattr(resumption, "saved_state", lambda path, sealed: saved)
         monkeypatch.setattr(supervise, "saved_state", lambda path: saved)
         store.resume_file(final).touch()
         os.utime(store.resume_file(final), (3000.0, 3000.0) if since else (1000.0, 1000.0))

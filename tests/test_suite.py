@@ -442,6 +442,14 @@ def test_an_entry_that_is_indented_too_far_is_named_in_its_own_line(write: Any) 
         f"s.yaml:4:5: methods[0]: '- ./mine.py' {read}",
         f"s.yaml:8:2: diagnostics[0]: '- b' {read}",
     ]
+    named = "name: s\nmethods:\n  - name: bp\n      - fa\n"
+    assert faults(write(named)) == [f"s.yaml:4:7: methods[0].name: '- fa' {read}"]
+    file = "name: s\nmethods:\n  - bp\n    - ./no.py\n"
+    assert faults(write(file)) == [f"s.yaml:4:5: methods[0]: '- ./no.py' {read}"]
+    many = "name: s\nmethods:\n" + "  - bp\n   - fa\n" * 3000
+    assert len(faults(write(many))) == 51
+    flow = "name: s\nmethods: [bp\n  - fa, ep]\n"
+    assert "indent it like" not in " ".join(faults(write(flow)))
     fine = "name: s\nmethods:\n  - bp\n# a list\n  # - of two\nseeds:\n  - 1\n"
     assert load_suite(write(fine)).seeds == [1]
 

@@ -756,9 +756,7 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
         return " ".join(next_steps(judge_all(records), "mine"))
 
     lost = [*GOOD, run(DFA, 42, status="interrupted")]
-    again = (
-        "Next: the same `bench run` again trains 1 unfinished run, and those that have not begun"
-    )
+    again = "Next: the same `bench run` again trains 1 unfinished run, and any that has not begun"
     assert after(lost) == again
     own = run(DFA, 42, 0.5)  # perhaps with --method and --set: only the same command adds its seeds
     assert after([own]).endswith("the same `bench run` with --seed 42 --seed 123 --seed 456")

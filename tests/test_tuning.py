@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -221,6 +222,33 @@ def test_an_earlier_search_stays_until_the_new_one_has_winners(
     assert (after.rules["bp"].seed, after.rules["dfa"]) == (5, other)
     assert after.rules["ep"] == other
     assert after.rules["bp"].earlier == sorted(before.rules["bp"].cells)
+
+
+def test_a_dry_run_estimates_what_is_left_of_a_training_and_the_whole_of_the_others(
+    tuned: Any, tmp_path: Path, asked_here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six cells three are there; one of the others has 1 of 2 epochs saved."""
+    shutil.copytree(tuned[0] / "r", tmp_path / "r")
+    folder = tmp_path / "r" / "small" / ledger.TRIALS / "small"
+    shutil.rmtree(folder / next(iter(runs(folder))))
+    asked = []
+
+    class Known:
+        def __init__(self, records: Any) -> None:
+            pass
+
+        def estimate(self, cell: Any, device: str, begun: int = 0) -> Any:
+            asked.append(begun)
+            return SimpleNamespace(seconds=1000.0 - 999.0 * begun)
+
+    monkeypatch.setattr("bench_core.results.duration.Past", Known)
+    monkeypatch.setattr(
+        "bench_core.execution.planning.reuse.saved_state", lambda path: {"epoch": 1}
+    )
+    done = Here(tmp_path)("tune", _file(tmp_path), "-o", "r", "--dry-run")
+    assert "6 cells, 3 there already" in done.stdout
+    assert "cost: about 33 min of one worker" in done.stdout  # 1 + 2 · 1000 s
+    assert sorted(asked) == [0, 1]
 
 
 def test_two_searches_of_a_rule_at_once_know_of_each_other(

@@ -89,7 +89,7 @@ def test_the_environment_is_told_but_does_not_count() -> None:
     assert why.differences(one.record, other.record) == []
     assert why.elsewhere(one.record, other.record) == ["torch: 2.14 → 2.15"]
     none = stored("c", status="interrupted", environment={"device": "cpu"})
-    ended = "run, which ended before training"
+    ended = "run, which was cut short"
     assert why.elsewhere(none.record, other.record) == [f"none recorded of this {ended}"]
     assert why.elsewhere(one.record, none.record) == [f"none recorded of that {ended}"]
     assert why.elsewhere(none.record, none.record) == []

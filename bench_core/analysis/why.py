@@ -63,7 +63,7 @@ def elsewhere(one: RunRecord, other: RunRecord) -> list[str]:
         for record in (other, one)
     )
     if bool(before) != bool(now):
-        return [f"none recorded of {'this' if before else 'that'} run, which ended before training"]
+        return [f"none recorded of {'this' if before else 'that'} run, which was cut short"]
     return _changed(before, now)
 
 

@@ -119,10 +119,12 @@ def _cost(tuning: Tuning) -> str:
     cells = len(rules) * trials + with_winner * per_rule
     left = [cell for cell in plan.cells if cell.action == "run"]
     costs = [past.estimate(cell.cell, cell.device, cell.begun) for cell in left]
-    known = [cost.seconds for cost in costs if cost is not None]
+    whole = [past.estimate(cell.cell, cell.device) for cell in left]
+    known, full = ([each.seconds for each in some if each] for some in (costs, whole))
     cost = "unknown"
-    if len(known) == len(costs):
-        cost = f"about {spoken(sum(known) / max(len(known), 1) * (cells - done))} of one worker"
+    if len(known) == len(left):  # the others, which are not drawn yet, take as long as these
+        rest = max(0, cells - done - len(left)) * sum(full) / max(len(full), 1)
+        cost = f"about {spoken(sum(known) + rest)} of one worker"
     floors = " with their floors" if tuning.suite.floors else ""
     reused = f", {done} there already" if done else ""
     return (

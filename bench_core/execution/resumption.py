@@ -23,11 +23,14 @@ PIECE = 1 << 20  # bytes that are read at once
 CONTINUES = "continues after epoch"  # what the log of such a training begins with
 
 
-def saved_state(final: Path) -> dict[str, Any] | None:
-    """Return the JSON part of a cell's saved state; None if this user saved none that is whole."""
+def saved_state(final: Path, sealed: bool = True) -> dict[str, Any] | None:
+    """Return the JSON part of a cell's saved state; None if this user saved none that is whole.
+
+    sealed  False: whoever saved it, whole or not; a check reads the whole file
+    """
     with suppress(OSError), files.tensors(store.resume_file(final), parts=1) as path:
         state = header(path)
-        return state if state is not None and _is_mine(path) else None
+        return state if state is not None and (not sealed or _is_mine(path)) else None
     return None
 
 
@@ -101,14 +104,15 @@ def thinned(
     return rows, {key: kept(values) for key, values in state["measured"].items()}
 
 
-def attempts(final: Path, epoch: int, started: float) -> list[int]:
+def attempts(final: Path, epoch: int, started: float, sealed: bool = True) -> list[int]:
     """Return the epochs after which the attempt that runs, and those before it, continued; empty
     for a training from the start. A file of epochs holds those of earlier attempts too.
 
     epoch    its last one so far
     started  when it began
+    sealed   as in `saved_state`
     """
-    if (state := saved_state(final)) is None:
+    if (state := saved_state(final, sealed)) is None:
         return []
     resumed = [int(one) for one in state.get("resumed") or []]
     with suppress(OSError):

@@ -134,7 +134,7 @@ def _state(final: Path, decision: SavedDecision, holders: Mapping[int, int]) -> 
 
 def _waiting(final: Path, name: str, rule: str, last: int) -> CellState:
     """Return the state of a cell that has not begun, or goes on from its saved state."""
-    saved = saved_state(final)
+    saved = saved_state(final, sealed=False)
     epoch = min(int(saved["epoch"]), last) if saved else 0
     progress = Progress(rule, last - epoch)
     return CellState(final.name, name, WAITING, epoch, last, progress=progress)
@@ -162,7 +162,7 @@ def _begun(final: Path, name: str, rule: str, last: int, holders: Mapping[int, i
     started, latest = _changed(lock, now), _changed(folder / store.EPOCHS, now)
     latest = max(latest if row else started, started)
     epoch = int(row.get("epoch", 0))
-    first = (attempts(final, epoch, started) or [0])[-1]
+    first = (attempts(final, epoch, started, sealed=False) or [0])[-1]
     seconds = (latest - started) / (epoch - first) if epoch > first else None
     with contextlib.suppress(OSError):
         pid = holders.get(lock.stat().st_ino)

@@ -167,7 +167,8 @@ def _written(views: Sequence[View], form: Form, target: float | None, width: int
     ]  # fmt: skip
     if form == "latex":  # what stands below a table goes with it into a paper
         sheets = [replace(sheet, below=[*sheet.below, *_legend([sheet])]) for sheet in sheets]
-        return "\n\n".join([NEEDS, *(written(sheet, form) for sheet in sheets)]) + "\n"
+        tables = [written(sheet, form) for sheet in sheets]
+        return "\n\n".join([NEEDS, *tables] if tables else [f"% {NOTHING}"]) + "\n"
     blocks = [written(sheet, form, width) for sheet in sheets]
     if legend := _legend(sheets) if sheets else [NOTHING]:
         blocks.append(paragraph(legend, width) if form == "table" else markdown_list(legend))

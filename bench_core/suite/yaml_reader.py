@@ -65,6 +65,7 @@ class _Frame:
 
     container: Any
     path: KeyPath | None
+    flow: bool = False
     has_key: bool = False
     key: str | None = None
 
@@ -160,7 +161,8 @@ class _Builder:
             step = len(frame.container) if isinstance(frame.container, list) else frame.key
             path = None if frame.path is None or step is None else (*frame.path, step)
         value = self._value(event, path)
-        if frame and isinstance(frame.container, list) and path is not None:
+        listed = frame and (isinstance(frame.container, list) or step == "name")
+        if listed and path is not None and frame and not frame.flow:
             self._check_indentation(event, path)
         if frame is None:
             self.document.value = value
@@ -177,7 +179,7 @@ class _Builder:
         if isinstance(event, yaml.CollectionStartEvent):
             if len(self.stack) == MAX_DEPTH:
                 raise self._fatal(event, (path or ())[:1], f"nested deeper than {MAX_DEPTH} levels")
-            self.stack.append(_Frame(value, path))
+            self.stack.append(_Frame(value, path, flow=bool(event.flow_style)))
 
     def _key(self, event: Any, frame: _Frame) -> str | None:
         """Read a key; return None if it is refused."""
@@ -227,7 +229,7 @@ class _Builder:
             if text.startswith("- "):
                 what = f"{printable(text)!r} is read as a part of the entry above it"
                 place = self._position(line, self.lines[line].index("-"), path)
-                self.document.problems.append(place.problem(what, "indent it like that entry"))
+                self._report(event, path, what, "indent it like that entry", place)
                 self.document.broken.add(path)
                 return
 
@@ -267,10 +269,12 @@ class _Builder:
     def _fatal(self, event: Any, path: KeyPath | None, what: str, hint: str = "") -> SuiteError:
         return self._at(event, path).error(what, hint)
 
-    def _report(self, event: Any, path: KeyPath | None, what: str, hint: str) -> None:
+    def _report(
+        self, event: Any, path: KeyPath | None, what: str, hint: str, place: Position | None = None
+    ) -> None:
         if len(self.document.problems) == MAX_PROBLEMS:
             raise self._fatal(event, path, "too many faults; the rest of the file was not read")
-        self.document.problems.append(self._at(event, path).problem(what, hint))
+        self.document.problems.append((place or self._at(event, path)).problem(what, hint))
 
 
 def _not_allowed(control: re.Match[str]) -> str:

@@ -204,15 +204,15 @@ def _asked_in_a_step(trial: Trial) -> list[tuple[dict[str, Tensor], dict[str, Te
     answers: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     method, net, ask = trial.method, trial.net, trial.method.credit
 
-    def credit(states: States, y: Tensor, epoch: int) -> Any:
+    def credit(states: States, *rest: Any, **named: Any) -> Any:
         same = copied(states)
         trial.seed_draws()
-        answer = ask(states, y, epoch)
+        answer = ask(states, *rest, **named)
         if answer is not None:
             was_training = net.training
             net.eval()
             trial.seed_draws()
-            again = ask(same, y, epoch)
+            again = ask(same, *rest, **named)
             net.train(was_training)
             first, second = (_named(trial.fitted(own, states)) for own in (answer, again))
             answers.append((first, second))

@@ -17,7 +17,7 @@ from bench_core.errors import BenchError
 from bench_core.training import processor
 from bench_core.training.data import Data, Held, loaded
 from bench_core.training.method import Method
-from bench_core.training.net import Net
+from bench_core.training.net import Net, tensors_of
 from bench_core.training.params import ParamsModel
 from bench_core.training.saved_state import part, storable
 from bench_core.training.setup import set_up_beside_copy, trained_blocks
@@ -115,6 +115,7 @@ def build(
     rule = rule_class(rule_params)
     bare = set_up_beside_copy(rule, net, data, training, seed)
     initial = part(storable(net, rule), "net.")
+    initial = {**initial, **tensors_of(net)}  # also those that are in no state_dict
     initial = {name: value.detach().clone() for name, value in initial.items()}
     if training["compile"]:
         if fault := processor.compiler_fault(device):

@@ -68,8 +68,8 @@ def reset_accuracies(
     Statistics that training has moved (the buffers of BatchNorm) are those of the trained blocks,
     and of weights that were still moving. In blocks and readout both networks measure them anew,
     from their initial values, by `PASSES` forward passes in training mode over batches as in
-    training. Both are None if training has changed a buffer there that these passes leave as it is:
-    its value for the initial weights is not known.
+    training. Both are None if training has changed a buffer there that these passes do not write,
+    or its shape: its value for the initial weights is not known.
 
     bare        as in `evaluated`; its layers of BatchNorm keep the mean of all passes
     initial     parameters and buffers of the network before training
@@ -82,8 +82,7 @@ def reset_accuracies(
         return {"reset_accuracy": None, "recalibrated_accuracy": None}  # a cache that has grown
     moved = {k: initial[k] for k, v in upper.items() if not torch.equal(initial[k], v)}
     if moved:
-        _recalibrate(bare, moved, data, batch_size)
-        if any(torch.equal(value, upper[name]) for name, value in moved.items()):
+        if not _recalibrate(bare, moved, data, batch_size):
             return {"reset_accuracy": None, "recalibrated_accuracy": None}
         recalibrated = evaluate(bare, data)[0]
     with torch.no_grad():
@@ -95,13 +94,18 @@ def reset_accuracies(
     return {"reset_accuracy": evaluate(bare, data)[0], "recalibrated_accuracy": recalibrated}
 
 
-def _recalibrate(net: Net, moved: Mapping[str, Tensor], data: Data, batch_size: int) -> None:
-    """Put statistics of blocks and readout back, and let forward passes move them."""
+def _recalibrate(net: Net, moved: Mapping[str, Tensor], data: Data, batch_size: int) -> bool:
+    """Put statistics of blocks and readout back, and let forward passes move them.
+
+    Returns whether the passes wrote each of them, if only with the value that it had.
+    """
     for name, value in moved.items():
         net.get_buffer(name).copy_(value)
-    for module in net.modules():
-        if isinstance(module, _BatchNorm):
-            module.momentum = None  # the mean of all passes, however slowly it would follow them
+    norms = {k: module for k, module in net.named_modules() if isinstance(module, _BatchNorm)}
+    for module in norms.values():
+        module.momentum = None  # the mean of all passes, however slowly it would follow them
+    before = {name: net.get_buffer(name) for name in moved}
+    versions = {name: value._version for name, value in before.items()}
     order, augmentation = stream(0, "order"), stream(0, "augmentation")
     epochs = (data.epoch(batch_size, order, augmentation) for _ in range(PASSES))
     with in_eval(net), torch.no_grad(), draws_from(stream(0, "controls")):
@@ -109,6 +113,13 @@ def _recalibrate(net: Net, moved: Mapping[str, Tensor], data: Data, batch_size: 
         net.readout.train()
         for x, _ in islice(chain.from_iterable(epochs), PASSES):
             net.states(x)
+
+    def written(name: str) -> bool:
+        now = net.get_buffer(name)
+        counted = name.rpartition(".")[0] in norms  # whose kernel leaves `_version` as it is
+        return counted or now is not before[name] or now._version != versions[name]
+
+    return all(map(written, moved))
 
 
 def _give_tensors(net: Net, bare: Net) -> None:

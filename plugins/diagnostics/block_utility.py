@@ -65,7 +65,7 @@ class BlockUtility(Diagnostic):
         moved = [
             name
             for name, value in audit.net.named_buffers()
-            if name.startswith("blocks.") and not _equal(value, audit.initial.get(name))
+            if name.startswith("blocks.") and not torch.equal(value, audit.initial.get(name, value))
         ]
         why = f"training has moved {moved[0]}, which fits no initial weights" if moved else None
         return Measured(sum(initial) / len(initial), details, why)
@@ -98,10 +98,6 @@ class BlockUtility(Diagnostic):
             Control("a network that needs every block", learned, needed),
             Control("nothing was learned", remember, nothing),
         ]
-
-
-def _equal(value: Tensor, other: Tensor | None) -> bool:
-    return other is not None and torch.equal(value, other)
 
 
 def _own(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bench_core.analysis.accuracies import UNKNOWN, Scored, of_accuracies, with_rounding
@@ -123,11 +123,13 @@ def margin(
         over, floor_seeds, roundings = estimate(sides[0]), seeds, 2 / len(seeds)
     else:
         sides = [[*by_seed.values()], [*floor.accuracies.values()]]
-        over = welch_difference(*sides)
-        how = "mean" if over.half_width is None else "unpaired"
+        over, how = welch_difference(*sides), "unpaired"
         roundings = 1 / len(seeds) + 1 / len(floor_seeds)
     step = scored.step([*by_seed.values(), *floor.accuracies.values()])
     over, tied = with_rounding(over, sides, roundings, step, True) if counts else (over, False)
+    if how == "unpaired":
+        over = replace(over, std=None)
+        how = "mean" if over.half_width is None else how
     return Margin(over.scaled(100.0), how, seeds, floor_seeds, tied)
 
 

@@ -36,7 +36,7 @@ def next_steps(
         text = "trains the runs in conflict again; a result that it confirms counts"
         return [f"Next: `bench replicate RESULTS --sample 100%` {text}"]
     if again := sum(STATUSES[record.status].reused == "never" for record in runs):
-        rest = "and those that have not begun"
+        rest = "and any that has not begun"
         return [
             f"Next: the same `{command}` again trains {plural(again, 'unfinished run')}, {rest}"
         ]

@@ -1,5 +1,5 @@
 """Write BibTeX of what results used: this software, its reference, the protocol, the rules, the
-data and PyTorch. Comments below the entries state recipe and hardware, for the text of a paper.
+data and PyTorch. Lines below the entries, which BibTeX passes over, state recipe and hardware.
 
 The works of a component come from the `references.bib` of its package
 (`registry/bibliography.py`). For a source that names none of them the text itself is the note of an
@@ -75,13 +75,19 @@ def entries_of(kind: str, name: str, card: Card) -> dict[str, str]:
 def _reference(shipped: Sequence[RunRecord]) -> dict[str, str]:
     """Return the fields of the reference: its version, dates, and the commits that trained it."""
     commits = sorted({str(run.environment.get("commit", "?"))[:7] for run in shipped})
+    versions = sorted({str(run.environment["reference"]) for run in shipped})
     return {
         "title": "Reference results of {bench}",
         "author": "{The bench authors}",
         "year": "2026",
-        "version": ", ".join(sorted({str(run.environment["reference"]) for run in shipped})),
-        "note": escape.latex(f"{edition(shipped)}; trained by commits {', '.join(commits)}"),
+        "version": _value(", ".join(versions)),
+        "note": _value(f"{edition(shipped)}; trained by commits {', '.join(commits)}"),
     }
+
+
+def _value(text: str) -> str:
+    """Write the value of a field: BibTeX counts braces, also those behind a backslash."""
+    return escape.latex(text.translate(str.maketrans("{}@", "()+")))
 
 
 def recipes(records: Sequence[RunRecord]) -> list[str]:
@@ -155,4 +161,5 @@ def bibtex(records: Sequence[RunRecord], cards: Mapping[tuple[str, str], Card]) 
         entries[PYTORCH] = always[PYTORCH]
         lines.append(f"% PyTorch {escape.visible(', '.join(sorted(versions)))}: {PYTORCH}")
     lines += [f"% {escape.visible(line)}" for line in recipes(records)]
-    return "\n\n".join([*entries.values(), "\n".join(lines)]).rstrip() + "\n"
+    about = "\n".join(lines).replace("@", "(at)")  # which begins an entry, wherever it stands
+    return "\n\n".join([*entries.values(), about]).rstrip() + "\n"

@@ -126,7 +126,8 @@ def steps_elsewhere(row: Row) -> list[str]:
     """Say that a credit points along the gradient, and that the step of its blocks does not."""
     deep, steps = gamma(row), _steps(row)
     unclear = deep.not_diagnostic or not deep.in_use or deep.blocks is not None
-    if row.role == "floor" or deep.estimate is None or unclear or not steps:
+    penalised = row.method.params.get("penalty")  # which the step has, and the gradient has not
+    if row.role == "floor" or deep.estimate is None or unclear or not steps or penalised:
         return []
     along, step = deep.estimate.mean, sum(steps) / len(steps)
     if along < ALONG or step > along / 4:
