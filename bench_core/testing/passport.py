@@ -302,6 +302,6 @@ def _one_step(trial: Trial, keep: Sequence[int] | None) -> dict[str, Tensor]:
     method: Any = trial.plain_descent(RATE).method
     if keep is not None:
         learn, credit = method.learn, method.credit
-        method.learn = lambda states, y, epoch: learn(noisy(states, keep), y, epoch)
-        method.credit = lambda states, y, epoch: credit(noisy(states, keep), y, epoch)
+        method.learn = lambda states, *rest, **more: learn(noisy(states, keep), *rest, **more)
+        method.credit = lambda states, *rest, **more: credit(noisy(states, keep), *rest, **more)
     return trial.changes()
