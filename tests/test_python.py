@@ -294,7 +294,7 @@ def test_a_notebook_shows_the_running_cells(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     monkeypatch.setitem(sys.modules, "IPython.display", module)
     (record,) = seeds("bench-core/bp", [0.5])
-    cell: Any = SimpleNamespace(identity="1", cell=record.cell, defaults=CORE)
+    cell: Any = SimpleNamespace(identity="1", cell=record.cell, defaults=CORE, begun=0)
     with progress.choose([cell]) as shown:
         shown.event(cell, {"event": "start"})
         shown.event(cell, {"event": "epoch", "row": {"epoch": 3, "accuracy": 0.25}})

@@ -712,7 +712,7 @@ def test_an_unpaired_margin_of_equal_accuracies_has_the_interval_of_their_roundi
     floor = frozen(DFA, [0.3, 0.3])
     row = row_of([*seeds(DFA, [0.6, 0.6, 0.6]), *floor], "dfa")
     assert row.over_floor is not None
-    assert (row.over_floor.how, row.over_floor.tied) == ("unpaired", True)
+    assert (row.over_floor.how, row.over_floor.tied) == ("mean", True)
     assert row.over_floor.estimate.half_width is not None
     assert "trustworthy" in row.verdict.text
 
@@ -721,7 +721,7 @@ def test_two_accuracies_on_each_side_without_scatter_have_no_interval_either() -
     floor = [run(DFA, seed, 0.3, params={"freeze": "blocks"}) for seed in (42, 7)]
     row = row_of([*seeds(DFA, [0.32, 0.32]), *floor], "dfa")
     assert row.over_floor is not None
-    assert (row.over_floor.how, row.over_floor.tied) == ("unpaired", True)
+    assert (row.over_floor.how, row.over_floor.tied) == ("mean", True)
     assert row.verdict.text == "undetermined (its margin is the same in both seeds)"
 
 
