@@ -712,7 +712,7 @@ def test_an_unpaired_margin_of_equal_accuracies_has_the_interval_of_their_roundi
     floor = frozen(DFA, [0.3, 0.3])
     row = row_of([*seeds(DFA, [0.6, 0.6, 0.6]), *floor], "dfa")
     assert row.over_floor is not None
-    assert (row.over_floor.how, row.over_floor.tied) == ("mean", True)
+    assert (row.over_floor.how, row.over_floor.tied) == ("unpaired", True)
     assert row.over_floor.estimate.half_width is not None
     assert "trustworthy" in row.verdict.text
 
