@@ -152,6 +152,18 @@ class ShowsAnotherCredit(Direct):
         return replace(credits, blocks=[-c for c in credits.for_blocks]) if first else credits
 
 
+class ShowsAnotherCreditInAStep(ShowsAnotherCredit):
+    """Trains by another credit than it shows: credit() looks at the mode within a step."""
+
+    def credit(self, states, y, epoch):
+        credits = Direct.credit(self, states, y, epoch)
+        trains = self.fresh and self.net.training
+        return replace(credits, blocks=[-c for c in credits.for_blocks]) if trains else credits
+
+    def after_update(self, epoch):
+        self.fresh = False
+
+
 class ForgetsItsFeedback(Direct):
     def state_dict(self):
         return {}
@@ -920,6 +932,11 @@ METHODS = [
     ),
     (
         ShowsAnotherCredit,
+        "an_audit_sees_the_credit_that_trains",
+        "credits.blocks[0] is another one when it is asked again in a step (residual network): Γ",
+    ),
+    (
+        ShowsAnotherCreditInAStep,
         "an_audit_sees_the_credit_that_trains",
         "credits.blocks[0] is another one when it is asked again in a step (residual network): Γ",
     ),

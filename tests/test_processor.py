@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from nets import TRAINING, rule_class, toy_data
 from bench_core.execution.worker import memory
 from bench_core.training import processor
 from bench_core.training.build import build
+from bench_core.training.net import tensors_of
 
 # (rows, inner, columns): at the size from which oneDNN is called, above it, and below it; vectors
 SHAPES = (
@@ -126,6 +128,23 @@ def test_no_training_rounds_the_factors_of_float32_products() -> None:
     build([*parts, (lambda params: files, None)], recipe, {"limit": None}, 1, None)
     assert not torch.backends.cudnn.allow_tf32
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+class Masked(ResMLP):
+    def __init__(self, params: Any, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__(params, shape, classes)
+        self.blocks[0].register_buffer("mask", torch.ones(2), persistent=False)
+
+
+@pytest.mark.usefixtures("tf32")
+def test_the_initial_tensors_are_all_that_the_network_has() -> None:
+    """Also buffers that are in no state_dict: else a constant would count as moved."""
+    files = toy_files()
+    parts = [(kind, kind.Params()) for kind in (rule_class("dfa"), Masked)]
+    recipe = {**TRAINING, "threads": 1, "deterministic": False, "compile": False}
+    built = build([*parts, (lambda params: files, None)], recipe, {"limit": None}, 1, None)
+    assert built.initial.keys() == tensors_of(built.net).keys()
+    assert torch.equal(built.initial["blocks.0.mask"], torch.ones(2))
 
 
 def test_without_a_compiler_the_blocks_train_as_they_are(

@@ -690,6 +690,16 @@ def test_a_margin_in_json_says_how_it_is_compared(
     assert (margin["half_width"] is None) == (how == "mean")
 
 
+def test_each_margin_in_json_is_over_its_own_floor() -> None:
+    records = [*BACKPROP, *seeds(DFA, [0.50, 0.52, 0.54]), *frozen(DFA, [0.30, 0.31, 0.32])]
+    (suite,) = json.loads(leaderboard(records, format="json"))["suites"]
+    (mine,) = (each for each in suite["groups"][0]["rows"] if each["label"] == "dfa")
+    judged = row(records)
+    assert mine["margin_matched_pp"]["mean"] == pytest.approx(21.0)
+    assert judged.margin_bp is not None
+    assert mine["margin_bp_pp"]["mean"] == judged.margin_bp.mean != pytest.approx(21.0)
+
+
 def test_the_cost_of_the_initial_weights_is_a_number_of_csv_and_json_and_a_column() -> None:
     records = [*BACKPROP, *of_reset(0.5), *LOW]
     (suite,) = json.loads(leaderboard(records, format="json"))["suites"]
