@@ -34,9 +34,6 @@ def serve(request, say):
 
 def main():
     child.serve(serve)
-
-if __name__ == "__main__":
-    main()
 """
 
 Run = Callable[..., list[Any]]
@@ -109,7 +106,7 @@ def test_a_child_that_hangs_or_dies_says_how(run: Run, body: str, text: str) -> 
 
 
 def test_a_large_request_to_a_child_that_has_died_is_no_broken_pipe(tmp_path: Path) -> None:
-    with pytest.raises(child.ChildError, match="No module named no_such_module_at_all"):
+    with pytest.raises(child.ChildError, match="No module named 'no_such_module_at_all'"):
         list(child.ask("no_such_module_at_all", "x" * (1 << 20), 30))
 
 

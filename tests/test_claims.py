@@ -445,6 +445,43 @@ def test_a_difference_of_two_that_never_fire_is_none() -> None:
     assert "2 of 3 seeds not counted: neither rule fires in them" in held.notes
 
 
+def test_equal_counts_of_epochs_have_the_interval_of_an_epoch() -> None:
+    """Three seeds that fire after epoch 3: ± t(.975, 2) / √(3·12) = 4.303 / 6."""
+    short = [run(seed=i, training={"epochs": 3}) for i in range(3)]
+    wanted = claim("first_epoch.a", value=4, tolerance=1)
+
+    def interval(*growth: float) -> tuple[float | None, float | None]:
+        found = outcome(short, wanted, None, epochs=rows(growth))
+        assert found.measured is not None
+        return found.measured.low, found.measured.high
+
+    assert interval(1.0, 2.0, 3.0, 99.0) == pytest.approx((3 - 0.717, 3 + 0.717), abs=1e-3)
+    assert interval(1.0, 99.0, 99.0, 99.0) == pytest.approx((1, 1.717), abs=1e-3)  # never epoch 0
+    less = outcome([*short, *(run(BP, i, training={"epochs": 3}) for i in range(3))],
+                   claim("first_epoch.a", minus="bp", at_least=0), None,
+                   epochs=rows([1.0, 2.0, 3.0, 99.0]))  # fmt: skip
+    half = math.sqrt(2) * 0.717  # two counts
+    assert less.measured is not None
+    assert (less.measured.low, less.measured.high) == pytest.approx((-half, half), abs=1e-3)
+
+
+def test_an_undefined_figure_that_is_not_diagnostic_is_no_value() -> None:
+    """One of two seeds has a correlation that is not defined: the claim is judged on the other."""
+
+    def rho(value: float, reason: str | None = None) -> dict[str, Measurement]:
+        return {"perturbation_correlation": Measurement(value=value, not_diagnostic=reason)}
+
+    dead = run(seed=1, measurements=rho(math.nan, "no nudge moves the loss"))
+    wanted = claim("perturbation_correlation", value=0.2, tolerance=0.01)
+    found = outcome([dead, run(seed=2, measurements=rho(0.2))], wanted)
+    assert found.measured is not None
+    assert (found.status, found.measured.n, found.measured.value) == ("holds", 1, 0.2)
+    assert any("1 of 2 runs not counted (seed 1: " in note for note in found.notes)
+    assert "no nudge moves the loss" in " ".join(found.notes)
+    # without a reason it is a value that lies in no range
+    assert outcome([run(measurements=rho(math.nan))], wanted).status == "fails"
+
+
 def test_never_is_no_number() -> None:
     short = [run(training={"epochs": 1})]
     found = outcome(short, claim("first_epoch.a", at_most=10), None, epochs=rows([1.0, 2.0]))

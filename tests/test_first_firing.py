@@ -14,7 +14,7 @@ from records import measured, run, seeds
 from bench_core.analysis.claims.outcomes import claims_of
 from bench_core.analysis.first_firing import Firing, firings, of_row
 from bench_core.analysis.gather import SuiteResults, gather
-from bench_core.analysis.verdicts.judge import UNTRAINED
+from bench_core.analysis.verdicts.judge import UNTRAINED, Judgement
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.results import epochs
@@ -177,3 +177,10 @@ def test_a_spoilt_file_is_a_line_not_a_crash(tmp_path: Path) -> None:
     (found,), (line,) = claims_of(results)
     assert found.status == "not run"
     assert str(folder) in line
+
+
+def test_what_fires_on_an_untrained_network_of_the_recipe_is_silent_at_both_batch_sizes() -> None:
+    silent = Judgement("done", "method", not_diagnostic=(("b", UNTRAINED),))
+    found = by_key(firings(rows([1.0] * 3, [1e-2, 4e-5, 4e-6]), judgement=silent))
+    assert [found[key].not_diagnostic for key in ("b", "b@1024")] == [UNTRAINED, UNTRAINED]
+    assert [found[key].epoch for key in ("b", "b@1024")] == [None, None]

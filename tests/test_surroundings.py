@@ -308,9 +308,7 @@ def test_the_time_of_a_cell_stands_still_while_the_machine_does(
 def test_a_child_ends_with_the_process_that_started_it(tmp_path: Path, fork: str) -> None:
     """`plan`, `audit`, `check` and `run` start children in this one place; servers end too."""
     (tmp_path / "waits.py").write_text(
-        "import os, time\n"
-        "def main():\n    os.write(1, b'%d ' % os.getpid())\n    time.sleep(600)\n"
-        "if __name__ == '__main__':\n    main()\n"
+        "import os, time\ndef main():\n    os.write(1, b'%d ' % os.getpid())\n    time.sleep(600)\n"
     )
     code = (
         "import os, subprocess\n"

@@ -79,14 +79,15 @@ def firings(
         limit = threshold_of(name, item, thresholds or {})
         if name not in everywhere or item.across or limit is None:
             continue
-        batch = item.batch
-        if reasons.get(letter) == UNTRAINED:
-            result.append(Firing(letter, name, batch, limit, not_diagnostic=UNTRAINED))
-        else:
-            result.append(_first(rows, letter, name, batch, limit))
-        if batch is not None:
-            temporal = limit * N_TEMPORAL / batch
-            result.append(_first(rows, f"{letter}@{N_TEMPORAL}", name, N_TEMPORAL, temporal))
+        readings = [(letter, item.batch, limit)]
+        if item.batch is not None:
+            at = f"{letter}@{N_TEMPORAL}"
+            readings.append((at, N_TEMPORAL, limit * N_TEMPORAL / item.batch))
+        for key, batch, threshold in readings:
+            if reasons.get(letter) == UNTRAINED:  # then also at the larger threshold
+                result.append(Firing(key, name, batch, threshold, not_diagnostic=UNTRAINED))
+            else:
+                result.append(_first(rows, key, name, batch, threshold))
     return tuple(result)
 
 

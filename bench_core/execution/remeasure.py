@@ -255,7 +255,3 @@ def drawn(audit: Audit) -> bool:
 
 def main() -> None:
     child.serve(serve)
-
-
-if __name__ == "__main__":
-    main()

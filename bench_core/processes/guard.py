@@ -1,4 +1,4 @@
-"""Stand between a started child and its starter: `guard STARTER MODULE` runs the module in a fork.
+"""Stand between a started child and its starter: `guard STARTER MODULE` runs its `main` in a fork.
 
 A plugin that kills its parent process kills this one, not the command. If this process or its
 starter is killed, the kernel kills the child. Its end is this process's: the same exit code or
@@ -8,9 +8,9 @@ signal.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import resource
-import runpy
 import signal
 import sys
 from typing import NoReturn
@@ -19,14 +19,15 @@ from bench_core.processes.forking import die_with
 
 
 def main() -> None:
-    starter, module = int(sys.argv[1]), sys.argv[2]
+    starter, name = int(sys.argv[1]), sys.argv[2]
     die_with(starter)
     guard = os.getpid()
     if child := os.fork():
         _wait(child)
     die_with(guard)
-    del sys.argv[1:3]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    module = importlib.import_module(name)
+    sys.argv[:] = [module.__file__ or ""]
+    module.main()
 
 
 def _wait(child: int) -> NoReturn:

@@ -305,7 +305,3 @@ def _fault(component: Any) -> str | None:
 
 def main() -> None:
     child.serve(serve)
-
-
-if __name__ == "__main__":
-    main()

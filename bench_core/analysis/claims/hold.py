@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from bench_core.analysis.accuracies import of_accuracies
+from bench_core.analysis.accuracies import of_accuracies, with_rounding
 from bench_core.analysis.claims.ranges import claimed_range, holds, possible
 from bench_core.analysis.claims.selection import (
     method_text,
@@ -54,8 +54,8 @@ from bench_core.suite.claim import SHARES, Expectation
 class Interval:
     """A measured mean over n seeds and its 95 % interval.
 
-    Shares, infinite values, n = 1 and two equal values have no interval; two equal accuracies have
-    that of their rounding.
+    Shares, infinite values, n = 1 and two equal values have no interval; equal accuracies and equal
+    counts of epochs have that of their rounding.
     """
 
     value: float
@@ -251,7 +251,8 @@ def _interval(
         notes.append(f"{word} in {count} of {len(values)} runs")
         return Interval(sum(values) / len(values), None, None, len(values))
     is_accuracy = claim.figure == "accuracy" and claim.divide_by == 1
-    rounded = is_accuracy and claim.minus is None and not _spreads(claim, row)
+    counts_epochs = claim.parsed.kind == "first_epoch" and claim.divide_by == 1
+    rounded = (is_accuracy or counts_epochs) and claim.minus is None and not _spreads(claim, row)
     if len(values) == 2 and math.isclose(*values, rel_tol=1e-6) and not rounded:
         return Interval(sum(values) / 2, None, None, 2)
     if _spreads(claim, row):
@@ -272,6 +273,9 @@ def _interval(
         sides = 2 if over.floor_seeds else 1  # a given floor is exact
         shares = [value / points for value in values]
         item = of_accuracies(shares, group.scored, sides * terms, _counts(row)).scaled(points)
+    elif counts_epochs:  # a firing between two epochs is seen at the later one
+        mean, roundings = estimate(values), terms / len(values)
+        item, _ = with_rounding(mean, [values], roundings, step=1.0, differences=terms > 1)
     else:
         item = estimate(values)
     low, high = (None, None) if claim.parsed.kind in SHARES else _ends(item)

@@ -39,6 +39,8 @@ def possible(claim: Expectation) -> tuple[float, float]:
     if claim.minus is None and claim.divide_by == 1:
         if claim.figure == "accuracy" or parsed.kind in SHARES:
             return 0.0, 1.0
+        if parsed.kind == "first_epoch":  # the untrained network, epoch 0, is not diagnostic
+            return 1.0, math.inf
         if parsed.name in PORTIONS and (not parsed.path or parsed.path[0] == "layers"):
             return 0.0, 1.0
         if parsed.name in COSINES and (not parsed.path or parsed.path[0] in COSINES_BY_LAYER):

@@ -149,6 +149,8 @@ def _measured(
             if value is None
             else f"{'.'.join(map(str, [figure.name, *figure.path]))} {_parts(value)}"
         )
+    if math.isnan(value) and item.not_diagnostic is not None:  # undefined: no value to count
+        raise NotRun(f"{figure.name} is not diagnostic: {item.not_diagnostic}")
     at_floor = at_end and "b" in run.judgement.fired and described(name, item).needs_reference
     lost = unsettled(measurements) if name == "alignment" else None
     unused = NOT_IN_USE if item.details.get("in_use") is False else None

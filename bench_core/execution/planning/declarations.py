@@ -65,7 +65,3 @@ def described(kind: str, target: Any) -> dict[str, Any]:
 
 def main() -> None:
     child.serve(serve)
-
-
-if __name__ == "__main__":
-    main()

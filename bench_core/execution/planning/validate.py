@@ -187,7 +187,3 @@ def _misfit(target: Any) -> str | None:
 
 def main() -> None:
     child.serve(serve)
-
-
-if __name__ == "__main__":
-    main()

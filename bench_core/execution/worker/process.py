@@ -391,7 +391,3 @@ def main() -> None:
         run.report("unwritable", reason=str(error), errno=getattr(cause, "errno", None))
         os._exit(EX_IOERR)
     os._exit(0)  # without waiting for threads that a plugin left
-
-
-if __name__ == "__main__":
-    main()

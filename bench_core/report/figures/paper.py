@@ -156,7 +156,3 @@ def serve(request: dict[str, Any], say: Callable[[Any], None]) -> None:
 
 def main() -> None:
     child.serve(serve)
-
-
-if __name__ == "__main__":
-    main()
