@@ -88,6 +88,13 @@ with open(log, "a") as out:
 """
 
 
+def token_in(folder: Path) -> str:
+    """Leave a token, as a runner does that is killed."""
+    name = f"{store.TOKEN}{0:016x}"
+    (folder / name).touch()
+    return name
+
+
 def attempts(tmp_path: Path) -> Counter[str]:
     """Count the starts of each cell."""
     return Counter(line.split()[0] for line in lines(tmp_path / "attempts"))
@@ -351,7 +358,7 @@ def test_a_run_from_a_machine_without_the_folder_comes_as_bytes(
     (cell,) = cells(tmp_path, 1)
     answer = remote.run_job(remote.payload(cell, forged.job(cell), "no such token"))
     assert not cell.folder.exists()
-    record = remote.settle(cell, forged.job(cell), answer)
+    record = remote.settle(cell, forged.job(cell), json.loads(answer))
     assert record == store.read(cell.folder, sums=True)
     assert (cell.folder / "curve").read_bytes() == bytes(range(256))
     assert leftovers(cell.folder.parent) == []
@@ -431,9 +438,9 @@ def test_a_run_that_comes_too_late_does_not_replace_another(
     late = remote.run_job(remote.payload(cell, forged.job(cell), "no such token"))
     local.execute([cell], forged.job, lambda c, e: None, Options(1))
     before = store.stamp(cell.folder)
-    assert remote.settle(cell, forged.job(cell), late) is not None
+    assert remote.settle(cell, forged.job(cell), json.loads(late)) is not None
     assert store.stamp(cell.folder) == before
-    token = remote.token_in(cell.folder.parent)
+    token = token_in(cell.folder.parent)
     again = json.loads(remote.run_job(remote.payload(cell, forged.job(cell), token)))
     assert again == {"is": "reused"}
 
@@ -484,14 +491,14 @@ def test_a_run_that_was_cut_short_elsewhere_takes_no_results_place(
 ) -> None:
     here_is(monkeypatch, tmp_path, "finish()")
     (cell,) = cells(tmp_path, 1)
-    token = remote.token_in(cell.folder.parent)
+    token = token_in(cell.folder.parent)
     remote.run_job(remote.payload(cell, forged.job(cell), token))
     before = store.stamp(cell.folder)
     cell = replace(cell, stamp=before)
     here_is(monkeypatch, tmp_path, "os._exit(3)")
     for seen in (token, "no such token"):  # a shared folder, or files in the answer
         answer = remote.run_job(remote.payload(cell, forged.job(cell), seen))
-        told = remote.settle(cell, forged.job(cell), answer)
+        told = remote.settle(cell, forged.job(cell), json.loads(answer))
         assert told is not None
         assert (told.status, told.checksum, told.files) == ("crashed", None, {})
         assert (told.reason or "").count("; its done run stays") == 1
@@ -503,14 +510,14 @@ def test_a_cell_that_another_holds_is_busy_and_a_disk_that_is_full_is_said(
 ) -> None:
     here_is(monkeypatch, tmp_path, forged.DISK_FULL)
     (cell,) = cells(tmp_path, 1)
-    token = remote.token_in(cell.folder.parent)
+    token = token_in(cell.folder.parent)
     lock = locks.lock(cell.folder)
     assert lock is not None
     text = remote.payload(cell, forged.job(cell), token)
-    assert remote.settle(cell, forged.job(cell), remote.run_job(text)) is None
+    assert remote.settle(cell, forged.job(cell), json.loads(remote.run_job(text))) is None
     locks.unlock(cell.folder, lock)
     with pytest.raises(StoreError, match="the disk is full"):
-        remote.settle(cell, forged.job(cell), remote.run_job(text))
+        remote.settle(cell, forged.job(cell), json.loads(remote.run_job(text)))
 
 
 class Idle:
@@ -678,11 +685,11 @@ def test_a_run_as_bytes_that_was_cut_short_does_not_replace_a_swapped_result(
     """The done run lies beside its place: the process that replaced it was killed."""
     here_is(monkeypatch, tmp_path, "finish()")
     (cell,) = cells(tmp_path, 1)
-    remote.run_job(remote.payload(cell, forged.job(cell), remote.token_in(cell.folder.parent)))
+    remote.run_job(remote.payload(cell, forged.job(cell), token_in(cell.folder.parent)))
     here_is(monkeypatch, tmp_path, "os._exit(3)")
     answer = remote.run_job(remote.payload(cell, forged.job(cell), "no such token"))
     cell.folder.rename(locks.beside(cell.folder, "old"))
-    told = remote.settle(cell, forged.job(cell), answer)
+    told = remote.settle(cell, forged.job(cell), json.loads(answer))
     assert told is not None
     assert told.status == "crashed"
     assert store.read(cell.folder).status == "done"

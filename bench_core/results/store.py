@@ -19,6 +19,7 @@ trains its cell anew sets it aside. A folder written by a newer bench stays, and
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import math
@@ -42,6 +43,7 @@ PACKED = "epochs.jsonl.gz"  # of a compact run (`bench_core.results.compact`)
 CHECKPOINT = "checkpoint.safetensors"
 PROBE = "probe.safetensors"
 QUARANTINE = "quarantine"
+TOKEN = ".shared-"  # begins the name of a file by which other machines recognise the folder
 RESUME = ".resume-"  # begins the name of the file with a saved training
 REPLICATES = "replicates"
 REASON = ".reason.txt"  # ends the name of the file that says why a folder was set aside
@@ -152,8 +154,12 @@ def remove_state(final: Path) -> bool:
 def tidy(folder: Path) -> None:
     """Delete the locks, temporary folders and unfinished files of killed runners in a suite folder.
 
-    A held lock belongs to a live process. Saved states stay until their cells have ended.
+    A held lock belongs to a live process. Saved states stay until their cells have ended, and the
+    tokens of a killed runner as long as its jobs may wait in a scheduler's queue (`.jobs`).
     """
+    if not (folder / ".jobs").exists():
+        for path in folder.glob(f"{TOKEN}*"):
+            _remove_if_free(path)
     files.remove_unfinished(folder)
     left = [path for kind in ("lock", "tmp", "log", "old") for path in folder.glob(f".{kind}-*")]
     names = {path.name.partition("-")[2] for path in left}
@@ -161,6 +167,17 @@ def tidy(folder: Path) -> None:
         with locks.locked(folder / name) as descriptor:
             if descriptor is not None:
                 remove_temporary(folder / name)
+
+
+def _remove_if_free(path: Path) -> None:
+    """Delete a lock file that no process holds."""
+    with contextlib.suppress(OSError):
+        descriptor = files.open_lock(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def commit(record: RunRecord, final: Path) -> RunRecord:

@@ -274,8 +274,8 @@ def _interval(
         shares = [value / points for value in values]
         item = of_accuracies(shares, group.scored, sides * terms, _counts(row)).scaled(points)
     elif counts_epochs:  # a firing between two epochs is seen at the later one
-        mean, roundings = estimate(values), terms / len(values)
-        item, _ = with_rounding(mean, [values], roundings, step=1.0, differences=terms > 1)
+        roundings, differences = terms / len(values), terms > 1
+        item, _ = with_rounding(estimate(values), [values], roundings, 1.0, differences)
     else:
         item = estimate(values)
     low, high = (None, None) if claim.parsed.kind in SHARES else _ends(item)

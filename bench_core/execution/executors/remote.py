@@ -11,15 +11,18 @@ folder of its own, and the run comes back as bytes in the answer.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import math
 import os
 import secrets
+import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,17 +31,19 @@ from bench_core.errors import StoreError
 from bench_core.execution.executors import JobOf, OnEvent, Options, supervise
 from bench_core.execution.planning.job import Job
 from bench_core.execution.planning.plan import PlannedCell
+from bench_core.execution.resumption import saved_state
 from bench_core.processes.forking import import_path
 from bench_core.results import files as disk
 from bench_core.results import locks, store
 from bench_core.results.epochs import is_row
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
-from bench_core.results.status import FINAL
+from bench_core.results.status import FINAL, Status
 
 POLL = 0.2
-TOKEN = ".shared-"
-ARRIVAL = 30.0  # seconds that a shared folder may take to show what was written elsewhere
+ARRIVAL = 90.0  # seconds that a shared folder may take to show what was written elsewhere
+RELEASE = 10.0  # seconds that a cancelled job may take to end its worker
+PREEMPTION = 120.0  # seconds in which a job ends whose worker got a SIGTERM that was the job's
 
 
 class Lost(Exception):  # noqa: N818
@@ -52,7 +57,7 @@ class Handle(Protocol):
         """Return what `run_job` returned, None as long as it runs. Raises Lost."""
 
     def cancel(self) -> None:
-        """End the job, wherever it is."""
+        """End the job, wherever it is; nothing if it has ended."""
 
 
 class Posted(Job):
@@ -64,6 +69,12 @@ class Posted(Job):
 
 
 Submit = Callable[[list[tuple[PlannedCell, str]]], list[Handle]]
+Cancel = Callable[[list[Handle]], None]
+
+
+def cancel_each(handles: list[Handle]) -> None:
+    for handle in handles:
+        handle.cancel()
 
 
 def payload(cell: PlannedCell, job: Job, token: str) -> str:
@@ -72,12 +83,48 @@ def payload(cell: PlannedCell, job: Job, token: str) -> str:
     return json.dumps({**job, **own, "path": import_path()})
 
 
-def token_in(folder: Path) -> str:
-    """Leave a file by which another machine recognises the folder; return its name."""
-    name = f"{TOKEN}{secrets.token_hex(8)}"
-    with writing(folder):
-        disk.write_file(folder / name, b"")
-    return name
+@contextmanager
+def tokens_in(folders: set[Path]) -> Iterator[dict[Path, str]]:
+    """Leave files by which other machines recognise the folders; return their names.
+
+    A file is locked as long as its runner lives: `tidy` deletes those of killed runners.
+    """
+    names = {folder: f"{store.TOKEN}{secrets.token_hex(8)}" for folder in folders}
+    descriptors = []
+    try:
+        for folder, name in names.items():
+            with writing(folder / name):
+                descriptors.append(disk.open_lock(folder / name))
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(descriptors[-1], fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield names
+    finally:
+        for folder, name in names.items():
+            with suppress(OSError):
+                (folder / name).unlink()
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Put Ctrl-C off: a job that is being submitted would be known to nobody.
+
+    Children such as `sbatch` do not get it either.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
 
 
 def run_job(text: str) -> str:
@@ -95,15 +142,21 @@ def run_job(text: str) -> str:
     sys.path += [entry for entry in job["path"] if entry not in sys.path and Path(entry).exists()]
     final = Path(job["final"])
     if (final.parent / job["token"]).exists():
-        return json.dumps(_run_at(job, final))
+        return json.dumps(_run_at({**job, "cwd": _existing(job["cwd"], final.parent)}, final))
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         own = Path(home) / final.parent.name / final.name
         own.parent.mkdir()
-        answer = _run_at({**job, "final": str(own), "stamp": None}, own)
+        cwd = _existing(job["cwd"], own.parent)
+        answer = _run_at({**job, "final": str(own), "stamp": None, "cwd": cwd}, own)
         if answer["is"] == "end":
             contents = {path.name: base64.b64encode(path.read_bytes()) for path in own.iterdir()}
             answer["files"] = {name: content.decode() for name, content in contents.items()}
         return json.dumps(answer)
+
+
+def _existing(folder: str | None, other: Path) -> str:
+    """Return the runner's working folder, or another one where this machine lacks it."""
+    return folder if folder and os.path.isdir(folder) else str(other)
 
 
 def _run_at(job: Posted, final: Path) -> dict[str, Any]:
@@ -123,6 +176,7 @@ def _run_at(job: Posted, final: Path) -> dict[str, Any]:
                     anew += _anew(worker)
                     supervise.watch(worker)
                 anew += _anew(worker)
+                _await_preemption(worker)
                 record = supervise.finish(worker)
             finally:
                 supervise.end([worker])
@@ -131,6 +185,19 @@ def _run_at(job: Posted, final: Path) -> dict[str, Any]:
             return {"is": "end", "anew": anew, **cut}
     except StoreError as error:
         return {"is": "unwritable", "reason": str(error)}
+
+
+def _await_preemption(worker: supervise.Worker) -> None:
+    """Wait for the end of this job if its worker ended by a SIGTERM that is not the supervisor's.
+
+    A scheduler that preempts a job may signal each of its processes. The job then ends without an
+    answer, and the next attempt continues from the saved state.
+    """
+    if worker.process.poll() != -signal.SIGTERM or worker.ending is not None:
+        return
+    deadline = time.monotonic() + PREEMPTION
+    while time.monotonic() < deadline:
+        time.sleep(POLL)
 
 
 def _anew(worker: supervise.Worker) -> list[str]:
@@ -146,12 +213,29 @@ def drive(
     options: Options,
     submit: Submit,
     at_once: int | None = None,
+    cancel: Cancel = cancel_each,
 ) -> None:
     """Hand cells over, `at_once` at a time (None: all), until each has a run.
 
+    submit  hands cells over; if it raises, it has cancelled those that it handed over
+    cancel  ends jobs
+
     It keeps the promises of `bench_core.execution.executors`.
     """
-    tokens = {folder: token_in(folder) for folder in {cell.folder.parent for cell in cells}}
+    with tokens_in({cell.folder.parent for cell in cells}) as tokens:
+        _drive(cells, job, on_event, options, submit, at_once, cancel, tokens)
+
+
+def _drive(
+    cells: Sequence[PlannedCell],
+    job: JobOf,
+    on_event: OnEvent,
+    options: Options,
+    submit: Submit,
+    at_once: int | None,
+    cancel: Cancel,
+    tokens: dict[Path, str],
+) -> None:
     deadline = time.monotonic() + (options.sweep_seconds or math.inf)
     watch = Watch(cells, on_event)
     todo = list(cells)
@@ -160,7 +244,7 @@ def drive(
     try:
         while todo or handles or busy:
             if time.monotonic() >= deadline:
-                todo += _cancel_queued(handles, watch)
+                todo += _cancel_queued(handles, watch, cancel)
                 for cell in [*todo, *busy]:
                     row = partial(supervise.skip, job(cell))
                     watch.end(
@@ -173,7 +257,8 @@ def drive(
                 texts = [
                     (cell, payload(cell, job(cell), tokens[cell.folder.parent])) for cell in now
                 ]
-                handles += list(zip(now, submit(texts), strict=True))
+                with _interrupts_held():
+                    handles += list(zip(now, submit(texts), strict=True))
             time.sleep(POLL)
             watch.look()
             free = [cell for cell in busy if _is_free(cell)]
@@ -183,25 +268,25 @@ def drive(
                     answer = handle.answer()
                     if answer is None:
                         continue
-                    told = json.loads(answer)
-                    record, ran = settle(cell, job(cell), answer), told["is"] == "end"
-                    for why in told.get("anew", []):
+                    outcome = json.loads(answer)
+                    record, ran = settle(cell, job(cell), outcome), outcome["is"] == "end"
+                    for why in outcome.get("anew", []):
                         watch.anew(cell, why)
                 except Lost as reason:
-                    row = partial(supervise.new_row, job(cell), "crashed", str(reason))
+                    cancel([handle])  # it may only have been out of sight
+                    watch.look()
+                    row = partial(watch.leave_row, cell, job(cell), "crashed", str(reason))
                     record, ran = _keep_row(cell, row), True
                 handles.remove((cell, handle))
                 if record is None:
                     busy.append(cell)
                 else:
                     watch.end(cell, record, ran)
-    finally:
-        for _, handle in handles:
-            handle.cancel()
-        _remove_leftovers([cell for cell, _ in handles])
-        for folder, token in tokens.items():
-            with suppress(OSError):
-                (folder / token).unlink()
+    except BaseException as error:
+        cancel([handle for _, handle in handles])
+        interrupted = isinstance(error, KeyboardInterrupt)
+        _end_cancelled([cell for cell, _ in handles], job if interrupted else None, watch)
+        raise
 
 
 def _is_free(cell: PlannedCell) -> bool:
@@ -209,33 +294,42 @@ def _is_free(cell: PlannedCell) -> bool:
         return lock is not None
 
 
-def _cancel_queued(handles: list[tuple[PlannedCell, Handle]], watch: Watch) -> list[PlannedCell]:
+def _cancel_queued(
+    handles: list[tuple[PlannedCell, Handle]], watch: Watch, cancel: Cancel
+) -> list[PlannedCell]:
     """Cancel the jobs that have not started and return their cells."""
     queued = [(cell, handle) for cell, handle in handles if cell.identity not in watch.epochs]
+    cancel([handle for _, handle in queued])
     for pair in queued:
-        pair[1].cancel()
         handles.remove(pair)
     return [cell for cell, _ in queued]
 
 
-def _remove_leftovers(cells: Sequence[PlannedCell], seconds: float = 10.0) -> None:
-    """Wait up to `seconds` for the locks of cancelled cells; delete their temporary folders."""
-    deadline = time.monotonic() + seconds
+def _end_cancelled(cells: Sequence[PlannedCell], job: JobOf | None, watch: Watch) -> None:
+    """Wait for the locks of cancelled cells and delete their temporary folders.
+
+    job  leaves a run for each cell that had started; None: no runs
+    """
+    deadline = time.monotonic() + RELEASE
     for cell in cells:
         while not _is_free(cell) and time.monotonic() < deadline:
             time.sleep(POLL)
         with locks.locked(cell.folder) as lock:
-            if lock is not None:
-                store.remove_temporary(cell.folder)
+            if lock is None:
+                continue
+            watch.look()
+            if job and cell.identity in watch.epochs and not store.result_of(cell.folder):
+                reason = supervise.interrupted(cell.folder, watch.reached(cell))
+                watch.leave_row(cell, job(cell), "interrupted", reason)
+            store.remove_temporary(cell.folder)
 
 
-def settle(cell: PlannedCell, job: Job, text: str) -> RunRecord | None:
-    """Return the run of a cell, given the answer of `run_job`; None if another runner is at it.
+def settle(cell: PlannedCell, job: Job, answer: dict[str, Any]) -> RunRecord | None:
+    """Return the run of a cell, given what `run_job` says; None if another runner is at it.
 
     A run that came as bytes is put in its place. One that was cut short takes no result's place.
     Raises StoreError.
     """
-    answer = json.loads(text)
     if answer["is"] == "unwritable":
         raise StoreError(answer["reason"])
     if answer["is"] == "busy":
@@ -288,12 +382,16 @@ class Watch:
     """Report the start and the epochs of cells that run elsewhere, if the folder is shared.
 
     epochs  identity → lines of epochs.jsonl reported so far, for each cell that has started
+    last    identity → the last epoch reported
+    began   identity → the time when the start was seen, less the seconds of earlier attempts
     open    identity → cell, for each cell that has not ended
     """
 
     def __init__(self, cells: Sequence[PlannedCell], on_event: OnEvent) -> None:
         self.on_event = on_event
         self.epochs: dict[str, int] = {}
+        self.last: dict[str, int] = {}
+        self.began: dict[str, float] = {}
         self.open = {cell.identity: cell for cell in cells}
 
     def look(self) -> None:
@@ -317,9 +415,24 @@ class Watch:
         self._started(cell)
         self.on_event(cell, {"event": "anew", "reason": reason})
 
+    def reached(self, cell: PlannedCell) -> int:
+        return self.last.get(cell.identity, 0)
+
+    def leave_row(self, cell: PlannedCell, job: Job, status: Status, reason: str) -> RunRecord:
+        """Keep a run for a cell whose job has ended, with its epochs and its log if they are here;
+        the lock is held."""
+        try:
+            began = self.began.get(cell.identity)
+            seconds = 0.0 if began is None else time.monotonic() - began
+            return supervise.leave_row(job, status, reason, self.reached(cell), seconds)
+        finally:
+            store.remove_temporary(cell.folder)
+
     def _started(self, cell: PlannedCell) -> None:
         if cell.identity not in self.epochs:
             self.epochs[cell.identity] = 0
+            spent = (saved_state(cell.folder) or {}).get("seconds", 0.0)
+            self.began[cell.identity] = time.monotonic() - spent
             self.on_event(cell, {"event": "start"})
 
     def _rows(self, cell: PlannedCell, folder: Path) -> None:
@@ -330,4 +443,5 @@ class Watch:
                 self.epochs[cell.identity] += 1
                 with suppress(ValueError):
                     if is_row(row := disk.parsed(line, "row")):
+                        self.last[cell.identity] = row["epoch"]
                         self.on_event(cell, {"event": "epoch", "row": row})

@@ -4,22 +4,29 @@
 spells it, such as `partition=gpu`, `account=…`, `qos=…`, or one of `timeout_min`, `mem_gb`,
 `cpus_per_task`, `gpus_per_node`, `signal_delay_s`, `max_num_timeout`. Unless set, a job gets the
 cell's threads as CPUs, one GPU on `cuda`, and the cell's budgets of memory and time with a reserve,
-without budget a day. A job that is preempted or runs out of time returns to the queue and continues
-from the cell's saved state (`checkpoint_every`). The results folder must be shared. `cluster=local`
-runs the jobs as processes of this machine.
+without budget a day. A job that is preempted returns to the queue and continues from the cell's
+saved state (`checkpoint_every`). So does a job that runs out of time, 100 times; without saved
+states it ends there, unless `max_num_timeout` says otherwise. The results folder must be shared.
+`cluster=local` runs the jobs as processes of this machine.
 
-submitit keeps its scripts and answers, pickled, in `.jobs` beside the runs until the sweep ends.
+submitit keeps its scripts and answers, pickled, in `.jobs` beside the runs until the sweep ends. A
+runner that is killed leaves its jobs in the queue. The next one cancels those that wait, since it
+submits their cells itself, and lets the others finish.
 """
 
 from __future__ import annotations
 
+import fcntl
 import math
+import os
+import re
 import secrets
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +43,11 @@ NUMBERS = (*SHARED, "signal_delay_s", "max_num_timeout")
 A_DAY = 24 * 60  # minutes
 LOOK = 20.0  # seconds between two looks at the queue
 MISSING = 3  # looks at the queue without the job until it counts as lost
+TRIES = 4  # at `sbatch` while Slurm does not answer
+PAUSE = 10.0  # seconds between them
+BUSY_SLURM = re.compile(r"contact|timed out|temporarily|refused", re.IGNORECASE)
+JOB = re.compile(r"\d+(_\d+)?")  # 103, or 103_7 of an array
+NAMES = "jobs"  # file with the numbers of the jobs that were submitted, locked by their runner
 
 
 class RunJob:
@@ -51,81 +63,206 @@ class RunJob:
 
 
 class _Queued:
-    """One job of the array."""
+    """One job of an array."""
 
-    def __init__(self, job: Any, slurm: bool) -> None:
-        self.job, self.slurm = job, slurm
-        self.looked, self.missing = time.monotonic(), 0
+    def __init__(self, job: Any, queue: _Queue | None) -> None:
+        self.job, self.queue = job, queue
+        self.missing = 0
 
     def answer(self) -> str | None:
+        number = self.job.job_id
         if not self.job.paths.result_pickle.exists():
             if self._gone():
-                raise remote.Lost(f"job {self.job.job_id} left the queue without an answer")
+                state = _state(number) if self.queue else ""
+                raise remote.Lost(f"job {number} left the queue without an answer{state}")
             return None
         outcome, result = self.job._get_outcome_and_result()
         if outcome == "error":
-            raise remote.Lost(f"job {self.job.job_id}: {' '.join(str(result).split())[-300:]}")
+            text = " ".join(str(result).split())[-300:]
+            if "timed-out" in text:
+                text = "it reached its time limit; --executor-set timeout_min=… gives more, and "
+                text += "with checkpoint_every a job continues"
+            raise remote.Lost(f"job {number}: {text}")
         return str(result)
 
     def _gone(self) -> bool:
-        if not self.slurm:
+        if self.queue is None:
             return bool(self.job.done()) and not self.job.paths.result_pickle.exists()
-        now = time.monotonic()
-        if now - self.looked >= LOOK:
-            self.looked = now
-            command = ["squeue", "--noheader", "--jobs", str(self.job.job_id)]
-            # any other failure of squeue says nothing about the job
-            try:
-                queue = subprocess.run(command, capture_output=True, text=True, timeout=LOOK)
-            except subprocess.TimeoutExpired:
-                return False
-            absent = "Invalid job id" in queue.stderr
-            absent |= queue.returncode == 0 and not queue.stdout.strip()
-            self.missing = self.missing + 1 if absent else 0
-        return self.missing >= MISSING
+        return self.queue.lacks(self)
 
     def cancel(self) -> None:
         self.job.cancel(check=False)
+
+
+class _Queue:
+    """The jobs of a sweep in Slurm's queue: one look, and one cancellation, for all of them."""
+
+    def __init__(self) -> None:
+        self.jobs: list[_Queued] = []
+        self.looked = time.monotonic()
+
+    def lacks(self, job: _Queued) -> bool:
+        """Decide whether a job has left the queue."""
+        if time.monotonic() - self.looked >= LOOK:
+            self.jobs = [each for each in self.jobs if not each.job.paths.result_pickle.exists()]
+            present = _in_queue([each.job.job_id for each in self.jobs])
+            self.looked = time.monotonic()
+            for each in self.jobs:
+                if present is not None:
+                    each.missing = 0 if each.job.job_id in present else each.missing + 1
+        return job.missing >= MISSING
+
+    def cancel(self, handles: list[remote.Handle]) -> None:
+        """Cancel jobs, the waiting ones first, so that none of them starts in between."""
+        numbers = [handle.job.job_id for handle in handles if isinstance(handle, _Queued)]
+        if not numbers:
+            return
+        _slurm("scancel", "--state=PENDING", *numbers)
+        _slurm("scancel", "--full", "--signal=KILL", *numbers)  # else they have a time of grace
+        done = _slurm("scancel", *numbers)
+        if done is None or (done.returncode and "Invalid job id" not in done.stderr):
+            print(f"not cancelled: `scancel {' '.join(numbers)}` ends the jobs", file=sys.stderr)
+
+
+def _slurm(*command: str) -> subprocess.CompletedProcess[str] | None:
+    """Run a command of Slurm; None if it cannot be started or does not end."""
+    variables = dict(os.environ)
+    if clusters := variables.get("SBATCH_CLUSTERS"):  # where sbatch submitted
+        variables["SLURM_CLUSTERS"] = clusters
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=LOOK, env=variables, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def _in_queue(numbers: Sequence[str]) -> set[str] | None:
+    """Return the jobs of these arrays that wait or run; None where squeue does not say."""
+    if not numbers:
+        return set()
+    whole = ",".join(sorted({number.partition("_")[0] for number in numbers}))
+    queue = _slurm("squeue", "--noheader", "--array", "--format=%i", "--jobs", whole)
+    if queue is None:
+        return None
+    if queue.returncode:  # any other failure says nothing about the jobs
+        return set() if "Invalid job id" in queue.stderr else None
+    lines = map(str.strip, queue.stdout.splitlines())
+    return {line for line in lines if JOB.fullmatch(line)}
+
+
+def _state(number: str) -> str:
+    """Return ": OUT_OF_MEMORY" or the like if Slurm still knows how a job ended."""
+    shown = _slurm("scontrol", "--oneliner", "show", "job", number)
+    found = re.search(r"JobState=(\w+)", shown.stdout) if shown and not shown.returncode else None
+    if found is None:
+        shown = _slurm("sacct", "--noheader", "--parsable2", "--allocations", "--format=State",
+                       "--jobs", number)  # fmt: skip
+        found = re.match(r"(\w+)", shown.stdout) if shown and not shown.returncode else None
+    more = {
+        "OUT_OF_MEMORY": "; --executor-set mem_gb=… gives a job more",
+        "TIMEOUT": "; --executor-set timeout_min=… gives a job more",
+    }
+    return f": {found[1]}{more.get(found[1], '')}" if found else ""
+
+
+def _submitted(submit: Callable[[], list[Any]]) -> list[Any]:
+    """Submit an array; again after a while if Slurm does not answer. Raises UsageError."""
+    from submitit.core.utils import FailedJobError
+
+    for left in reversed(range(TRIES)):
+        try:
+            return submit()
+        except FailedJobError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            last = lines[-1] if lines else "no message"
+            if not left or not BUSY_SLURM.search(str(error)):
+                hint = "`sinfo` says whether Slurm is there"
+                raise UsageError(f"sbatch failed: {last}; {hint}") from None
+            time.sleep(PAUSE)
+    raise AssertionError
 
 
 def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: OnEvent, options: Options) -> None:
     """Run the cells; `bench_core.execution.executors` has the contract."""
     try:
         import submitit
-        from submitit.core.utils import FailedJobError
     except ImportError:
         hint = "pip install 'bench-core[slurm]'"
         raise UsageError(f"the executor slurm needs submitit: {hint}") from None
     cluster, timeouts, settings = _settings(options)
-    # submitit unpickles the answers: a name that nobody could know before
-    home = cells[0].folder.parent / ".jobs" / secrets.token_hex(8)
-    with writing(home):
-        files.make_folder(home, parts=2)
+    queue = _Queue() if cluster == "slurm" else None
 
-    def submit(texts: list[tuple[PlannedCell, str]]) -> list[remote.Handle]:
-        jobs: dict[str, Any] = {}
-        for needs in sorted({_needs(cell, job(cell)) for cell, _ in texts}):
-            executor = submitit.AutoExecutor(
-                home, cluster, **{f"{cluster}_max_num_timeout": timeouts}
-            )
-            executor.update_parameters(**_parameters(needs, options.slots) | settings)
-            own = [(cell, text) for cell, text in texts if _needs(cell, job(cell)) == needs]
-            try:
-                with executor.batch():
-                    submitted = [executor.submit(RunJob(), text) for _, text in own]
-            except FailedJobError as error:
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-                last = lines[-1] if lines else "no message"
-                hint = "`sinfo` says whether Slurm is there"
-                raise UsageError(f"sbatch failed: {last}; {hint}") from None
-            jobs |= {cell.identity: j for (cell, _), j in zip(own, submitted, strict=True)}
-        return [_Queued(jobs[cell.identity], cluster == "slurm") for cell, _ in texts]
+    def array(home: Path, names: Any, own: list[tuple[PlannedCell, str]]) -> list[_Queued]:
+        """Submit cells with like needs."""
+        first = job(own[0][0])
+        saves = first["checkpoint_every"] is not None
+        most = timeouts if timeouts is not None else 100 if saves else 0
+        executor = submitit.AutoExecutor(home, cluster, **{f"{cluster}_max_num_timeout": most})
+        needs = _needs(own[0][0], first)
+        executor.update_parameters(**_parameters(needs, options.slots) | settings)
+
+        def submit() -> list[Any]:
+            with executor.batch():
+                return [executor.submit(RunJob(), text) for _, text in own]
+
+        handles = [_Queued(each, queue) for each in _submitted(submit)]
+        if queue is not None:
+            queue.jobs += handles
+            print(*(each.job.job_id for each in handles), file=names, flush=True)
+        return handles
 
     at_once = options.slots if cluster == "local" else None  # Slurm holds the array to its slots
+    cancel = queue.cancel if queue else remote.cancel_each
+    with _home(cells[0].folder.parent, cluster) as (home, names):
+
+        def submit(texts: list[tuple[PlannedCell, str]]) -> list[remote.Handle]:
+            handles: dict[str, remote.Handle] = {}
+            try:
+                for needs in sorted({_needs(cell, job(cell)) for cell, _ in texts}):
+                    own = [(cell, text) for cell, text in texts if _needs(cell, job(cell)) == needs]
+                    for (cell, _), handle in zip(own, array(home, names, own), strict=True):
+                        handles[cell.identity] = handle
+            except BaseException:
+                cancel([*handles.values()])
+                raise
+            return [handles[cell.identity] for cell, _ in texts]
+
+        remote.drive(cells, job, on_event, options, submit, at_once, cancel)
+
+
+@contextmanager
+def _home(folder: Path, cluster: str) -> Iterator[tuple[Path, Any]]:
+    """Make a folder for submitit and a file for the numbers of the jobs, and delete them after."""
+    # submitit unpickles the answers: a name that nobody could know before
+    home = folder / ".jobs" / secrets.token_hex(8)
+    with writing(home):
+        files.make_folder(home, parts=2)
+        names = os.fdopen(files.open_lock(home / NAMES), "w")
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(names, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if cluster == "slurm":
+        for left in (folder / ".jobs").glob(f"*/{NAMES}"):
+            _end_left(left)  # this one is locked
     try:
-        remote.drive(cells, job, on_event, options, submit, at_once)
+        yield home, names
     finally:
+        names.close()
         _remove_jobs(home)
+
+
+def _end_left(names: Path) -> None:
+    """Cancel the waiting jobs of a runner that was killed; delete its files if none runs."""
+    with suppress(OSError), os.fdopen(files.open_lock(names)) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: the runner lives
+        numbers = [number for number in file.read().split() if JOB.fullmatch(number)]
+        if not (present := _in_queue(numbers)):
+            if present is not None:
+                _remove_jobs(names.parent)
+            return
+        _slurm("scancel", "--state=PENDING", *sorted(present))
+        if ended := present - (_in_queue(numbers) or present):
+            print(f"cancelled, of an earlier run: {' '.join(sorted(ended))}", file=sys.stderr)
 
 
 def _settings(options: Options) -> tuple[str, int | None, dict[str, Any]]:
@@ -143,7 +280,7 @@ def _settings(options: Options) -> tuple[str, int | None, dict[str, Any]]:
         for key, value in options.settings.items()
         if key not in ("cluster", "max_num_timeout")
     }
-    return cluster, options.whole_number("max_num_timeout", 100), parameters
+    return cluster, options.whole_number("max_num_timeout"), parameters
 
 
 def _needs(cell: PlannedCell, job: Job) -> tuple[int, int, int, float]:

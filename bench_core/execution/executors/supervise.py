@@ -363,10 +363,15 @@ def interrupt(workers: list[Worker]) -> None:
         return
     for worker in workers:
         if not store.result_of(worker.final):
-            saved = saved_state(worker.final)
-            then = f"continues after epoch {saved['epoch']}" if saved else "begins it anew"
-            reason = f"interrupted after epoch {worker.epochs}; the next run {then}"
+            reason = interrupted(worker.final, worker.epochs)
             leave_row(worker.job, "interrupted", reason, worker.epochs, worker.seconds)
+
+
+def interrupted(final: Path, epochs: int) -> str:
+    """Say how far an interrupted training came and where the next attempt goes on."""
+    saved = saved_state(final)
+    then = f"continues after epoch {saved['epoch']}" if saved else "begins it anew"
+    return f"interrupted after epoch {epochs}; the next run {then}"
 
 
 def end(workers: list[Worker]) -> None:
