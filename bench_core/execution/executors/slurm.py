@@ -241,14 +241,17 @@ def _home(folder: Path, cluster: str) -> Iterator[tuple[Path, Any]]:
         names = os.fdopen(files.open_lock(home / NAMES), "w")
     with suppress(OSError):  # a file system without locks
         fcntl.flock(names, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if cluster == "slurm":
-        for left in (folder / ".jobs").glob(f"*/{NAMES}"):
-            _end_left(left)  # this one is locked
     try:
+        if cluster == "slurm":
+            for left in home.parent.glob(f"*/{NAMES}"):
+                _end_left(left)  # this one is locked
         yield home, names
     finally:
         names.close()
         _remove_jobs(home)
+        if cluster == "slurm":
+            for left in home.parent.glob(f"*/{NAMES}"):
+                _end_left(left)
 
 
 def _end_left(names: Path) -> None:
