@@ -7,18 +7,22 @@ a `sitecustomize` on the path puts them there in every process.
 
 from __future__ import annotations
 
+import fcntl
+import inspect
 import json
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import forged
@@ -748,3 +752,301 @@ def test_a_machine_with_other_code_or_data_refuses(tmp_path: Path) -> None:
         match=r"other code of bench-core: bench_core\.training\.loop; install the same version",
     ):
         check_machine({**job, "code": other}, registry)
+
+
+# ------------------------------------------------------------------ the queue, in a few lines of sh
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands of Slurm that note their arguments in `calls` and print the file of their name."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("squeue", "scancel", "scontrol", "sacct"):
+        script = folder / name
+        script.write_text(
+            f'#!/bin/sh\necho "{name} $*" >> {folder}/calls\ncat {folder}/{name}.out 2>/dev/null\n'
+            f"cat {folder}/{name}.err >&2 2>/dev/null\n[ ! -f {folder}/{name}.err ]\n"
+        )
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+class Pickled:
+    """A submitit job that has not answered."""
+
+    def __init__(self, folder: Path, number: str) -> None:
+        self.job_id = number
+        self.paths = SimpleNamespace(result_pickle=folder / f"{number}.pkl")
+
+
+def queued(folder: Path, *numbers: str) -> tuple[slurm._Queue, list[slurm._Queued]]:
+    whole = slurm._Queue()
+    whole.jobs = [slurm._Queued(Pickled(folder, number), whole) for number in numbers]
+    return whole, [*whole.jobs]
+
+
+def looks(whole: slurm._Queue, jobs: list[slurm._Queued], times: int) -> list[bool]:
+    for _ in range(times):
+        whole.looked -= slurm.LOOK
+        lacks = [whole.lacks(job) for job in jobs]
+    return lacks
+
+
+def test_one_look_at_the_queue_tells_which_jobs_have_left_it(tmp_path: Path, queue: Path) -> None:
+    whole, jobs = queued(tmp_path, "7_0", "7_1", "9")
+    (queue / "squeue.out").write_text("Welcome to the cluster!\n   7_1  \n")  # what sites print
+    assert looks(whole, jobs, slurm.MISSING - 1) == [False, False, False]
+    assert looks(whole, jobs, 1) == [True, False, True]
+    calls = lines(queue / "calls")
+    assert calls == ["squeue --noheader --array --format=%i --jobs 7,9"] * slurm.MISSING
+    # a failure says nothing; an unknown number does
+    whole, jobs = queued(tmp_path, "7_0")
+    (queue / "squeue.err").write_text("slurm_load_jobs error: Unable to contact slurm controller\n")
+    assert looks(whole, jobs, 5) == [False]
+    (queue / "squeue.err").write_text("slurm_load_jobs error: Invalid job id specified\n")
+    assert looks(whole, jobs, 3) == [True]
+
+
+def test_jobs_are_cancelled_together_and_the_waiting_ones_first(
+    tmp_path: Path, queue: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, jobs = queued(tmp_path, "7_0", "7_1")
+    whole.cancel([*jobs])
+    assert lines(queue / "calls") == [
+        "scancel --state=PENDING 7_0 7_1",
+        "scancel --full --signal=KILL 7_0 7_1",
+        "scancel 7_0 7_1",
+    ]
+    assert capsys.readouterr().err == ""
+    (queue / "scancel.err").write_text("scancel: error: Socket timed out\n")
+    whole.cancel([*jobs])
+    assert capsys.readouterr().err == "not cancelled: `scancel 7_0 7_1` ends the jobs\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "said"),
+    [
+        ("scontrol", "JobId=7 JobState=OUT_OF_MEMORY Reason=OutOfMemory", "OUT_OF_MEMORY; --exe"),
+        ("sacct", "TIMEOUT\n", "TIMEOUT; --executor-set timeout_min=… gives a job more"),
+        ("sacct", "", "without an answer"),
+    ],
+)  # fmt: skip
+def test_a_lost_job_says_how_slurm_ended_it(
+    tmp_path: Path, queue: Path, command: str, text: str, said: str
+) -> None:
+    _, (job,) = queued(tmp_path, "7")
+    (queue / f"{command}.out").write_text(text)
+    job.missing = slurm.MISSING
+    with pytest.raises(remote.Lost) as lost:
+        job.answer()
+    assert str(lost.value).startswith("job 7 left the queue without an answer")
+    assert said in str(lost.value)
+    assert str(lost.value).endswith("answer") == (text == "")
+
+
+def test_jobs_of_a_killed_runner_that_wait_are_cancelled_and_its_files_go(
+    tmp_path: Path, queue: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def left(name: str) -> Path:
+        folder = tmp_path / ".jobs" / name
+        folder.mkdir(parents=True)
+        (folder / "jobs").write_text("7_0 7_1\n")
+        return folder
+
+    ended, alive_still = left("ended"), left("alive")
+    (tmp_path / ".shared-0").touch()
+    lock = os.open(alive_still / "jobs", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    (queue / "squeue.out").write_text("7_1\n")  # it runs
+    store.tidy(tmp_path)
+    with slurm._home(tmp_path, "slurm") as (home, _):
+        assert home.parent == tmp_path / ".jobs"
+    assert ended.exists()
+    assert "scancel --state=PENDING 7_1" in lines(queue / "calls")
+    assert (tmp_path / ".shared-0").exists()
+    (queue / "squeue.out").write_text("")
+    os.close(lock)
+    with slurm._home(tmp_path, "slurm"):
+        pass
+    assert not (tmp_path / ".jobs").exists()
+    store.tidy(tmp_path)
+    assert not (tmp_path / ".shared-0").exists()
+    with remote.tokens_in({tmp_path}) as names:
+        store.tidy(tmp_path)  # of another runner
+        assert (tmp_path / names[tmp_path]).exists()
+    assert leftovers(tmp_path) == []
+
+
+def test_sbatch_is_tried_again_while_slurm_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    from submitit.core.utils import FailedJobError
+
+    monkeypatch.setattr(slurm, "PAUSE", 0.0)
+    said = ["sbatch: error: Unable to contact slurm controller"] * 2
+
+    def submit() -> list[Any]:
+        if said:
+            raise FailedJobError(said.pop())
+        return ["job"]
+
+    assert slurm._submitted(submit) == ["job"]
+    said[:] = ["never tried again", "sbatch: error: Invalid partition name specified"]
+    with pytest.raises(UsageError, match=r"sbatch failed: .*Invalid partition name specified; `si"):
+        slurm._submitted(submit)
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(("checkpoint_every", "most"), [(None, 0), (2, 100)])
+def test_a_job_without_saved_states_ends_at_its_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint_every: int | None, most: int
+) -> None:
+    submitit = pytest.importorskip("submitit")
+    given: list[Any] = []
+
+    def executor(folder: Path, cluster: str, **options: Any) -> Any:
+        given.append(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(submitit, "AutoExecutor", executor)
+    job = lambda cell: {**forged.job(cell), "checkpoint_every": checkpoint_every}  # noqa: E731
+    with pytest.raises(KeyboardInterrupt):
+        slurm.execute(cells(tmp_path, 1), job, lambda c, e: None, LOCAL)
+    assert given == [{"local_max_num_timeout": most}]
+    assert leftovers(tmp_path / "s") == []
+
+
+def test_arrays_that_were_accepted_are_cancelled_if_a_later_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells with unlike needs are two arrays."""
+    arrays: list[list[Any]] = []
+    cancelled: list[Any] = []
+
+    def submitted(submit: Any) -> list[Any]:
+        arrays.append(submit())
+        if len(arrays) == 2:
+            raise UsageError("sbatch failed")
+        return arrays[-1]
+
+    monkeypatch.setattr(slurm, "_submitted", submitted)
+    monkeypatch.setattr(slurm._Queued, "cancel", lambda self: cancelled.append(self.job))
+    two = [replace(cell, device=device) for cell, device in zip(
+        cells(tmp_path, 2), ("cpu", "cuda"), strict=True)]  # fmt: skip
+    with pytest.raises(UsageError, match="sbatch failed"):
+        slurm.execute(two, forged.job, lambda c, e: None, LOCAL)
+    assert cancelled == arrays[0]
+    assert leftovers(tmp_path / "s") == []
+
+
+# --------------------------------------------------------------- what an interrupt or a loss leaves
+
+
+def started(cell: Any, epoch: int, log: str) -> None:
+    """Put what a worker writes on its way into the temporary folder of a cell."""
+    temporary = store.temporary(cell.folder)
+    temporary.mkdir()
+    row = {"learning_rate": 0.1, "accuracy": 0.5, "seconds": 1.0, "measurements": {}}
+    rows = (json.dumps({"epoch": number, **row}) + "\n" for number in range(epoch + 1))
+    (temporary / "epochs.jsonl").write_text("".join(rows))
+    store.output_file(cell.folder).write_text(log)
+
+
+def test_an_interrupt_leaves_the_rows_and_logs_of_cells_that_had_begun(tmp_path: Path) -> None:
+    begun, waiting = cells(tmp_path, 2)
+
+    def press() -> None:
+        if not store.temporary(begun.folder).exists():
+            started(begun, 3, "HELLO\n")
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        remote.drive(
+            [begun, waiting], forged.job, lambda c, e: None, Options(),
+            lambda texts: [Idle(press), Idle()],
+        )  # fmt: skip
+    record = store.read(begun.folder)
+    assert (record.status, record.epochs) == ("interrupted", 3)
+    assert record.reason == "interrupted after epoch 3; the next run begins it anew"
+    assert (begun.folder / "log.txt").read_text().startswith("HELLO\n")
+    assert not waiting.folder.exists()
+    assert leftovers(tmp_path / "s") == []
+
+
+def test_a_lost_job_is_cancelled_and_keeps_its_epochs_and_its_log(tmp_path: Path) -> None:
+    (cell,) = cells(tmp_path, 1)
+
+    def lose() -> None:
+        started(cell, 5, "HELLO\n")
+        raise remote.Lost("job 7 left the queue")
+
+    handle = Idle(lose)
+    remote.drive([cell], forged.job, lambda c, e: None, Options(), lambda texts: [handle])
+    record = store.read(cell.folder)
+    assert (record.status, record.epochs, record.reason) == ("crashed", 5, "job 7 left the queue")
+    assert (cell.folder / "log.txt").read_text().startswith("HELLO\n")
+    assert handle.cancelled
+
+
+def test_ctrl_c_during_a_submission_waits_for_the_handles(tmp_path: Path) -> None:
+    """Children do not get it either: the signal is blocked in them."""
+    handle, blocked = Idle(), []
+
+    def submit(texts: Any) -> list[Idle]:
+        os.kill(os.getpid(), signal.SIGINT)
+        child = (
+            "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+        )
+        blocked.append(subprocess.check_output([sys.executable, "-c", child], text=True).strip())
+        return [handle]
+
+    with pytest.raises(KeyboardInterrupt):
+        remote.drive(cells(tmp_path, 1), forged.job, lambda c, e: None, Options(), submit)
+    assert (handle.cancelled, blocked) == (True, ["True"])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_machine_without_the_runners_working_folder_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    here_is(monkeypatch, tmp_path, "finish()")
+    (cell,) = cells(tmp_path, 1)
+    token = token_in(cell.folder.parent) if shared else "none"
+    away = {**json.loads(remote.payload(cell, forged.job(cell), token)), "cwd": "/no/such/folder"}
+    answer = json.loads(remote.run_job(json.dumps(away)))
+    assert answer["is"] == "end"
+    assert ("files" in answer) == (not shared)
+    assert "cut short" not in answer
+
+
+def test_a_worker_that_a_schedulers_sigterm_ends_is_no_crash_of_the_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job waits to be ended itself; a SIGTERM of a plugin becomes a row after a while."""
+    here_is(monkeypatch, tmp_path, "os.kill(os.getpid(), 15)\ntime.sleep(600)")
+    (cell,) = cells(tmp_path, 1)
+    text = remote.payload(cell, forged.job(cell), token_in(cell.folder.parent))
+    monkeypatch.setattr(remote, "PREEMPTION", 1e9)
+
+    def end_of_the_job(seconds: float) -> None:
+        if supervise_waits():
+            raise SystemExit
+
+    def supervise_waits() -> bool:
+        return any(frame.function == "_await_preemption" for frame in inspect.stack())
+
+    sleep = remote.time.sleep
+    monkeypatch.setattr(
+        remote, "time", SimpleNamespace(
+            monotonic=time.monotonic, sleep=lambda s: (end_of_the_job(s), sleep(s))
+        ),
+    )  # fmt: skip
+    with pytest.raises(SystemExit):
+        remote.run_job(text)
+    assert not cell.folder.exists()
+    monkeypatch.setattr(remote, "PREEMPTION", 0.0)
+    assert json.loads(remote.run_job(text))["cut short"]["reason"].startswith(
+        "the worker ended with SIGTERM"
+    )
