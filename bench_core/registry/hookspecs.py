@@ -13,7 +13,7 @@ whose module implements any of these hooks:
     def bench_methods():
         return [Component("my_rule", "bench_my_rule.rule:MyRule", "what it does in one line")]
 
-Most `bench` commands import the module, so it must not import torch or do work. The targets are
+Many `bench` commands import the module, so it must not import torch or do work. The targets are
 imported only where a suite uses them. Installing a plugin is running its code: install only what
 you trust.
 

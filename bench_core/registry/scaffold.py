@@ -55,7 +55,7 @@ TO_WRITE = "(write here in one line what it does)"
 TABLE = '''\
 """The table of components of this package.
 
-Every `bench` command reads it, so it imports nothing heavy.
+Many `bench` commands read it, so it imports nothing heavy.
 """
 
 from bench_core.api import Component, hookimpl

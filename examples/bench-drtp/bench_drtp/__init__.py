@@ -1,6 +1,6 @@
 """The table of components of this package.
 
-Every `bench` command reads it, so it imports nothing heavy.
+Many `bench` commands read it, so it imports nothing heavy.
 """
 
 from bench_core.api import Component, hookimpl

@@ -1,7 +1,7 @@
 """Write the epochs of every cell for TensorBoard, by torch's own writer.
 
 The events of a cell lie in `BENCH_TENSORBOARD/SUITE/RULE/seed-SEED-IDENTITY` (default:
-`runs/…`). Every `bench` command imports this module, so it imports no torch: the first cell does.
+`runs/…`). Many `bench` commands import this module, so it imports no torch: the first cell does.
 """
 
 import math

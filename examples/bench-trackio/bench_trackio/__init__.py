@@ -1,7 +1,7 @@
 """Send the epochs of every cell to trackio, a local tracker with the interface of Weights & Biases.
 
 A suite is a project, a rule a group, a cell a run. `BENCH_TRACKER=wandb` names another module with
-the same interface. Every `bench` command imports this module, so it imports no tracker: the first
+the same interface. Many `bench` commands import this module, so it imports no tracker: the first
 cell does.
 """
 
