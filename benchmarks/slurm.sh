@@ -1,6 +1,6 @@
 #!/bin/bash
-# A real single-node Slurm on this machine, and a suite on it that is preempted halfway: do the cells go on and give the bits of
-# the local executor? For a Debian machine that you may change (root): it installs slurmctld, slurmd and munge from Debian's
+# A real single-node Slurm on this machine. A suite on it is preempted halfway: do the cells go on and give the bits of the local
+# executor? Then sweeps are interrupted, killed, preempted by SIGTERM, cancelled and refused: is anything lost, doubled or left? For a Debian machine that you may change (root): it installs slurmctld, slurmd and munge from Debian's
 # packages and starts them with a configuration of its own in a temporary folder; nothing is registered with systemd.
 #
 #   benchmarks/slurm.sh [FOLDER]        everything that it writes goes to FOLDER [a temporary one]
@@ -85,3 +85,58 @@ same = all(found["local", identity] == found["runs", identity] for where, identi
 print("same bits:", same)
 raise SystemExit(not same)
 PYTHON
+
+cat >slow.py <<'RULE'
+"""A rule that takes its time: dfa with pauses."""
+import time
+from bench_core.api import Component, hookimpl
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
+
+class Slow(DirectFeedbackAlignment):
+    """dfa that sleeps for .05 s in each credit."""
+
+    def credit(self, states, y, epoch):
+        time.sleep(0.05)
+        return super().credit(states, y, epoch)
+
+@hookimpl
+def bench_methods():
+    return [Component("slow", "slow:Slow", "dfa with pauses")]
+RULE
+cat >kills.yaml <<'SUITE'
+name: kills
+arch: {name: resmlp, width: 64, depth: 4}
+dataset: digits
+methods: [./slow.py]
+seeds: [1, 2, 3]
+floors: false
+training: {epochs: 8, batch_size: 128}
+checkpoint_every: 1
+SUITE
+sweep() { env --default-signal=INT "$bench" run kills.yaml --results "$1" --executor slurm --workers 1 --no-report >>"$1.log" 2>&1; }
+running() { squeue --noheader --array --states=R --format=%i; }
+begun() { for _ in $(seq 600); do compgen -G "$1/kills/.resume-*" >/dev/null && return; sleep 0.5; done; }
+rows() {
+    "${bench%/bench}/python" - "$1" <<'PYTHON'
+import glob, json, sys
+for path in sorted(glob.glob(f"{sys.argv[1]}/kills/*/run.json")):
+    run = json.load(open(path))
+    print("  seed", run["cell"]["seed"], run["status"], "after epoch", run["epochs"], "resumed after", run["resumed"], run["reason"] or "")
+PYTHON
+}
+
+echo "== Ctrl-C: no job stays, the cell at work has a row and a log"
+sweep interrupt & begun interrupt; pkill -INT -f -- "--results interrupt"; wait %% || true
+rows interrupt; echo "  queue: $(squeue --noheader | wc -l) jobs; $(cat interrupt/kills/*/log.txt | grep -c interrupted) log says so"
+
+echo "== kill -9 of the runner, and the same command: waiting jobs are cancelled, none is trained twice"
+sweep kill & begun kill; pkill -KILL -f -- "--results kill"; wait %% || true
+sweep kill; grep cancelled kill.log; rows kill; echo "  left: $(find kill/kills -maxdepth 1 \( -name .jobs -o -name '.tmp-*' \) | wc -l)"
+
+echo "== SIGTERM to every process of a job, then requeue: it goes on"
+sweep term & begun term; job=$(running); scancel --full --signal=TERM "$job"; sleep 3; scontrol requeue "$job"; wait %%
+rows term
+
+echo "== scancel by hand: a row with the state of the job, its epochs and its log"
+sweep cancel & begun cancel; scancel "$(running)"; wait %% || true
+rows cancel

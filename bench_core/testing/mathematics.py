@@ -73,9 +73,14 @@ def the_credit_does_not_point_against_the_gradient(subject: MethodSubject) -> No
     credit points where the loss increases.
 
     The cosine of random feedback scatters about 0. This fails where the mean over the networks lies
-    six standard errors below 0, which random feedback reaches at a state once in 80,000 rules.
+    six standard errors below 0, which random feedback reaches at a state once in 80,000 rules. A
+    rule whose cosines are all positive in four networks is not asked for more.
     """
-    every = [_cosines(subject.trial(seed=seed).steps(2)) for seed in range(16)]
+    every: list[dict[str, float]] = []
+    for seed in range(16):
+        every.append(_cosines(subject.trial(seed=seed).steps(2)))
+        if seed == 3 and all(value > 0 for each in every for value in each.values()):
+            return
     for name in every[0]:
         cosines = torch.tensor([cosine[name] for cosine in every])
         mean, error = cosines.mean(), cosines.std() / len(cosines) ** 0.5
