@@ -60,7 +60,7 @@ def brief(error: BaseException) -> str:
     except Exception:
         text = "(its message cannot be printed)"
     text = text if len(text) <= 300 else f"{text[:299]}…"
-    return f"{type(error).__name__}: " + "".join(c if c.isprintable() else "?" for c in text)
+    return f"{type(error).__name__}: {_printable(text)}"
 
 
 def origin(error: BaseException) -> str:
@@ -94,7 +94,11 @@ def cut(text: str) -> str:
 def last_line(output: bytes) -> str:
     """Return the last line of an output, where Python names an exception, as printable text."""
     lines = output.decode("utf-8", "replace").strip().splitlines()
-    return "".join(c if c.isprintable() else "?" for c in lines[-1])[:200] if lines else ""
+    return _printable(lines[-1])[:200] if lines else ""
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class Harmless(io.TextIOBase):

@@ -166,9 +166,9 @@ def test_a_claim_that_holds_may_be_told_apart_from_the_published_value() -> None
     cases = [(0.303, 0.02, False), (0.31, 0.02, True), (0.31, 0.001, False)]
     for published, tolerance, expected in cases:
         judged = outcome(records, claim(value=published, tolerance=tolerance))
-        assert judged.told_apart == expected
-    assert not outcome(records[:1], claim(value=0.31, tolerance=0.02)).told_apart
-    assert not outcome(records, claim(at_least=0.2)).told_apart
+        assert judged.excludes_published == expected
+    assert not outcome(records[:1], claim(value=0.31, tolerance=0.02)).excludes_published
+    assert not outcome(records, claim(at_least=0.2)).excludes_published
 
 
 def test_a_factor_is_judged_on_the_geometric_mean() -> None:

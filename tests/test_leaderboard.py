@@ -437,7 +437,7 @@ def test_negative_numbers_stay_numbers_in_csv() -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_order_of_records_does_not_matter(name: Format) -> None:
+def test_the_order_of_records_does_not_matter_to_any_format(name: Format) -> None:
     records = audit() + seeds(DFA, [0.3, 0.4], training={"epochs": 30})
     expected = leaderboard(records, format=name)
     for seed in range(4):

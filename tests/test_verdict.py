@@ -575,7 +575,7 @@ def test_an_accuracy_that_is_not_finite_enters_no_mean() -> None:
     assert (row.accuracy, row.verdict.text) == (None, "single seed, flagged (d)")
 
 
-def test_order_of_records_does_not_matter() -> None:
+def test_the_order_of_records_does_not_matter_to_their_judgement() -> None:
     records = audit()
     expected = judge_all(records)
     for seed in range(5):

@@ -4,9 +4,9 @@ The parent starts an interpreter in a session of its own, or forks one that has 
 (`bench_core.processes.forking`). The child has the parent's import path, so a plugin that a script
 or a notebook found is found there too. The parent writes the request to standard input and reads
 answers with a deadline (`ask`). `serve` is the child's side: it answers on a duplicate of standard
-output and sends prints to standard error, whose end the parent keeps. The last line of a child is either "end" or "problem", a user's mistake. A child
-that hangs or ends without such a line is a `ChildError`. A child is always ended together with
-the processes that it started.
+output and sends prints to standard error, whose end the parent keeps. The last line of a child is
+either "end" or "problem", a user's mistake. A child that hangs or ends without such a line is a
+`ChildError`. A child is always ended together with the processes that it started.
 """
 
 from __future__ import annotations

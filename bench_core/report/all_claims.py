@@ -73,7 +73,7 @@ def all_claims() -> tuple[str, list[str]]:
         align=["left", "left", *["right"] * 5],
     )
     judged = [(item.suite.name, priced(item)) for item in suites]
-    apart = sum(result.told_apart for item in suites for result in item.outcomes)
+    apart = sum(result.excludes_published for item in suites for result in item.outcomes)
     wide = paragraph([TOLERANCES.format(apart=plural(apart, "claim"))], 100, indent="")
     outcomes = [result for item in suites for result in item.outcomes]
     wide += f"\n\n{paragraph([settled(outcomes)], 100, indent='')}"

@@ -16,11 +16,12 @@ from bench_core.names import FILE, distribution_of
 from bench_core.registry.distributions import titled
 from bench_core.report.text.escape import visible
 from bench_core.report.text.layout import joined, paragraph, tabulated
-from bench_core.report.text.numbers import NONE, compact, finite, fraction, optional, plural, signed
+from bench_core.report.text.numbers import NONE, compact, fraction, optional, plural, signed
 from bench_core.report.view import View, curve, shown_accuracy, state, value
 from bench_core.report.words.criteria import Criterion, criteria_of
 from bench_core.report.words.headings import headings
 from bench_core.report.words.rows import PASSPORT, N, compared, random_blocks
+from bench_core.results.details import finite
 from bench_core.results.hashing import canonical, flat, jsonable
 from bench_core.results.migrate import described
 from bench_core.results.record import Measurement, RunRecord

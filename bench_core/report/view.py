@@ -18,12 +18,13 @@ from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.names import FILE
 from bench_core.report.text.escape import visible
-from bench_core.report.text.numbers import finite, fraction, optional, plural
+from bench_core.report.text.numbers import fraction, optional, plural
 from bench_core.report.words import row_doubts
 from bench_core.report.words.criteria import Criterion, criteria_of
 from bench_core.report.words.headings import distinctions, headings
 from bench_core.report.words.rows import N
 from bench_core.results import epochs
+from bench_core.results.details import finite
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import Measurement, RunRecord, cell_key
 from bench_core.results.store import Unreadable

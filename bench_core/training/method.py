@@ -114,8 +114,8 @@ class Credits:
 
     audited     a_l at the states `net.sites` (0 … L-1 with residual blocks, 1 … L without)
     blocks      c_l, the credit that trains block l; default: the audited ones
-    embed       the credit that trains the embedding; default: audited[0], which is a_0 with residual
-                blocks; without them it must be given
+    embed       the credit that trains the embedding; default: audited[0], which is a_0 with
+                residual blocks; without them it must be given
     reduction   "sum": a credit belongs to one sample; "mean": it is a gradient of the batch-mean
                 loss and carries 1/N
     in_use      False while the method trains with other credits than the audited ones (warm-up)

@@ -81,7 +81,7 @@ class ClaimResult:
     not_diagnostic: bool = False
 
     @property
-    def told_apart(self) -> bool:
+    def excludes_published(self) -> bool:
         """Decide whether the claim holds although the measured interval excludes its value."""
         value, measured = self.claim.value, self.measured
         if self.status != HOLDS or value is None or measured is None:

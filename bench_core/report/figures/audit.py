@@ -11,9 +11,10 @@ from bench_core.analysis.verdicts.kinds import FLAGGED, INCOMPLETE, NO_FLAG
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.report.figures import Figure, Panel
 from bench_core.report.figures import drawing as draw
-from bench_core.report.text.numbers import compact, finite, plural, rounded
+from bench_core.report.text.numbers import compact, plural, rounded
 from bench_core.report.view import View, name_of, state, thresholds, value
 from bench_core.report.words.criteria import SMALLEST, Criterion, criteria
+from bench_core.results.details import finite
 
 MOST = 600  # runs drawn per recipe: more dots hide each other and make the page large
 

@@ -11,9 +11,10 @@ from bench_core.analysis.sensitivity import CIRCULAR, Sensitivity
 from bench_core.report.figures import Figure, Key, Panel
 from bench_core.report.figures import drawing as draw
 from bench_core.report.figures.audit import MOST
-from bench_core.report.text.numbers import compact, finite, plural, rounded
+from bench_core.report.text.numbers import compact, plural, rounded
 from bench_core.report.view import View, name_of
 from bench_core.report.words.criteria import band_text, criterion_of
+from bench_core.results.details import finite
 
 KEYS = (Key("healthy", draw.BLUE, "circle"), Key("degenerate", draw.ORANGE, "triangle-up"))
 

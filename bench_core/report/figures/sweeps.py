@@ -17,9 +17,10 @@ from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.report.figures import Figure, Key, with_settings
 from bench_core.report.figures import drawing as draw
 from bench_core.report.text.escape import visible
-from bench_core.report.text.numbers import compact, finite, plural, rounded, signed
+from bench_core.report.text.numbers import compact, plural, rounded, signed
 from bench_core.report.view import View, name_of, state_norm
 from bench_core.report.words.rows import gamma
+from bench_core.results.details import finite
 from bench_core.results.hashing import canonical, jsonable
 
 Point = dict[str, Any]

@@ -9,9 +9,10 @@ from statistics import fmean
 from bench_core.analysis import first_firing, utility
 from bench_core.analysis.sensitivity import Sensitivity
 from bench_core.analysis.verdicts.rows import Group
-from bench_core.report.text.numbers import NONE, compact, finite, signed
+from bench_core.report.text.numbers import NONE, compact, signed
 from bench_core.report.view import View, name_of
 from bench_core.report.words.criteria import band_text, criterion_of
+from bench_core.results.details import finite
 from bench_core.results.epochs import Epoch
 from bench_core.results.record import RunRecord
 

@@ -27,10 +27,10 @@ from bench_core.report.tables.columns import COLUMNS, further
 from bench_core.report.tables.fields import NUMBER
 from bench_core.report.tables.json_schema import Schema, array, mapping, nullable
 from bench_core.report.text import escape
-from bench_core.report.text.numbers import finite
 from bench_core.report.view import View
 from bench_core.report.words import reasons, summary
 from bench_core.report.words.cite import CITATION
+from bench_core.results.details import finite
 from bench_core.results.hashing import jsonable
 from bench_core.results.marks import ORDER
 from bench_core.results.record import Measurement

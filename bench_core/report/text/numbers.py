@@ -7,7 +7,6 @@ from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 
 from bench_core.analysis.stats import Estimate
-from bench_core.results.details import finite as finite
 
 NONE = "–"
 NOT_FINITE = "not finite"

@@ -11,7 +11,7 @@ from bench_core.analysis.verdicts.rows import Row
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import BEATS, CANNOT_JUDGE
 from bench_core.report.text.layout import joined, listed
-from bench_core.report.text.numbers import apart, decimals, finite, signed, unsigned, with_interval
+from bench_core.report.text.numbers import apart, decimals, signed, unsigned, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
 from bench_core.report.words.rows import (
     BP_FLOOR,
@@ -21,6 +21,7 @@ from bench_core.report.words.rows import (
     random_blocks,
     read_floor,
 )
+from bench_core.results.details import finite
 from bench_core.suite.protocol import LETTERS
 
 MOST_LOST = 3  # ways not to end that are named

@@ -33,7 +33,7 @@ from bench_core.analysis.verdicts.verdict import (
     worse,
 )
 from bench_core.report.text.layout import joined
-from bench_core.report.text.numbers import finite, fraction
+from bench_core.report.text.numbers import fraction
 from bench_core.report.words.criteria import Criterion
 from bench_core.report.words.rows import (
     bare_labels,
@@ -44,6 +44,7 @@ from bench_core.report.words.rows import (
     random_blocks,
     read_floor,
 )
+from bench_core.results.details import finite
 
 # the built-in diagnostics of the network itself: "verb of one|of several rules, and the rest", and
 # the state in which they fire
