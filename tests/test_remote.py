@@ -12,7 +12,6 @@ import inspect
 import json
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
@@ -822,7 +821,39 @@ def test_jobs_are_cancelled_together_and_the_waiting_ones_first(
     assert capsys.readouterr().err == ""
     (queue / "scancel.err").write_text("scancel: error: Socket timed out\n")
     whole.cancel([*jobs])
-    assert capsys.readouterr().err == "not cancelled: `scancel 7_0 7_1` ends the jobs\n"
+    assert capsys.readouterr().err == "not cancelled: `scancel 7` ends the jobs\n"
+    (queue / "scancel.err").write_text("scancel: error: Kill job error on 7_0: Invalid job id\n")
+    whole.cancel([*jobs])  # they have ended
+    assert capsys.readouterr().err == ""
+
+
+def test_a_command_of_slurm_that_hangs_or_is_absent_says_nothing(
+    tmp_path: Path, queue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks the clusters to which `sbatch` submits."""
+    monkeypatch.setenv("SBATCH_CLUSTERS", "moon")
+    (queue / "squeue").write_text('#!/bin/sh\necho "7_0"\n[ "$SLURM_CLUSTERS" = moon ]\n')
+    assert slurm._in_queue(["7_0"]) == {"7_0"}
+    monkeypatch.setattr(slurm, "LOOK", 0.2)
+    (queue / "squeue").write_text("#!/bin/sh\nexec sleep 60\n")
+    assert slurm._in_queue(["7_0"]) is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert slurm._in_queue(["7_0"]) is None
+
+
+def test_jobs_that_have_answered_are_asked_for_no_more(tmp_path: Path, queue: Path) -> None:
+    whole, jobs = queued(tmp_path, "7_0", "9")
+    jobs[1].job.paths.result_pickle.touch()
+    looks(whole, jobs, 1)
+    assert lines(queue / "calls") == ["squeue --noheader --array --format=%i --jobs 7"]
+
+
+def test_a_job_that_reached_its_time_limit_says_which_setting_gives_more(tmp_path: Path) -> None:
+    (job,) = queued(tmp_path, "7")[1]
+    job.job.paths.result_pickle.touch()
+    job.job._get_outcome_and_result = lambda: ("error", "not requeued because: timed-out too many")
+    with pytest.raises(remote.Lost, match="timeout_min=… gives more, and with checkpoint_every"):
+        job.answer()
 
 
 @pytest.mark.parametrize(
@@ -861,14 +892,17 @@ def test_jobs_of_a_killed_runner_that_wait_are_cancelled_and_its_files_go(
     fcntl.flock(lock, fcntl.LOCK_EX)
     (queue / "squeue.out").write_text("7_1\n")  # it runs
     store.tidy(tmp_path)
-    with slurm._home(tmp_path, "slurm") as (home, _):
+    with slurm._home(tmp_path) as (home, _):
         assert home.parent == tmp_path / ".jobs"
     assert ended.exists()
-    assert "scancel --state=PENDING 7_1" in lines(queue / "calls")
+    named = "--name=bench-ended"  # a number alone may be somebody else's job
+    assert f"scancel --state=PENDING {named} 7_1" in lines(queue / "calls")
+    assert all(named in call for call in lines(queue / "calls"))
+    assert capsys.readouterr().err == ""
     assert (tmp_path / ".shared-0").exists()
     (queue / "squeue.out").write_text("")
     os.close(lock)
-    with slurm._home(tmp_path, "slurm"):
+    with slurm._home(tmp_path):
         pass
     assert not (tmp_path / ".jobs").exists()
     store.tidy(tmp_path)
@@ -877,6 +911,72 @@ def test_jobs_of_a_killed_runner_that_wait_are_cancelled_and_its_files_go(
         store.tidy(tmp_path)  # of another runner
         assert (tmp_path / names[tmp_path]).exists()
     assert leftovers(tmp_path) == []
+
+
+def test_jobs_of_a_killed_runner_that_were_cancelled_are_named(
+    tmp_path: Path, queue: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = tmp_path / ".jobs" / "left"
+    left.mkdir(parents=True)
+    (left / "jobs").write_bytes(b"7_0 7_1 8\n")
+    (queue / "squeue.out").write_text("7_0\n7_1\n9\n")  # 9 is not ours
+    (queue / "scancel").write_text(f"#!/bin/sh\nrm {queue}/squeue.out\n")
+    slurm._end_left(tmp_path / ".jobs")
+    assert capsys.readouterr().err == "cancelled, of an earlier run: 7_0 7_1\n"
+    (left / "jobs").write_bytes(b"\xff\n")
+    slurm._end_left(tmp_path / ".jobs")
+    assert left.exists()
+
+
+@pytest.mark.parametrize(("squeue", "kept"), [("", False), (None, True)])
+def test_files_of_a_killed_runner_go_at_the_end_of_a_sweep_if_squeue_answers(
+    tmp_path: Path, queue: Path, squeue: str | None, kept: bool
+) -> None:
+    left = tmp_path / ".jobs" / "left"
+    left.mkdir(parents=True)
+    (left / "jobs").write_text("7_0\n")
+    (queue / "squeue.out").write_text("7_0\n")  # it runs
+    with slurm._home(tmp_path):
+        assert left.exists()
+        (queue / "squeue.out").write_text("")
+        if squeue is None:
+            (queue / "squeue.err").write_text("Unable to contact slurm controller\n")
+    assert left.exists() == kept
+
+
+@pytest.mark.parametrize("second_is_refused", [False, True])
+def test_jobs_are_noted_and_cancelled_through_the_queue(
+    tmp_path: Path, queue: Path, monkeypatch: pytest.MonkeyPatch, second_is_refused: bool
+) -> None:
+    """Also those of an array that was accepted before an interrupt."""
+    submitit = pytest.importorskip("submitit")
+    noted: list[str] = []
+    arrays = iter(["7_0", KeyboardInterrupt if second_is_refused else "8_0"])
+
+    def submitted(submit: Any) -> list[Any]:
+        number = next(arrays)
+        if not isinstance(number, str):
+            raise number
+        return [Pickled(tmp_path, number)]
+
+    def answer(self: slurm._Queued) -> str | None:
+        (names,) = (tmp_path / "s" / ".jobs").glob("*/jobs")
+        noted.extend(names.read_text().split())
+        assert self in self.queue.jobs
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr(submitit, "AutoExecutor", lambda *a, **k: SimpleNamespace(
+        update_parameters=lambda **k: None))  # fmt: skip
+    monkeypatch.setattr(slurm, "_submitted", submitted)
+    monkeypatch.setattr(slurm._Queued, "answer", answer)
+    two = [replace(cell, device=device) for cell, device in zip(
+        cells(tmp_path, 2), ("cpu", "cuda"), strict=True)]  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        slurm.execute(two, forged.job, lambda c, e: None, Options())
+    assert noted == ([] if second_is_refused else ["7_0", "8_0"])
+    last = [line for line in lines(queue / "calls") if line.startswith("scancel")][-1]
+    assert last == ("scancel 7_0" if second_is_refused else "scancel 7_0 8_0")
 
 
 def test_sbatch_is_tried_again_while_slurm_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -897,9 +997,16 @@ def test_sbatch_is_tried_again_while_slurm_does_not_answer(monkeypatch: pytest.M
     assert len(said) == 1
 
 
-@pytest.mark.parametrize(("checkpoint_every", "most"), [(None, 0), (2, 100)])
+@pytest.mark.parametrize(
+    ("checkpoint_every", "asked", "most"),
+    [(None, {}, 0), (2, {}, 100), (2, {"max_num_timeout": "0"}, 0)],
+)
 def test_a_job_without_saved_states_ends_at_its_time_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint_every: int | None, most: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    checkpoint_every: int | None,
+    asked: dict[str, str],
+    most: int,
 ) -> None:
     submitit = pytest.importorskip("submitit")
     given: list[Any] = []
@@ -911,7 +1018,12 @@ def test_a_job_without_saved_states_ends_at_its_time_limit(
     monkeypatch.setattr(submitit, "AutoExecutor", executor)
     job = lambda cell: {**forged.job(cell), "checkpoint_every": checkpoint_every}  # noqa: E731
     with pytest.raises(KeyboardInterrupt):
-        slurm.execute(cells(tmp_path, 1), job, lambda c, e: None, LOCAL)
+        slurm.execute(
+            cells(tmp_path, 1),
+            job,
+            lambda c, e: None,
+            Options(settings={"cluster": "local", **asked}),
+        )
     assert given == [{"local_max_num_timeout": most}]
     assert leftovers(tmp_path / "s") == []
 
@@ -988,23 +1100,132 @@ def test_a_lost_job_is_cancelled_and_keeps_its_epochs_and_its_log(tmp_path: Path
     assert handle.cancelled
 
 
-def test_ctrl_c_during_a_submission_waits_for_the_handles(tmp_path: Path) -> None:
-    """Children do not get it either: the signal is blocked in them."""
+def test_an_error_of_one_cell_leaves_the_rows_of_those_at_work(tmp_path: Path) -> None:
+    (cell,) = cells(tmp_path, 1)
+
+    def fail() -> None:
+        started(cell, 2, "HELLO\n")
+        raise StoreError("the disk is full")
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        remote.drive([cell], forged.job, lambda c, e: None, Options(), lambda t: [Idle(fail)])
+    assert store.read(cell.folder).status == "interrupted"
+    assert leftovers(tmp_path / "s") == []
+
+
+def test_an_interrupt_keeps_the_row_that_a_job_has_just_left(tmp_path: Path) -> None:
+    (cell,) = cells(tmp_path, 1)
+
+    def press() -> None:
+        started(cell, 2, "HELLO\n")
+        with locks.locked(cell.folder):
+            supervise.leave_row(forged.job(cell), "crashed", "its own words", 2)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        remote.drive([cell], forged.job, lambda c, e: None, Options(), lambda t: [Idle(press)])
+    record = store.read(cell.folder, sums=True)
+    assert (record.status, record.reason) == ("crashed", "its own words")
+    assert len(lines(cell.folder / "epochs.jsonl")) == 3
+
+
+def test_a_lost_attempt_has_the_seconds_of_the_attempts_that_it_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cell,) = cells(tmp_path, 1)
+    monkeypatch.setattr(remote, "saved_state", lambda final: {"epoch": 1, "seconds": 50.0})
+
+    def lose() -> None:
+        if not store.temporary(cell.folder).exists():
+            return started(cell, 2, "HELLO\n")
+        raise remote.Lost("job 7 is gone")
+
+    remote.drive([cell], forged.job, lambda c, e: None, Options(), lambda t: [Idle(lose)])
+    assert store.read(cell.folder).seconds > 50
+
+
+@pytest.mark.parametrize("number", remote.HELD)
+def test_a_signal_during_a_submission_waits_for_the_handles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Children can be interrupted all the same, and a second signal is not put off."""
+    before = {each: signal.getsignal(each) for each in remote.HELD}
+    signal.signal(number, signal.default_int_handler)
     handle, blocked = Idle(), []
 
     def submit(texts: Any) -> list[Idle]:
-        os.kill(os.getpid(), signal.SIGINT)
-        child = (
-            "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
-        )
-        blocked.append(subprocess.check_output([sys.executable, "-c", child], text=True).strip())
+        signal.raise_signal(number)
+        blocked.extend(signal.pthread_sigmask(signal.SIG_BLOCK, []))
         return [handle]
 
+    def submit_slowly(texts: Any) -> list[Idle]:
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+        raise AssertionError("a second signal was put off")
+
+    try:
+        for way in (submit, submit_slowly):
+            with pytest.raises(KeyboardInterrupt):
+                remote.drive(cells(tmp_path, 1), forged.job, lambda c, e: None, Options(), way)
+            assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before[number])
+    assert (handle.cancelled, blocked) == (True, [])
+    assert {each: signal.getsignal(each) for each in remote.HELD} == before
+
+
+def test_an_interrupt_ends_the_jobs_of_this_machine(tmp_path: Path, site: Any) -> None:
+    """Real jobs of submitit, whose controller is ended by SIGINT."""
+    site(ATTEMPT + "time.sleep(600)")
+    planned = cells(tmp_path, 2)
+
+    def press() -> None:
+        wait_until(lambda: len(at_work(tmp_path)) == 2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
     with pytest.raises(KeyboardInterrupt):
-        remote.drive(cells(tmp_path, 1), forged.job, lambda c, e: None, Options(), submit)
-    assert (handle.cancelled, blocked) == (True, ["True"])
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        slurm.execute(planned, forged.job, lambda c, event: None, LOCAL)
+    thread.join()
+    wait_until(lambda: not any(map(alive, at_work(tmp_path))))
+    assert leftovers(tmp_path / "s") == []
+
+
+def test_a_cancellation_that_fails_does_not_keep_the_others_from_it(tmp_path: Path) -> None:
+    class Stubborn(Idle):
+        def cancel(self) -> None:
+            raise OSError("no such job")
+
+    handles = [Stubborn(lambda: signal.raise_signal(signal.SIGINT)), Idle()]
+    with pytest.raises(KeyboardInterrupt):
+        remote.drive(
+            cells(tmp_path, 2), forged.job, lambda c, e: None, Options(), lambda t: handles
+        )
+    assert handles[1].cancelled
+
+
+def test_cells_are_handed_over_outside_of_the_main_thread(tmp_path: Path) -> None:
+    """Where no handler of a signal can be set."""
+    handle = Idle(lambda: (_ for _ in ()).throw(remote.Lost("job 7 is gone")))
+    (cell,) = cells(tmp_path, 1)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(
+            remote.drive, [cell], forged.job, lambda c, e: None, Options(), lambda texts: [handle]
+        ).result()
+    assert store.read(cell.folder).reason == "job 7 is gone"
+
+
+def test_a_worker_that_the_supervisor_ends_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a SIGTERM of somebody else may be that of the whole job."""
+    here_is(monkeypatch, tmp_path, "time.sleep(600)")
+    monkeypatch.setattr(remote, "PREEMPTION", 1e9)
+    (cell,) = cells(tmp_path, 1)
+    job = forged.job(cell, {"seconds": 0.1})
+    answer = json.loads(remote.run_job(remote.payload(cell, job, token_in(cell.folder.parent))))
+    assert answer["cut short"]["status"] == "timeout"
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -273,7 +273,7 @@ def _interval(
         sides = 2 if over.floor_seeds else 1  # a given floor is exact
         shares = [value / points for value in values]
         item = of_accuracies(shares, group.scored, sides * terms, _counts(row)).scaled(points)
-    elif counts_epochs:  # a firing between two epochs is seen at the later one
+    elif counts_epochs:  # they are whole numbers
         roundings, differences = terms / len(values), terms > 1
         item, _ = with_rounding(estimate(values), [values], roundings, 1.0, differences)
     else:

@@ -42,6 +42,7 @@ from bench_core.results.status import FINAL, Status
 
 POLL = 0.2
 ARRIVAL = 90.0  # seconds that a shared folder may take to show what was written elsewhere
+HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RELEASE = 10.0  # seconds that a cancelled job may take to end its worker
 PREEMPTION = 120.0  # seconds in which a job ends whose worker got a SIGTERM that was the job's
 
@@ -74,7 +75,8 @@ Cancel = Callable[[list[Handle]], None]
 
 def cancel_each(handles: list[Handle]) -> None:
     for handle in handles:
-        handle.cancel()
+        with suppress(Exception):  # the others are cancelled all the same
+            handle.cancel()
 
 
 def payload(cell: PlannedCell, job: Job, token: str) -> str:
@@ -96,7 +98,7 @@ def tokens_in(folders: set[Path]) -> Iterator[dict[Path, str]]:
             with writing(folder / name):
                 descriptors.append(disk.open_lock(folder / name))
             with suppress(OSError):  # a file system without locks
-                fcntl.flock(descriptors[-1], fcntl.LOCK_SH | fcntl.LOCK_NB)
+                fcntl.flock(descriptors[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield names
     finally:
         for folder, name in names.items():
@@ -107,24 +109,36 @@ def tokens_in(folders: set[Path]) -> Iterator[dict[Path, str]]:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Put Ctrl-C off: a job that is being submitted would be known to nobody.
+def interrupts_held() -> Iterator[None]:
+    """Put Ctrl-C, SIGTERM and SIGHUP off: a job would be submitted and known to nobody.
 
-    Children such as `sbatch` do not get it either.
+    A second one is not put off.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     pressed: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = {number: signal.getsignal(number) for number in HELD}
+
+    def put_back() -> None:
+        for number, handler in before.items():
+            if handler is not None:  # of code that is not Python
+                signal.signal(number, handler)
+
+    def hold(number: int, frame: Any) -> None:
+        if pressed:
+            put_back()
+            signal.raise_signal(number)
+        pressed.append(number)
+
+    for number in HELD:
+        signal.signal(number, hold)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, before)
+        put_back()
         if pressed:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(pressed[-1])
 
 
 def run_job(text: str) -> str:
@@ -257,7 +271,7 @@ def _drive(
                 texts = [
                     (cell, payload(cell, job(cell), tokens[cell.folder.parent])) for cell in now
                 ]
-                with _interrupts_held():
+                with interrupts_held():
                     handles += list(zip(now, submit(texts), strict=True))
             time.sleep(POLL)
             watch.look()
@@ -274,7 +288,8 @@ def _drive(
                         watch.anew(cell, why)
                 except Lost as reason:
                     cancel([handle])  # it may only have been out of sight
-                    watch.look()
+                    _await_release(cell, time.monotonic() + RELEASE)
+                    watch.look_at(cell)
                     row = partial(watch.leave_row, cell, job(cell), "crashed", str(reason))
                     record, ran = _keep_row(cell, row), True
                 handles.remove((cell, handle))
@@ -282,10 +297,9 @@ def _drive(
                     busy.append(cell)
                 else:
                     watch.end(cell, record, ran)
-    except BaseException as error:
+    except BaseException:
         cancel([handle for _, handle in handles])
-        interrupted = isinstance(error, KeyboardInterrupt)
-        _end_cancelled([cell for cell, _ in handles], job if interrupted else None, watch)
+        _end_cancelled([cell for cell, _ in handles], job, watch)
         raise
 
 
@@ -305,22 +319,26 @@ def _cancel_queued(
     return [cell for cell, _ in queued]
 
 
-def _end_cancelled(cells: Sequence[PlannedCell], job: JobOf | None, watch: Watch) -> None:
-    """Wait for the locks of cancelled cells and delete their temporary folders.
+def _await_release(cell: PlannedCell, deadline: float) -> None:
+    """Wait for the lock of a cell whose job was cancelled."""
+    while not _is_free(cell) and time.monotonic() < deadline:
+        time.sleep(POLL)
 
-    job  leaves a run for each cell that had started; None: no runs
-    """
+
+def _end_cancelled(cells: Sequence[PlannedCell], job: JobOf, watch: Watch) -> None:
+    """Keep a run of each cancelled cell that had started, and delete the temporary folders."""
     deadline = time.monotonic() + RELEASE
     for cell in cells:
-        while not _is_free(cell) and time.monotonic() < deadline:
-            time.sleep(POLL)
+        _await_release(cell, deadline)
         with locks.locked(cell.folder) as lock:
             if lock is None:
                 continue
-            watch.look()
-            if job and cell.identity in watch.epochs and not store.result_of(cell.folder):
-                reason = supervise.interrupted(cell.folder, watch.reached(cell))
-                watch.leave_row(cell, job(cell), "interrupted", reason)
+            watch.look_at(cell)
+            started = cell.identity in watch.epochs
+            with suppress(StoreError):  # the error at hand is the one to be told
+                if started and supervise.made_since(cell.folder, cell.stamp) is None:
+                    reason = supervise.interrupted(cell.folder, watch.reached(cell))
+                    watch.leave_row(cell, job(cell), "interrupted", reason)
             store.remove_temporary(cell.folder)
 
 
@@ -397,7 +415,10 @@ class Watch:
     def look(self) -> None:
         """Report what the temporary folders show."""
         for cell in self.open.values():
-            self._rows(cell, store.temporary(cell.folder))
+            self.look_at(cell)
+
+    def look_at(self, cell: PlannedCell) -> None:
+        self._rows(cell, store.temporary(cell.folder))
 
     def end(self, cell: PlannedCell, record: RunRecord | None, ran: bool = True) -> None:
         """Report the last rows and the end; nothing if the cell is another runner's."""
@@ -413,6 +434,7 @@ class Watch:
     def anew(self, cell: PlannedCell, reason: str) -> None:
         """Report that the training did not use its saved state."""
         self._started(cell)
+        self.last.pop(cell.identity, None)
         self.on_event(cell, {"event": "anew", "reason": reason})
 
     def reached(self, cell: PlannedCell) -> int:

@@ -25,7 +25,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ class _Queue:
         """Decide whether a job has left the queue."""
         if time.monotonic() - self.looked >= LOOK:
             self.jobs = [each for each in self.jobs if not each.job.paths.result_pickle.exists()]
-            present = _in_queue([each.job.job_id for each in self.jobs])
+            present = _in_queue({each.job.job_id for each in self.jobs})
             self.looked = time.monotonic()
             for each in self.jobs:
                 if present is not None:
@@ -121,7 +121,8 @@ class _Queue:
         _slurm("scancel", "--full", "--signal=KILL", *numbers)  # else they have a time of grace
         done = _slurm("scancel", *numbers)
         if done is None or (done.returncode and "Invalid job id" not in done.stderr):
-            print(f"not cancelled: `scancel {' '.join(numbers)}` ends the jobs", file=sys.stderr)
+            whole = " ".join(sorted({number.partition("_")[0] for number in numbers}))
+            print(f"not cancelled: `scancel {whole}` ends the jobs", file=sys.stderr)
 
 
 def _slurm(*command: str) -> subprocess.CompletedProcess[str] | None:
@@ -137,18 +138,19 @@ def _slurm(*command: str) -> subprocess.CompletedProcess[str] | None:
         return None
 
 
-def _in_queue(numbers: Sequence[str]) -> set[str] | None:
-    """Return the jobs of these arrays that wait or run; None where squeue does not say."""
+def _in_queue(numbers: Collection[str], name: str | None = None) -> set[str] | None:
+    """Return which of the jobs, with this name, wait or run; None where squeue does not say."""
     if not numbers:
         return set()
     whole = ",".join(sorted({number.partition("_")[0] for number in numbers}))
-    queue = _slurm("squeue", "--noheader", "--array", "--format=%i", "--jobs", whole)
+    only = [f"--name={name}"] if name else []
+    queue = _slurm("squeue", "--noheader", "--array", "--format=%i", *only, "--jobs", whole)
     if queue is None:
         return None
     if queue.returncode:  # any other failure says nothing about the jobs
         return set() if "Invalid job id" in queue.stderr else None
     lines = map(str.strip, queue.stdout.splitlines())
-    return {line for line in lines if JOB.fullmatch(line)}
+    return {line for line in lines if line in numbers}
 
 
 def _state(number: str) -> str:
@@ -193,36 +195,37 @@ def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: OnEvent, options
     cluster, timeouts, settings = _settings(options)
     queue = _Queue() if cluster == "slurm" else None
 
-    def array(home: Path, names: Any, own: list[tuple[PlannedCell, str]]) -> list[_Queued]:
+    def array(home: Path, own: list[tuple[PlannedCell, str]]) -> list[_Queued]:
         """Submit cells with like needs."""
         first = job(own[0][0])
         saves = first["checkpoint_every"] is not None
         most = timeouts if timeouts is not None else 100 if saves else 0
         executor = submitit.AutoExecutor(home, cluster, **{f"{cluster}_max_num_timeout": most})
         needs = _needs(own[0][0], first)
-        executor.update_parameters(**_parameters(needs, options.slots) | settings)
+        own_name = {"name": _name(home)}
+        executor.update_parameters(**own_name | _parameters(needs, options.slots) | settings)
 
         def submit() -> list[Any]:
             with executor.batch():
                 return [executor.submit(RunJob(), text) for _, text in own]
 
-        handles = [_Queued(each, queue) for each in _submitted(submit)]
-        if queue is not None:
-            queue.jobs += handles
-            print(*(each.job.job_id for each in handles), file=names, flush=True)
-        return handles
+        return [_Queued(each, queue) for each in _submitted(submit)]
 
     at_once = options.slots if cluster == "local" else None  # Slurm holds the array to its slots
     cancel = queue.cancel if queue else remote.cancel_each
-    with _home(cells[0].folder.parent, cluster) as (home, names):
+    with _home(cells[0].folder.parent) as (home, names):
 
         def submit(texts: list[tuple[PlannedCell, str]]) -> list[remote.Handle]:
             handles: dict[str, remote.Handle] = {}
             try:
                 for needs in sorted({_needs(cell, job(cell)) for cell, _ in texts}):
                     own = [(cell, text) for cell, text in texts if _needs(cell, job(cell)) == needs]
-                    for (cell, _), handle in zip(own, array(home, names, own), strict=True):
-                        handles[cell.identity] = handle
+                    jobs = array(home, own)
+                    handles |= {cell.identity: j for (cell, _), j in zip(own, jobs, strict=True)}
+                    if queue is not None:
+                        queue.jobs += jobs
+                        with writing(home):
+                            print(*(each.job.job_id for each in jobs), file=names, flush=True)
             except BaseException:
                 cancel([*handles.values()])
                 raise
@@ -232,40 +235,50 @@ def execute(cells: Sequence[PlannedCell], job: JobOf, on_event: OnEvent, options
 
 
 @contextmanager
-def _home(folder: Path, cluster: str) -> Iterator[tuple[Path, Any]]:
+def _home(folder: Path) -> Iterator[tuple[Path, Any]]:
     """Make a folder for submitit and a file for the numbers of the jobs, and delete them after."""
     # submitit unpickles the answers: a name that nobody could know before
     home = folder / ".jobs" / secrets.token_hex(8)
     with writing(home):
         files.make_folder(home, parts=2)
-        names = os.fdopen(files.open_lock(home / NAMES), "w")
-    with suppress(OSError):  # a file system without locks
-        fcntl.flock(names, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        names = os.fdopen(files.open_lock(home / ".names"), "w")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(names, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (home / ".names").rename(home / NAMES)  # locked before another runner can see it
     try:
-        if cluster == "slurm":
-            for left in home.parent.glob(f"*/{NAMES}"):
-                _end_left(left)  # this one is locked
+        _end_left(home.parent)  # this one is locked
         yield home, names
     finally:
         names.close()
         _remove_jobs(home)
-        if cluster == "slurm":
-            for left in home.parent.glob(f"*/{NAMES}"):
-                _end_left(left)
+        _end_left(home.parent)
 
 
-def _end_left(names: Path) -> None:
-    """Cancel the waiting jobs of a runner that was killed; delete its files if none runs."""
-    with suppress(OSError), os.fdopen(files.open_lock(names)) as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: the runner lives
-        numbers = [number for number in file.read().split() if JOB.fullmatch(number)]
-        if not (present := _in_queue(numbers)):
-            if present is not None:
-                _remove_jobs(names.parent)
-            return
-        _slurm("scancel", "--state=PENDING", *sorted(present))
-        if ended := present - (_in_queue(numbers) or present):
-            print(f"cancelled, of an earlier run: {' '.join(sorted(ended))}", file=sys.stderr)
+def _end_left(above: Path) -> None:
+    """Cancel the waiting jobs of runners that were killed; delete their files if no job is left.
+
+    A number means a job only with the name of its folder: the results may be a copy, or of another
+    cluster.
+    """
+    for left in above.glob(f"*/{NAMES}"):
+        with suppress(OSError, ValueError), os.fdopen(files.open_lock(left)) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: the runner lives
+            numbers = {number for number in file.read().split() if JOB.fullmatch(number)}
+            name = _name(left.parent)
+            if (present := _in_queue(numbers, name)) is None:
+                continue
+            if not present:
+                _remove_jobs(left.parent)
+                continue
+            _slurm("scancel", "--state=PENDING", f"--name={name}", *sorted(present))
+            after = _in_queue(numbers, name)
+            if after is not None and (ended := present - after):
+                print(f"cancelled, of an earlier run: {' '.join(sorted(ended))}", file=sys.stderr)
+
+
+def _name(home: Path) -> str:
+    """Name the jobs of a sweep, in Slurm and in no other sweep."""
+    return f"bench-{home.name}"
 
 
 def _settings(options: Options) -> tuple[str, int | None, dict[str, Any]]:
@@ -297,7 +310,6 @@ def _needs(cell: PlannedCell, job: Job) -> tuple[int, int, int, float]:
 def _parameters(needs: tuple[int, int, int, float], slots: int | None) -> dict[str, Any]:
     threads, gpus, minutes, memory = needs
     parameters = {
-        "name": "bench",
         "timeout_min": minutes,
         "cpus_per_task": threads,
         "gpus_per_node": gpus,
