@@ -1368,6 +1368,42 @@ def test_a_line_asks_whether_a_rule_trains_by_the_credit_that_it_shows(
     assert "points along the gradient" not in shown(penalised)
 
 
+@pytest.mark.parametrize(
+    ("deep", "blocks", "told"),
+    [(0.01, None, True), (-0.015, None, True), (0.03, None, False), (0.3, 0.01, True),
+     (0.01, 0.3, False)],
+)  # fmt: skip
+def test_a_trustworthy_rule_whose_credit_has_no_direction_is_asked_for_a_control(
+    deep: float, blocks: float | None, told: bool
+) -> None:
+    """Random blocks whose scale alone grows beat the floor, and put back they lose it again."""
+    found = measured(gamma=deep)
+    if blocks is not None:
+        details = {**found["alignment"].details, "blocks_deep": blocks}
+        found["alignment"] = Measurement(value=deep, details=details)
+    rule, floor = seeds(DFA, [0.5, 0.52, 0.51], measurements=found), frozen(DFA, [0.4, 0.41, 0.4])
+    bp = [*seeds(BP, [0.6, 0.61, 0.6]), *frozen(BP, [0.4, 0.41, 0.42])]
+    text = " ".join(leaderboard([*rule, *floor, *bp], width=None).split())
+    assert "dfa: its blocks beat random ones, and their credit has no direction" in text or not told
+    assert ("no direction of the gradient" in text) == told
+
+
+def test_a_floor_that_explains_no_variance_judges_no_blocks() -> None:
+    """A score below that of the mean is cut off at 0, so a margin over it says nothing of blocks."""
+
+    def table(of_floor: list[float]) -> str:
+        made = [
+            *seeds(BP, [0.34, 0.44, 0.47]), *frozen(BP, of_floor),
+            *seeds(DFA, [0.3, 0.31, 0.33]), *frozen(DFA, of_floor),
+        ]  # fmt: skip
+        made = [each.model_copy(update={"chance": None}) for each in made]
+        return " ".join(leaderboard(made, width=None).split())
+
+    assert "dfa trustworthy" not in table([0.0, 0.0, 0.0])
+    assert "reaches 0 (no variance is explained)" in table([0.0, 0.0, 0.0])
+    assert "dfa trustworthy" in table([0.1, 0.11, 0.12])
+
+
 def test_floors_are_not_asked_whether_their_blocks_learn() -> None:
     found = {**measured(), "block_utility": Measurement(value=0.0, details={"initial": [0.0]})}
     table = leaderboard(frozen(DFA, [0.3, 0.31], measurements=found), width=None)

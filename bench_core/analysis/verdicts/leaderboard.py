@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from bench_core.analysis.accuracies import Scored, of_accuracies
+from bench_core.analysis.accuracies import UNKNOWN, Scored, of_accuracies
 from bench_core.analysis.stats import Estimate
 from bench_core.analysis.verdicts.duplicates import contradicts, counted
 from bench_core.analysis.verdicts.floors import Floors, accuracies, explained, is_finished
@@ -105,7 +105,8 @@ class _Recipe:
     blind    why the recipe cannot judge d (`_blind`). Then d judges only a rule whose whole
              interval lies above the threshold. With a margin shown to be below 0 the recipe does
              not train bp: d judges no rule, and none is compared with bp's floor.
-    chance   the accuracy of guessing that most runs state
+    chance   the accuracy of guessing that most runs state; 0 if it is explained variance, which a
+             score below that of the mean does not fall under
     """
 
     def __init__(
@@ -118,6 +119,8 @@ class _Recipe:
         self.expected, self.untrained = _expected(by_row), untrained(every)
         chances = Counter(run.chance for run in every if run.chance is not None)
         self.chance = max(chances, key=lambda value: (chances[value], value), default=None)
+        if self.chance is None and explained(every):
+            self.chance = 0.0
         self.bp = floors.bp()
         self.bp_at_chance = self._at_chance(self.bp)
 
@@ -205,7 +208,8 @@ class _Recipe:
         return of_accuracies(lost, self.floors.scored, 2, not explained(runs)).scaled(100.0)
 
     def _at_chance(self, floor: Floor) -> bool:
-        return at_chance(floor.accuracies.values(), self.chance, self.floors.scored)
+        scored = UNKNOWN if self.chance == 0 else self.floors.scored  # it is no share of samples
+        return at_chance(floor.accuracies.values(), self.chance, scored)
 
 
 def _still(runs: Iterable[RunRecord]) -> bool:

@@ -3,8 +3,9 @@
 These are thresholds unlike the protocol's, options whose defaults no run records, measurements made
 after the run, an accuracy above that of bp (the rule may have seen the test set), a search on more
 trials than a peer's, over other ranges, or on the test set, another optimiser than the recipe's, a
-margin that is equal in all seeds, a training that a diagnostic ended before those beside it, a
-gradient that is small because the data are fitted, and a diagnostic of two versions.
+margin that is equal in all seeds, a credit without direction, a training that a diagnostic ended
+before those beside it, a gradient that is small because the data are fitted, and a diagnostic of
+two versions.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from bench_core.analysis.accuracies import SAME
 from bench_core.analysis.verdicts.ceilings import above_ceiling
-from bench_core.analysis.verdicts.kinds import NOT_SEPARATED
+from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, TRUSTWORTHY
 from bench_core.analysis.verdicts.recipes import unlike_steps
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
@@ -36,6 +37,7 @@ FITTED = 0.01  # training loss below which the gradient is small because the dat
 ONE = "one value"  # of a setting that is not searched
 EXACT = 0.99  # Γ of a credit that is the gradient
 ALONG = 0.5  # Γ of a credit that points along it
+NO_DIRECTION = 0.02  # |Γ| below which a credit has none: two draws of feedback differ by more
 MOST_SAID = 5  # lines about other users in a row or a table: anybody can invent some
 
 
@@ -136,6 +138,24 @@ def steps_elsewhere(row: Row) -> list[str]:
         f"its credit points along the gradient (Γ deep {cosine(along)}), and the step of its "
         f"blocks does not (projected_step {cosine(step)}): does it train by the credit that it "
         "shows? `bench check` tests it"
+    ]
+
+
+def no_direction(row: Row) -> list[str]:
+    """Say of a trustworthy rule that its blocks learn from no direction of the gradient.
+
+    Random blocks whose scale alone is changed can beat the floor too.
+    """
+    deep = gamma(row)
+    if row.verdict.kind != TRUSTWORTHY or deep.not_diagnostic or not deep.in_use:
+        return []
+    own = deep.blocks or deep.estimate
+    if own is None or abs(own.mean) >= NO_DIRECTION:
+        return []
+    return [
+        f"its blocks beat random ones, and their credit has no direction of the gradient (Γ deep "
+        f"{cosine(own.mean)}): random blocks of another scale may do the same. A control that "
+        "sets their scale before the training tells"
     ]
 
 
@@ -284,7 +304,7 @@ def _measured_by(run: Run) -> Iterator[tuple[str, int, str]]:
 def of_training(row: Row, rows: Sequence[Row]) -> list[str]:
     """Return the doubts about how a row was trained and measured, beside the other rows."""
     own = [*other_recipe(row), *undeclared(row), *steps_elsewhere(row), *idle(row)]
-    own += [*dispensable(row), *tied(row), *fitted(row)]
+    own += [*no_direction(row), *dispensable(row), *tied(row), *fitted(row)]
     return [*own, *cut_short(row, rows), *versions(row, rows)]
 
 

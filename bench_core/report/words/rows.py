@@ -14,6 +14,7 @@ from functools import partial
 
 from bench_core.analysis.stats import Estimate, estimate, median_of
 from bench_core.analysis.verdicts.alignment import Alignment, alignment
+from bench_core.analysis.verdicts.floors import explained
 from bench_core.analysis.verdicts.labels import method_key
 from bench_core.analysis.verdicts.roles import matched_floor
 from bench_core.analysis.verdicts.rows import Group, Row, Run
@@ -248,9 +249,11 @@ def shipped(row: Row) -> str:
 
 
 def chance_of(row: Row) -> float | None:
-    """Return the accuracy of always naming the commonest class, if a run states it."""
+    """Return the accuracy of always naming the commonest class, if a run states it; 0 where it is
+    explained variance, that of the mean."""
     known = (run.record.chance for run in row.runs)
-    return next((value for value in known if value is not None), None)
+    guess = 0.0 if explained(run.record for run in row.runs) else None
+    return next((value for value in known if value is not None), guess)
 
 
 def lacks_seeds(row: Row) -> bool:
@@ -282,4 +285,6 @@ def chance(row: Row) -> str:
     share = chance_of(row)
     if share is None:
         return "chance"
+    if explained(run.record for run in row.runs):
+        return "0 (no variance is explained)"
     return f"chance ({fraction(share)}, the commonest class of the test set)"

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from bench_core.analysis.verdicts.ceilings import above_ceiling
+from bench_core.analysis.verdicts.floors import explained
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
 from bench_core.analysis.verdicts.recipes import unlike_steps
 from bench_core.analysis.verdicts.roles import is_control
@@ -114,6 +115,8 @@ def _at_chance(group: Group) -> list[str]:
             continue
         subject = f"All {len(low)} rules" if len(low) == len(judged) > 2 else ""
         than = f"is|are no more accurate than the commonest class ({fraction(share)})"
+        if explained(run.record for row in judged for run in row.runs):
+            than = "explains|explain no variance of the targets"
         lines.append(f"{_clause(low, than, subject)}.")
     return lines
 
