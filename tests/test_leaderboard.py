@@ -1389,7 +1389,7 @@ def test_a_trustworthy_rule_whose_credit_has_no_direction_is_asked_for_a_control
 
 
 def test_a_floor_that_explains_no_variance_judges_no_blocks() -> None:
-    """A score below that of the mean is cut off at 0, so a margin over it says nothing of blocks."""
+    """A score below that of the mean is cut off at 0, and a margin over it says nothing."""
 
     def table(of_floor: list[float]) -> str:
         made = [
