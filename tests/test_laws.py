@@ -282,7 +282,7 @@ def test_state_bridge_credit_is_the_slope_of_the_loss_at_its_prediction(data, re
         measured = (
             loss(states.h[site] + step * v, site) - loss(states.h[site] - step * v, site)
         ) / (2 * step)
-        assert float(measured) == pytest.approx(float((a * v).sum()), rel=1e-4, abs=1e-9)
+        assert float(measured.detach()) == pytest.approx(float((a * v).sum()), rel=1e-4, abs=1e-9)
 
 
 def test_state_bridge_learns_to_predict_the_last_state(data, batch):

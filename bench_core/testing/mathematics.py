@@ -114,7 +114,7 @@ def _cosines(trial: Trial) -> dict[str, float]:
             for block, c in blocks
         }
         found |= {" of the blocks": torch.stack([*own.values()]), **own}
-    return {name: float(cosines.mean()) for name, cosines in found.items()}
+    return {name: float(cosines.detach().mean()) for name, cosines in found.items()}
 
 
 @law("permutation")
