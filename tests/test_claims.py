@@ -465,6 +465,21 @@ def test_equal_counts_of_epochs_have_the_interval_of_an_epoch() -> None:
     assert (less.measured.low, less.measured.high) == pytest.approx((-half, half), abs=1e-3)
 
 
+def test_first_epochs_are_rounded_only_where_they_are_whole() -> None:
+    """Two equal differences may be chance, and epochs divided by a number are no counts."""
+    short = [run(name, i, training={"epochs": 3}) for name in (DFA, BP) for i in range(3)]
+    course = rows([1.0, 2.0, 3.0, 99.0])
+
+    def ends(records: list[RunRecord], **fields: Any) -> tuple[float | None, float | None]:
+        found = outcome(records, claim("first_epoch.a", **fields), None, epochs=course)
+        assert found.measured is not None
+        return found.measured.low, found.measured.high
+
+    two = [each for each in short if each.cell.seed < 2]
+    assert ends(two, minus="bp", at_least=0) == (None, None)
+    assert ends(short, divide_by=2, value=1.5, tolerance=1) == (1.5, 1.5)
+
+
 def test_an_undefined_figure_that_is_not_diagnostic_is_no_value() -> None:
     """One of two seeds has a correlation that is not defined: the claim is judged on the other."""
 

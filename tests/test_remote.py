@@ -805,6 +805,9 @@ def test_one_look_at_the_queue_tells_which_jobs_have_left_it(tmp_path: Path, que
     (queue / "squeue.err").write_text("slurm_load_jobs error: Unable to contact slurm controller\n")
     assert looks(whole, jobs, 5) == [False]
     (queue / "squeue.err").write_text("slurm_load_jobs error: Invalid job id specified\n")
+    (queue / "squeue.out").write_text("7_0\n")
+    assert looks(whole, jobs, 3) == [False]  # another one: this job is listed all the same
+    (queue / "squeue.out").unlink()
     assert looks(whole, jobs, 3) == [True]
 
 
@@ -1098,6 +1101,7 @@ def test_a_lost_job_is_cancelled_and_keeps_its_epochs_and_its_log(tmp_path: Path
     assert (record.status, record.epochs, record.reason) == ("crashed", 5, "job 7 left the queue")
     assert (cell.folder / "log.txt").read_text().startswith("HELLO\n")
     assert handle.cancelled
+    assert leftovers(tmp_path / "s") == []
 
 
 def test_an_error_of_one_cell_leaves_the_rows_of_those_at_work(tmp_path: Path) -> None:

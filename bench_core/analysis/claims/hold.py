@@ -274,8 +274,8 @@ def _interval(
         shares = [value / points for value in values]
         item = of_accuracies(shares, group.scored, sides * terms, _counts(row)).scaled(points)
     elif counts_epochs:  # they are whole numbers
-        roundings, differences = terms / len(values), terms > 1
-        item, _ = with_rounding(estimate(values), [values], roundings, 1.0, differences)
+        roundings = terms / len(values)
+        item, _ = with_rounding(estimate(values), [values], roundings, 1.0, differences=False)
     else:
         item = estimate(values)
     low, high = (None, None) if claim.parsed.kind in SHARES else _ends(item)

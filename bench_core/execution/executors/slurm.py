@@ -145,10 +145,8 @@ def _in_queue(numbers: Collection[str], name: str | None = None) -> set[str] | N
     whole = ",".join(sorted({number.partition("_")[0] for number in numbers}))
     only = [f"--name={name}"] if name else []
     queue = _slurm("squeue", "--noheader", "--array", "--format=%i", *only, "--jobs", whole)
-    if queue is None:
-        return None
-    if queue.returncode:  # any other failure says nothing about the jobs
-        return set() if "Invalid job id" in queue.stderr else None
+    if queue is None or (queue.returncode and "Invalid job id" not in queue.stderr):
+        return None  # another failure says nothing about the jobs
     lines = map(str.strip, queue.stdout.splitlines())
     return {line for line in lines if line in numbers}
 
