@@ -542,6 +542,39 @@ def test_contradictions_about_what_is_trained_are_refused(params):
         Method.Params.model_validate(params)
 
 
+@pytest.mark.parametrize("scale", [0.1, 100.0])
+def test_block_scale_multiplies_the_initial_branches_and_nothing_else(few, scale):
+    def started(**params):
+        net = resmlp()
+        _, net = ready(rule("dfa", **params), net, few)
+        return net, dict(net.state_dict())
+
+    net, plain = started(freeze="blocks")
+    larger, own = started(freeze="blocks", block_scale=scale)
+    changed = {key for key, value in own.items() if not torch.equal(value, plain[key])}
+    assert changed == {f"blocks.{i}.w2.weight" for i in range(net.depth)}  # the bias is 0
+    x = few.normalise(few.train_x[:8])
+    with torch.no_grad():
+        h = net.embed(x)
+        for i in range(net.depth):
+            (_, f), (_, g) = net.advance(h, i), larger.advance(h, i)
+            torch.testing.assert_close(g, scale * f, rtol=1e-5, atol=1e-6)
+
+
+def test_a_block_without_a_matrix_cannot_be_scaled():
+    class Bare(ResMLP):
+        def __init__(self, params, shape, classes):
+            super().__init__(params, shape, classes)
+            self.blocks[1] = torch.nn.LayerNorm(params.width)
+
+    data, dfa = (Digits, Digits.Params()), DirectFeedbackAlignment
+    assert fit.refusal((dfa, dfa.Params()), (Bare, Bare.Params()), data) is None
+    assert fit.refusal((dfa, dfa.Params(block_scale=2.0)), (Bare, Bare.Params()), data) == {
+        "at": "method",
+        "why": "block_scale: block 1 has no weight matrix to scale",
+    }
+
+
 def test_more_blocks_than_there_are_is_said_before_training():
     arch, data, dfa = (
         (ResMLP, ResMLP.Params(depth=3)),

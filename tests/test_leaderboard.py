@@ -14,12 +14,14 @@ from typing import Any
 
 import folders
 import pytest
+from bench_plugins.diagnostics import alignment as alignment_plugin
 from folders import leaderboard
 from records import PASSPORT, SICK, audit, frozen, measured, run, seeds
 from rich.console import Console
 
 from bench_core.analysis.gather import SuiteResults, gather
 from bench_core.analysis.joined import together
+from bench_core.analysis.verdicts.alignment import NO_CREDIT
 from bench_core.analysis.verdicts.leaderboard import judge_all
 from bench_core.analysis.verdicts.roles import is_floor
 from bench_core.analysis.verdicts.settings import Settings
@@ -1371,21 +1373,36 @@ def test_a_line_asks_whether_a_rule_trains_by_the_credit_that_it_shows(
 @pytest.mark.parametrize(
     ("deep", "blocks", "told"),
     [(0.01, None, True), (-0.015, None, True), (0.03, None, False), (0.3, 0.01, True),
-     (0.01, 0.3, False)],
+     (0.01, 0.3, False), (None, None, True)],
 )  # fmt: skip
-def test_a_trustworthy_rule_whose_credit_has_no_direction_is_asked_for_a_control(
-    deep: float, blocks: float | None, told: bool
+def test_a_credit_without_direction_needs_floors_of_another_scale(
+    deep: float | None, blocks: float | None, told: bool
 ) -> None:
     """Random blocks whose scale alone grows beat the floor, and put back they lose it again."""
-    found = measured(gamma=deep)
+    found = measured(gamma=0.0 if deep is None else deep)
+    if deep is None:
+        found["alignment"] = Measurement(value=None, not_diagnostic=NO_CREDIT)
     if blocks is not None:
         details = {**found["alignment"].details, "blocks_deep": blocks}
         found["alignment"] = Measurement(value=deep, details=details)
     rule, floor = seeds(DFA, [0.5, 0.52, 0.51], measurements=found), frozen(DFA, [0.4, 0.41, 0.4])
     bp = [*seeds(BP, [0.6, 0.61, 0.6]), *frozen(BP, [0.4, 0.41, 0.42])]
-    text = " ".join(leaderboard([*rule, *floor, *bp], width=None).split())
-    assert "dfa: its blocks beat random ones, and their credit has no direction" in text or not told
-    assert ("no direction of the gradient" in text) == told
+    made = [*rule, *floor, *bp]
+    text = " ".join(leaderboard(made, width=None).split())
+    verdict = "undetermined" if told else "trustworthy"
+    assert f"dfa {verdict} " in text
+    assert ("`--set floor_scales=[10,100]`" in text) == told
+    assert ("no credit whose direction could be measured" in text) == (deep is None)
+    larger = {"freeze": "blocks", "block_scale": 100.0}
+    tried = [*made, *seeds(DFA, [0.45, 0.46, 0.45], params=larger)]
+    assert "dfa trustworthy " in " ".join(leaderboard(tried, width=None).split())
+    outdone = [*made, *seeds(DFA, [0.5, 0.52, 0.51], params=larger)]
+    assert "dfa not separated" in " ".join(leaderboard(outdone, width=None).split())
+
+
+def test_a_rule_without_a_credit_is_told_by_the_words_of_the_diagnostic() -> None:
+    source = Path(alignment_plugin.__file__).read_text()
+    assert f'not_diagnostic="{NO_CREDIT}"' in source
 
 
 def test_a_floor_that_explains_no_variance_judges_no_blocks() -> None:

@@ -160,7 +160,8 @@ def explained(model: type[BaseModel], values: dict[str, Any]) -> list[Fault]:
             (
                 "zzz",
                 "unknown key",
-                "known: freeze, normalize, normalize_eps, penalty, random_targets, train_last",
+                "known: block_scale, freeze, normalize, normalize_eps, penalty, random_targets, "
+                "train_last",
             ),
         ),
         (
@@ -390,8 +391,8 @@ def test_the_plan_names_the_place_in_the_suite(
     with pytest.raises(SuiteError) as caught:
         make_plan(suite, plugins.load(only=["bench-core"]), tmp_path)
     assert sorted(str(caught.value).split("\n")) == [
-        "s.yaml:6:3: methods[0].a[b.c: unknown key; known: freeze, normalize, "
-        "normalize_eps, penalty, random_targets, train_last",
+        "s.yaml:6:3: methods[0].a[b.c: unknown key; known: block_scale, freeze, "
+        "normalize, normalize_eps, penalty, random_targets, train_last",
         "s.yaml:7:26: methods[0].normalize_eps.per_n: must be above 0, not 0",
         "s.yaml:8:12: methods[0].penalty: must be between 0 and 1,000,000, not 1000000000.0",
         "s.yaml:9:37: matrix.method.normalize[1]: dfa: must be sample, batch or none, not the "

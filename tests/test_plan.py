@@ -150,6 +150,35 @@ def test_a_floor_carries_no_penalty(planned) -> None:
     }
 
 
+def test_floors_of_other_scales_are_added_for_every_rule_and_seed(planned) -> None:
+    found = [c.cell for c in planned(SUITE + "floor_scales: [10, 100.0, 1]\n").cells]
+    scales = [
+        (cell.method.short, cell.seed, cell.method.params.get("block_scale", 1.0))
+        for cell in found
+        if cell.method.params["freeze"] == "blocks"
+    ]
+    expected = [(n, seed, k) for n in ("dfa", "bp") for seed in (1, 2) for k in (1.0, 10.0, 100.0)]
+    assert sorted(scales) == sorted(expected)
+    plain = {c.identity for c in planned().cells}
+    assert plain < {c.identity for c in planned(SUITE + "floor_scales: [10]\n").cells}
+    assert plain == {c.identity for c in planned(SUITE + "floor_scales: []\n").cells}
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("floor_scales: [0]", "must be above 0"),
+        ("floor_scales: [1e7]", "must be"),
+        ("floor_scales: [10, 10.0]", "twice"),
+        ("floors: false\nfloor_scales: [10]", "`floors: false` leaves floors out"),
+    ],
+)
+def test_wrong_scales_of_floors_are_refused(planned, line: str, fault: str) -> None:
+    with pytest.raises(SuiteError, match="floor_scales") as caught:
+        planned(SUITE + line + "\n")
+    assert fault in str(caught.value)
+
+
 def test_defaults_that_are_written_out_are_the_same_cell(planned) -> None:
     written = SUITE.replace("[dfa]", "[{penalty: 0, name: bench-core/dfa, freeze: null}]")
     one, other = planned(), planned(written)

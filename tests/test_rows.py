@@ -645,7 +645,7 @@ def test_a_margin_is_not_that_of_blocks_whose_training_is_not_needed(
     """Nor of two seeds with equal losses, which have no interval."""
     records = [*BACKPROP, *of_reset(lost)[:n], *LOW]
     assert row(records).verdict.kind == kind
-    assert (row(records).dispensable, row(records).held) == (lost < 2, lost < 2)
+    assert (row(records).dispensable, row(records).held) == (lost < 2, "reset" * (lost < 2))
     assert list_of(records) == heading
     assert (NEEDLESS in summary.sentence(group(records))) == (lost < 2)
 
@@ -738,7 +738,7 @@ def test_runs_that_do_not_say_what_their_blocks_are_worth_leave_the_margin() -> 
     assert row([*BACKPROP, *silent, *LOW]).reset is None
     assert row([*BACKPROP, *silent, *LOW]).verdict.kind == "trustworthy"
     still = silent[1].model_copy(update={"blocks_changed": (0, 4)})  # nothing is lost there
-    assert row([*BACKPROP, silent[0], still, silent[2], *LOW]).held
+    assert row([*BACKPROP, silent[0], still, silent[2], *LOW]).held == "reset"
     noisy = of_reset(0.0)
     noisy[1] = noisy[1].model_copy(update={"reset_accuracy": 0.45})  # not settled by these seeds
     assert row([*BACKPROP, *noisy, *LOW]).verdict.text == "trustworthy"
@@ -772,8 +772,80 @@ def test_initial_blocks_hide_no_loss_and_no_open_margin() -> None:
     close = frozen(DFA, [0.44, 0.4405, 0.441])
     assert row([*BACKPROP, *of_reset(0.0, (0.45, 0.451, 0.452)), *close]).verdict.letters == ("d",)
     wide = [*BACKPROP, *of_reset(0.0, (0.32, 0.55, 0.65)), *LOW]
-    assert (row(wide).held, row(wide).verdict.kind) == (False, "not separated from its floor")
+    assert (row(wide).held, row(wide).verdict.kind) == ("", "not separated from its floor")
     assert "dfa is not yet told apart from" in summary.sentence(group(wide))
+
+
+def scaled(values: Sequence[float], scale: float = 100.0, rule: str = DFA) -> list[RunRecord]:
+    """The floor of a rule with random blocks of another scale."""
+    return seeds(rule, [*values], params={"freeze": "blocks", "block_scale": scale})
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "heading"),
+    [
+        ((0.40, 0.401, 0.402), "trustworthy", trained.TRAIN),  # 15 points below the rule
+        ((0.53, 0.533, 0.529), "trustworthy", trained.TRAIN),  # exactly 2
+        ((0.54, 0.543, 0.539), "not separated from its floor", trained.LOOK),  # 1
+        ((0.60, 0.601, 0.602), "not separated from its floor", trained.LOOK),  # above the rule
+        ((0.45, 0.50, 0.60), "not separated from its floor", trained.OPEN),  # not settled
+        ((0.45,), "trustworthy", trained.TRAIN),  # one seed shows what holds of its networks
+        ((0.545,), "not separated from its floor", trained.OPEN),
+    ],
+)
+def test_blocks_must_also_beat_random_ones_of_another_scale(
+    values: Sequence[float], kind: str, heading: str
+) -> None:
+    """A rule that only makes its random blocks larger beats its floor, and no such blocks."""
+    rule = [*seeds(DFA, [0.55, 0.553, 0.549]), *LOW]
+    assert row([*BACKPROP, *rule]).verdict.kind == "trustworthy"
+    records = [*BACKPROP, *rule, *scaled(values), *scaled((0.2, 0.21, 0.22), 10.0)]
+    found = row(records)
+    assert (found.verdict.kind, list_of(records)) == (kind, heading)
+    assert found.rescaled is not None
+    assert found.rescaled.name == "dfa[frozen, block_scale=100.0]"
+    assert found.floor.name == "dfa[frozen]"  # d reads the blocks as they were drawn
+    held = kind != "trustworthy"
+    assert found.held == "scale" * held
+    said = "dfa does not clearly beat random blocks of another scale."
+    assert (said in summary.sentence(group(records))) == held
+    why = reasons.of_row(found, Settings())
+    assert why == [] or "random blocks of another scale (dfa[frozen, block_scale=100.0])" in why[0]
+    assert bool(why) == held
+
+
+def test_floors_of_another_scale_are_of_one_rule_and_take_part_in_no_other_comparison() -> None:
+    rule = [*seeds(DFA, [0.55, 0.553, 0.549]), *LOW]
+    alone = row([*BACKPROP, *rule])
+    others = [*scaled((0.6, 0.61, 0.62), rule=BP), *scaled((0.6, 0.61, 0.62), rule="lab/known")]
+    beside = [*BACKPROP, *rule, *others]
+    assert (row(beside).rescaled, row(beside).verdict) == (None, alone.verdict)
+    assert row(beside).over_bp == alone.over_bp  # bp's floor has the blocks as they were drawn
+    assert row(beside, "bp").held == "scale"
+    lost = [each.model_copy(update={"status": "failed"}) for each in scaled((0.6, 0.61, 0.62))]
+    assert row([*BACKPROP, *rule, *lost]).rescaled is None
+    grown = [
+        each.model_copy(
+            update={
+                "cell": each.cell.model_copy(
+                    update={
+                        "method": each.cell.method.model_copy(
+                            update={"params": {**each.cell.method.params, "block_scale": 10.0}}
+                        )
+                    }
+                )
+            }
+        )
+        for each in seeds(DFA, [0.55, 0.553, 0.549])
+    ]
+    label = "dfa[block_scale=10.0]"
+    own = row([*BACKPROP, *grown, *scaled((0.3, 0.301, 0.302), 10.0), *LOW], label)
+    assert own.floor.name == "dfa[frozen, block_scale=10.0]"  # a rule's own initial scale
+    assert own.rescaled is not None
+    assert own.rescaled.name == "dfa[frozen]"
+    told = "not compared with random blocks of another scale (floor_scales): bp"
+    assert told in remarks([*BACKPROP, *rule, *scaled((0.4, 0.41, 0.42))])
+    assert told not in remarks([*BACKPROP, *rule])
 
 
 def test_a_rule_below_bps_random_blocks_may_beat_its_own() -> None:

@@ -20,6 +20,7 @@ CORE_DEFAULTS: dict[str, Any] = {
     "train_last": None,
     "penalty": 0.0,
     "random_targets": False,
+    "block_scale": 1.0,
     "normalize": "sample",
     "normalize_eps": 1e-6,
 }

@@ -85,6 +85,9 @@ class Suite(Model):
         [DiagnosticSpec(name=name) for name in DIAGNOSTICS], "what is measured on every network"
     )
     floors: bool = setting(True, "add each method's matched floor, the bp floor and the ceiling bp")
+    floor_scales: list[Annotated[float, Field(gt=0.0, le=1e6, strict=True)]] = setting(
+        [], "further floors: random blocks with their last matrices times these factors"
+    )
     depth_utility: DepthUtility = setting(DepthUtility(), "what depth_utility compares with")
     stop_when: list[Name] = setting([], "diagnostics that end a training when they fire")
     search: Search | None = setting(None, "what `bench tune` may change; `bench run` ignores it")
@@ -165,6 +168,14 @@ class Suite(Model):
         no_twins([hashable(spec.as_dict()) for spec in value])
         return value
 
+    @field_validator("floor_scales")
+    @classmethod
+    def _of_floors(cls, value: list[float], info: Any) -> list[float]:
+        no_twins(value)
+        if value and not info.data.get("floors", True):
+            raise fault("adds floors, and `floors: false` leaves floors out: remove one of them")
+        return value
+
     @field_validator("evaluate_every", "diagnose_every")
     @classmethod
     def _every_epoch_may_stop(cls, value: int, info: Any) -> int:
@@ -240,6 +251,8 @@ class Suite(Model):
         without = dict.fromkeys(
             ("name", "title", "description", "expect", "budget", "checkpoint_every", "search"), True
         )
+        if not self.floor_scales:  # as suites were before it existed
+            without["floor_scales"] = True
         return self.model_dump(mode="json", exclude={**without, "training": {"device"}})
 
     def count(self) -> int:

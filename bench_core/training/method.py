@@ -13,11 +13,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bench_core.training.params import ParamsModel
+from bench_core.training.params import LATER, ParamsModel
 
 if TYPE_CHECKING:
     import torch
@@ -195,6 +195,12 @@ class Method(ABC):
         )
         random_targets: bool = Field(
             False, description="labels replaced by uniform random classes in every minibatch"
+        )
+        block_scale: Annotated[float, LATER] = Field(
+            1.0,
+            gt=0.0,
+            le=1e6,
+            description="factor on the last weight matrix of every block, before training",
         )
 
         @model_validator(mode="before")

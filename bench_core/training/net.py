@@ -187,6 +187,22 @@ class Net(nn.Module):
         for block in self.blocks[: self.depth - train_last]:
             block.requires_grad_(False)
 
+    def scale_blocks(self, factor: float) -> None:
+        """Multiply the last weight matrix of every block, and the bias of its module.
+
+        The last matrix is that of the module which a block registers last. Where nothing but
+        ReLU or pooling follows it, f_l is `factor` times as large. A norm behind it undoes that.
+        Raises ValueError for a block without a weight matrix.
+        """
+        for number, block in enumerate(self.blocks):
+            modules = [[*module.parameters(recurse=False)] for module in block.modules()]
+            last = [own for own in modules if any(p.dim() > 1 for p in own)][-1:]
+            if not last:
+                raise ValueError(f"block_scale: block {number} has no weight matrix to scale")
+            with torch.no_grad():
+                for parameter in last[0]:
+                    parameter.mul_(factor)
+
 
 def tensors_of(net: Net) -> dict[str, Tensor]:
     """Return the parameters and buffers of a network by name."""

@@ -42,7 +42,9 @@ def set_up_beside_copy(
 
 
 def _prepared(method: Method, net: Net, data: Data, training: dict[str, Any]) -> Task:
-    """Freeze the frozen blocks, and return the task of the method."""
+    """Scale the initial blocks, freeze the frozen ones, and return the task of the method."""
+    if method.params.block_scale != 1.0:
+        net.scale_blocks(method.params.block_scale)
     if method.params.freeze == "blocks" or method.params.train_last is not None:
         net.freeze_blocks(method.params.train_last or 0)
     net.loss = data.loss

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench_core.analysis.verdicts.judge import Judgement
@@ -11,6 +12,8 @@ from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.protocol import AT_FLOOR
 
 UNSETTLED = "its inference ends further from its equilibrium than it began"
+NO_CREDIT = "the method has no credit to audit"  # as the diagnostic says
+NO_DIRECTION = 0.02  # |Γ| below which a credit has none: two draws of feedback differ by more
 NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
 
 
@@ -79,3 +82,19 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
         numbers("blocks"),
         finite(details.get("blocks_deep")),
     )
+
+
+def without_direction(read: Sequence[Alignment]) -> bool:
+    """Decide whether blocks learn from a credit without the direction of the gradient.
+
+    |Γ deep| of the credit from which they learn, the mean over runs, is below `NO_DIRECTION`, or
+    the rule shows no credit at all. A Γ that means nothing in one of the runs, or is that of a
+    credit not in use, decides nothing.
+    """
+    if read and all(item.not_diagnostic == NO_CREDIT for item in read):
+        return True
+    if not read or any(item.not_diagnostic or not item.in_use for item in read):
+        return False
+    own = [item.blocks_deep for item in read if item.blocks_deep is not None]
+    values = own or [item.deep for item in read if item.deep is not None]
+    return bool(values) and abs(math.fsum(values) / len(values)) < NO_DIRECTION

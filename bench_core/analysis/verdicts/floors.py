@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Literal
@@ -16,6 +17,12 @@ from bench_core.names import FROZEN, without_ours
 from bench_core.results.hashing import canonical
 from bench_core.results.record import ComponentRef, RunRecord
 from bench_core.suite.cells import CORE_DEFAULTS, same_name
+
+
+def _unscaled(ref: ComponentRef) -> ComponentRef:
+    """Return a method with its blocks as they were drawn."""
+    scale = CORE_DEFAULTS["block_scale"]
+    return ref.model_copy(update={"params": {**ref.params, "block_scale": scale}})
 
 
 def is_finished(record: RunRecord) -> bool:
@@ -62,6 +69,9 @@ class Floors:
         self.key = partial(method_key, defaults=settings.recorded)
         self.scored = scored(run for runs in rows.values() for run in runs)
         self.frozen = {key: runs for key, runs in rows.items() if is_floor(runs[0])}
+        self.of_any_scale: dict[str, list[str]] = defaultdict(list)  # by the key without a scale
+        for key, runs in self.frozen.items():
+            self.of_any_scale[self.key(_unscaled(runs[0].cell.method))].append(key)
 
     def _of(
         self, name: str, keys: Sequence[str], kind: Literal["matched", "named"] = "named"
@@ -79,6 +89,20 @@ class Floors:
         floor = matched_floor(ref)
         name, key = label(floor, self.peers[ref.name], self.defaults), self.key(floor)
         return self._of(name, [key] if key in self.frozen else [], "matched")
+
+    def rescaled(self, ref: ComponentRef) -> Floor | None:
+        """Return the best of the matched floors whose random blocks have another scale, if any.
+
+        The best is that with the highest mean accuracy over its finished runs.
+        """
+        floor = matched_floor(ref)
+        others = [
+            self._of(label(runs[0].cell.method, self.peers[ref.name], self.defaults), [key])
+            for key in self.of_any_scale[self.key(_unscaled(floor))]
+            if key != self.key(floor) and (runs := self.frozen[key])
+        ]
+        run = [other for other in others if other.mean is not None]
+        return max(run, key=lambda other: other.mean or 0.0, default=None)
 
     def bp(self) -> Floor:
         return self.named(BP)

@@ -13,7 +13,7 @@ Role = Literal["method", "floor", "ceiling"]
 BP, BP_HEADS = f"{OURS}/{CEILING}", f"{OURS}/{LOCAL_CEILING}"
 CONTROLS = (f"{OURS}/noise_credit", f"{OURS}/random_credit", f"{OURS}/shuffled_credit")
 # the options of every rule; the others of the core belong to local rules
-EVERY_RULE = ("freeze", "train_last", "penalty", "random_targets")
+EVERY_RULE = ("freeze", "train_last", "penalty", "random_targets", "block_scale")
 
 
 def option(ref: ComponentRef, name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 from bench_core.analysis.accuracies import Scored
 from bench_core.analysis.stats import Estimate
@@ -17,6 +18,10 @@ from bench_core.analysis.verdicts.standing import Standing
 from bench_core.analysis.verdicts.verdict import Margin, Verdict, needless, points_of
 from bench_core.results.ledger import Tuned
 from bench_core.results.record import Cell, ComponentRef, Measurement, RunRecord
+
+Held = Literal["", "reset", "scale"]
+RESET: Held = "reset"
+SCALE: Held = "scale"
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Row:
               by the margin over bp's (`read`)
     reset     points of accuracy lost with all blocks back at their initial weights; None: not every
               finished run says
-    held      its margin would pass, and is held open because of `reset`
+    rescaled  the best of its floors with random blocks of another scale, and the margin over it
+    held      its margin would pass, and is held open because of `reset` or of `rescaled`
     rank      lowest and highest rank of the simultaneous 95 % interval; None: not ranked
     tuned     the search that chose its recipe and options
     """
@@ -60,7 +66,9 @@ class Row:
     verdict: Verdict
     replaced: bool = False
     reset: Estimate | None = None
-    held: bool = False
+    rescaled: Floor | None = None
+    over_rescaled: Margin | None = None
+    held: Held = ""
     rank: tuple[int, int] | None = None
     tuned: Tuned | None = None
 

@@ -13,7 +13,9 @@ docs/protocol.md, section 6, has the rules and their reasons. In the order in wh
    that over bp's floor has none and the rule lies `ONE_SEED` points below it; if the floor that d
    reads lost a run of the rule's seeds; or if bp's floor has no finished run.
 4. `trustworthy` if the margin reaches the threshold and its interval lies above 0, and the blocks
-   are not shown to need no training (`needless`).
+   are not shown to need no training (`needless`), nor `outdone` by random blocks of another scale.
+   Where their credit has no direction of the gradient, such blocks must have been tried: else it is
+   `undetermined`.
 5. `not separated from its floor` otherwise.
 
 If the floor's interval is not above chance, and the interval of the margin over it does not lie
@@ -55,6 +57,7 @@ LOST_OF_FLOOR, LOST_OF_BP = "its floor lost runs", "bp's floor lost runs"
 ONE_SEED_OF_BP, NONE_OF_BP = "bp's floor has one seed", "bp's floor has no finished run"
 EQUAL = "its margin is the same in both seeds"
 EQUAL_OF_BP = "its margin over bp's floor is the same in both seeds"
+UNTRIED = "random blocks of another scale not tried"
 ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
 
 
@@ -169,6 +172,17 @@ def needless(lost: Estimate | None) -> bool:
     if lost is None or lost.half_width is None:
         return lost is not None and round(lost.mean, 9) < BEATS
     return reading(lost, BEATS) == "fires"
+
+
+def outdone(over: Estimate | None) -> bool:
+    """Decide whether blocks are not shown to beat random ones of another scale.
+
+    over  the margin over these, which must be as large as that over the floor; without an interval
+          it shows what holds of these networks
+    """
+    if over is None or over.half_width is None:
+        return over is not None and round(over.mean, 9) < BEATS
+    return not beats(over)
 
 
 def below_zero(points: Estimate | None) -> bool:

@@ -69,6 +69,8 @@ def _refusal_on(device: str, method: Any, arch: Any, dataset: Any) -> Refusal | 
     elif (rule_params.train_last or 0) > net.depth:
         last, depth = rule_params.train_last, net.depth
         reason = f"train_last: {last} asks for more blocks than the {depth} that there are"
+    elif rule_params.block_scale != 1.0 and (fault := unscalable(net)):
+        reason = fault
     else:
         try:
             reason = rule(rule_params).unsupported(net)
@@ -78,6 +80,15 @@ def _refusal_on(device: str, method: Any, arch: Any, dataset: Any) -> Refusal | 
             shown = brief(TypeError(reason)).partition(": ")[2]
             reason = f"unsupported() returned {shown}, not the reason as a text, or None"
     return None if reason is None else {"at": "method", "why": reason}
+
+
+def unscalable(net: Net) -> str:
+    """Say why the blocks cannot be scaled; "" if they can."""
+    try:
+        net.scale_blocks(1.0)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def misshapen(net: Net, x: Tensor) -> str:

@@ -4,7 +4,8 @@ Every comparison needs each method with its blocks frozen (its matched floor), b
 frozen (the bp floor) and bp (the ceiling). A method whose passport has `local_heads` has a second
 ceiling, bp_local_heads, which comes with its matched floor. All these are added for every recipe
 and seed for which the suite does not name them. A floor carries no penalty: λ weighs the blocks'
-branches, which are frozen.
+branches, which are frozen. `floor_scales` of the suite adds floors with random blocks of another
+scale.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 from bench_core.execution.planning.components import Components, Trio
 from bench_core.results.record import Cell, ComponentRef
-from bench_core.suite.cells import FLOOR_OPTIONS, PARTS
+from bench_core.suite.cells import CORE_DEFAULTS, FLOOR_OPTIONS, PARTS
 
 
 class _Draft(NamedTuple):
@@ -51,8 +52,10 @@ def resolved_cells(components: Components) -> Iterator[tuple[Cell, Trio, str]]:
         bp, heads = own[components.ceiling], own[components.local_ceiling]
         _add_local_ceilings(cells, components, own)
         methods = {draft.method for draft in cells} | {bp, heads}
+        scales = components.suite.floor_scales
         floors = {
-            key: key_of(refs[key].name, {**refs[key].params, **FLOOR_OPTIONS}) for key in methods
+            key: [key_of(refs[key].name, params) for params in _frozen(refs[key].params, scales)]
+            for key in methods
         }
         _add_floors(cells, floors, bp, components.ceiling)
     for draft, (trio, device) in cells.items():
@@ -92,12 +95,24 @@ def _add_local_ceilings(cells: Cells, components: Components, own: Sequence[str]
             cells.setdefault(ceiling, ((place, arch, dataset), device))
 
 
-def _add_floors(cells: Cells, floors: Mapping[str, str], bp: str, place_of_bp: int) -> None:
+def _frozen(params: dict[str, Any], scales: Sequence[float]) -> list[dict[str, Any]]:
+    """Return a method's parameters with frozen blocks: as they were drawn, and of each scale."""
+    drawn = {**params, **FLOOR_OPTIONS}
+    bare = {key: value for key, value in drawn.items() if key != "block_scale"}
+    default = CORE_DEFAULTS["block_scale"]  # which a cell does not state
+    of_scale = [bare if k == default else {**bare, "block_scale": k} for k in scales]
+    return [drawn, *of_scale]
+
+
+def _add_floors(
+    cells: Cells, floors: Mapping[str, Sequence[str]], bp: str, place_of_bp: int
+) -> None:
     """Add matched floors, the bp floor and the ceiling where they are missing.
 
-    floors  method → the same with frozen blocks
+    floors  method → the same with frozen blocks: as they were drawn, and of other scales
     """
     for draft, ((method, arch, dataset), device) in list(cells.items()):
-        references = ((floors[draft.method], method), (floors[bp], place_of_bp), (bp, place_of_bp))
-        for key, place in references:
+        own = [(key, method) for key in floors[draft.method]]
+        of_bp = [(key, place_of_bp) for key in (*floors[bp], bp)]
+        for key, place in own + of_bp:
             cells.setdefault(draft._replace(method=key), ((place, arch, dataset), device))

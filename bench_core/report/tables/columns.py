@@ -18,6 +18,7 @@ from bench_core.analysis.stats import Estimate, median_of
 from bench_core.analysis.verdicts.kinds import brief
 from bench_core.analysis.verdicts.roles import BP
 from bench_core.analysis.verdicts.rows import Group, Row
+from bench_core.analysis.verdicts.verdict import points_of
 from bench_core.report.tables.fields import (
     ESTIMATE,
     GAMMA,
@@ -224,6 +225,10 @@ _DEPTH = ("d", "depth_utility")
 _GAMMA = (GAMMA("gamma_deep", gamma),)
 _BP = (MARGIN("margin_bp_pp", "over_bp"),)
 _RESET = (ESTIMATE("reset_loss_pp", "reset"),)
+_RESCALED = (
+    MARGIN("margin_rescaled_pp", "over_rescaled"),
+    STRING("rescaled_floor", lambda row: row.rescaled and row.rescaled.name),
+)
 _THREE = (STRING("three_diagnostics", "verdict.three"),)
 _SHIPPED = (STRING("from_reference", shipped, place=3),)
 _PASSPORT = (STRING("passport", passport, place=3),)
@@ -258,6 +263,15 @@ COLUMNS = (
         optional=True,
         about="loss with initial blocks: points of accuracy that are lost with all blocks put back "
         "to their initial weights, embedding and readout as trained",
+    ),
+    Column(
+        "rescaled",
+        "over random|of any scale",
+        lambda row: _points(points_of(row.over_rescaled)),
+        _RESCALED,
+        optional=True,
+        about="over random of any scale: points over the best of the rule's floors whose random "
+        "blocks have another scale (floor_scales)",
     ),
     Column("gamma", "Γ|deep", _gamma, _GAMMA, main=True, drop=4, names=("Γ", "alignment")),
     Column(

@@ -16,7 +16,7 @@ from bench_core.analysis.verdicts.ceilings import above_ceiling, local_ceiling, 
 from bench_core.analysis.verdicts.floors import explained
 from bench_core.analysis.verdicts.kinds import TRUSTWORTHY
 from bench_core.analysis.verdicts.roles import option
-from bench_core.analysis.verdicts.rows import Group, Row, Run
+from bench_core.analysis.verdicts.rows import RESET, Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.untrained import agree, untrained
 from bench_core.analysis.verdicts.verdict import BEATS
@@ -153,7 +153,16 @@ def unknown_resets(group: Group) -> list[str]:
     ]
     untried = "whose runs do not say their accuracy with initial blocks (reset_accuracy)"
     line = f"not tried with their initial blocks: {listed(names)}, {untried}"
-    return [line] * (bool(names) and any(row.held for row in group.rows))
+    return [line] * (bool(names) and any(row.held == RESET for row in group.rows))
+
+
+def untried_scales(group: Group) -> list[str]:
+    """Name the trustworthy rules without floors of another scale, beside one that has them."""
+    names = [
+        row.label for row in group.rows if row.verdict.kind == TRUSTWORTHY and row.rescaled is None
+    ]
+    line = f"not compared with random blocks of another scale (floor_scales): {listed(names)}"
+    return [line] * (bool(names) and any(row.rescaled is not None for row in group.rows))
 
 
 def few_test_samples(group: Group) -> list[str]:
@@ -190,6 +199,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
     lines += (
         few_test_samples(group)
         + unknown_resets(group)
+        + untried_scales(group)
         + one_start(group)
         + redrawn(group)
         + alike(group)

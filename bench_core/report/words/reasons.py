@@ -7,17 +7,19 @@ from collections import defaultdict
 from bench_core.analysis.stats import Estimate, median_of
 from bench_core.analysis.verdicts.floors import is_finished
 from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
-from bench_core.analysis.verdicts.rows import Row
+from bench_core.analysis.verdicts.rows import RESET, SCALE, Row
 from bench_core.analysis.verdicts.settings import Settings
-from bench_core.analysis.verdicts.verdict import BEATS, CANNOT_JUDGE
+from bench_core.analysis.verdicts.verdict import BEATS, CANNOT_JUDGE, UNTRIED
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import apart, decimals, signed, unsigned, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
 from bench_core.report.words.rows import (
     BP_FLOOR,
+    aimless,
     chance,
     cost_of_reset,
     lacks_seeds,
+    over_rescaled,
     random_blocks,
     read_floor,
 )
@@ -77,8 +79,11 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     if kind == NOT_SEPARATED:
         over, floor = row.read, read_floor(row)
         limit = next(c.limit(settings.thresholds) for c in criteria([row]) if c.margin)
-        if row.reset is not None and row.held:
+        if row.reset is not None and row.held == RESET:
             return [f"{cost_of_reset(row.reset)}; {BEATS:g} or more are needed"]
+        if row.held == SCALE:
+            need = f"{BEATS:+g} or more are needed, with an interval above 0"
+            return [f"{over_rescaled(row)}; {need}"]
         need = f"a margin of {limit:+g} or more is needed, with an interval above 0"
         points = f"{_unlike(over, limit)} points over {floor}"
         if over is not None and over.mean < 0:
@@ -87,6 +92,10 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         return [f"{points}{replaced * row.replaced}; {need}"]
     if kind not in (UNDETERMINED, SINGLE_SEED):
         return lines
+    if row.verdict.unsure == UNTRIED:
+        try_ = "`--set floor_scales=[10,100]` of `bench run` trains these"
+        scale = "random blocks of another scale may beat its floor as well"
+        return [f"{aimless(row)}, and {scale}: {try_}"]
     silent = {reason for run in row.finished for _, reason in run.judgement.not_diagnostic}
     if CANNOT_JUDGE in silent:
         lines.append("whether its blocks train cannot be judged by this recipe")

@@ -16,9 +16,9 @@ from typing import Any
 
 from bench_core.analysis.accuracies import SAME
 from bench_core.analysis.verdicts.ceilings import above_ceiling
-from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, TRUSTWORTHY
+from bench_core.analysis.verdicts.kinds import NOT_SEPARATED
 from bench_core.analysis.verdicts.recipes import unlike_steps
-from bench_core.analysis.verdicts.rows import Group, Row, Run
+from bench_core.analysis.verdicts.rows import RESET, Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import BEATS
 from bench_core.names import CEILINGS_FLOOR, bare_name
@@ -37,7 +37,6 @@ FITTED = 0.01  # training loss below which the gradient is small because the dat
 ONE = "one value"  # of a setting that is not searched
 EXACT = 0.99  # Γ of a credit that is the gradient
 ALONG = 0.5  # Γ of a credit that points along it
-NO_DIRECTION = 0.02  # |Γ| below which a credit has none: two draws of feedback differ by more
 MOST_SAID = 5  # lines about other users in a row or a table: anybody can invent some
 
 
@@ -141,24 +140,6 @@ def steps_elsewhere(row: Row) -> list[str]:
     ]
 
 
-def no_direction(row: Row) -> list[str]:
-    """Say of a trustworthy rule that its blocks learn from no direction of the gradient.
-
-    Random blocks whose scale alone is changed can beat the floor too.
-    """
-    deep = gamma(row)
-    if row.verdict.kind != TRUSTWORTHY or deep.not_diagnostic or not deep.in_use:
-        return []
-    own = deep.blocks or deep.estimate
-    if own is None or abs(own.mean) >= NO_DIRECTION:
-        return []
-    return [
-        f"its blocks beat random ones, and their credit has no direction of the gradient (Γ deep "
-        f"{cosine(own.mean)}): random blocks of another scale may do the same. A control that "
-        "sets their scale before the training tells"
-    ]
-
-
 def _steps(row: Row) -> list[float]:
     """Return the projected step of every finished run; empty if one of them has none."""
     items = [run.record.measurements.get("projected_step") for run in row.finished]
@@ -184,7 +165,7 @@ def idle(row: Row) -> list[str]:
 def dispensable(row: Row) -> list[str]:
     """Say that a margin is not that of the blocks: the network needs none of their training."""
     lost, over = row.reset, row.read
-    if row.held and row.verdict.kind == NOT_SEPARATED:  # it is the reason of the verdict
+    if row.held == RESET and row.verdict.kind == NOT_SEPARATED:  # it is the reason of the verdict
         return []
     if lost is None or over is None or over.mean < BEATS or not row.dispensable:
         return []
@@ -304,7 +285,7 @@ def _measured_by(run: Run) -> Iterator[tuple[str, int, str]]:
 def of_training(row: Row, rows: Sequence[Row]) -> list[str]:
     """Return the doubts about how a row was trained and measured, beside the other rows."""
     own = [*other_recipe(row), *undeclared(row), *steps_elsewhere(row), *idle(row)]
-    own += [*no_direction(row), *dispensable(row), *tied(row), *fitted(row)]
+    own += [*dispensable(row), *tied(row), *fitted(row)]
     return [*own, *cut_short(row, rows), *versions(row, rows)]
 
 

@@ -19,10 +19,17 @@ from bench_core.analysis.verdicts.labels import method_key
 from bench_core.analysis.verdicts.roles import matched_floor
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
-from bench_core.analysis.verdicts.verdict import BEATS, ends
+from bench_core.analysis.verdicts.verdict import BEATS, ends, points_of
 from bench_core.names import CEILINGS_FLOOR, bare_name
 from bench_core.report.text.escape import visible
-from bench_core.report.text.numbers import apart, decimals, fraction
+from bench_core.report.text.numbers import (
+    apart,
+    cosine,
+    decimals,
+    fraction,
+    unsigned,
+    with_interval,
+)
 from bench_core.report.words.criteria import Criterion
 from bench_core.results.record import Measurement
 from bench_core.results.reference import source
@@ -217,6 +224,26 @@ def cost_of_reset(lost: Estimate) -> str:
     interval = "" if lost.half_width is None else f" ± {decimals(lost.half_width, 1)}"
     points = apart(abs(lost.mean), BEATS, decimals, 1) + interval
     return f"putting all its blocks back to their initial weights {verb} {points} points"
+
+
+def aimless(row: Row) -> str:
+    """Write that the credit of a row has no direction of the gradient, or is not known."""
+    deep = gamma(row)
+    own = deep.blocks or deep.estimate
+    if own is None:
+        return "it shows no credit whose direction could be measured"
+    value = f"(Γ deep {cosine(own.mean)})"
+    return f"its blocks learn from a credit without the direction of the gradient {value}"
+
+
+def over_rescaled(row: Row) -> str:
+    """Write the points of a row over its best floor with random blocks of another scale."""
+    over, floor = points_of(row.over_rescaled), row.rescaled
+    if over is None or floor is None:
+        return ""
+    way = "below" if over.mean < 0 else "over"
+    points = unsigned(over) if over.mean < 0 else with_interval(over)
+    return f"{points} points {way} random blocks of another scale ({floor.name})"
 
 
 def bp_floor(rows: Iterable[Row]) -> float | None:

@@ -16,7 +16,7 @@ from bench_core.analysis.verdicts.floors import explained
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
 from bench_core.analysis.verdicts.recipes import unlike_steps
 from bench_core.analysis.verdicts.roles import is_control
-from bench_core.analysis.verdicts.rows import Group, Row
+from bench_core.analysis.verdicts.rows import RESET, SCALE, Group, Row
 from bench_core.analysis.verdicts.verdict import (
     BEATS,
     CANNOT_JUDGE,
@@ -27,6 +27,7 @@ from bench_core.analysis.verdicts.verdict import (
     NONE_OF_BP,
     ONE_SEED_OF_BP,
     ONE_SEED_OF_FLOOR,
+    UNTRIED,
     beats,
     below_zero,
     ends,
@@ -238,6 +239,9 @@ def reason(row: Row) -> str:
         return "lies|lie below backpropagation with random blocks, but these have one seed"
     if CANNOT_JUDGE in silent:
         return "cannot be judged by this recipe"
+    if verdict.unsure == UNTRIED:
+        aimless = "shows|show no credit with the direction of the gradient"
+        return f"{aimless}, and random blocks of another scale were not tried"
     if verdict.unsure == NONE_OF_BP:
         return "cannot be compared with bp's random blocks: none of these runs is done"
     if row.replaced and verdict.unread:
@@ -250,7 +254,9 @@ def reason(row: Row) -> str:
 
 def _not_separated(row: Row) -> str:
     over, floor = row.read, read_floor(row)
-    if row.held:
+    if row.held == SCALE:
+        return "does|do not clearly beat random blocks of another scale"
+    if row.held == RESET:
         less = f"loses|lose less than {BEATS:g} points"
         return f"{less} with all blocks put back to their initial weights"
     if over is None or over.mean <= (over.half_width or 0):
