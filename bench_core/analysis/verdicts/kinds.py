@@ -39,7 +39,8 @@ class Kind:
 VERDICTS = {
     TRUSTWORTHY: Kind(
         "good",
-        "{limit} points or more over {floor}, with an interval above 0; not shown to lie below "
+        "{limit} points or more over {floor}, with an interval above 0, and as many over random "
+        "blocks of another scale, where these ran; not shown to lie below "
         "the bp floor; no diagnostic fires after the last epoch{names}",
     ),
     WALKED_BACK: Kind(
