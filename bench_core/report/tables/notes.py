@@ -47,8 +47,8 @@ REPLACED = f" by its own floor, but by {BP_FLOOR}"
 TEACHER = f"{OURS}/teacher"
 SCORED_ON = {"validation": "held-out training samples", "test": "the test set"}
 SHIFTED = (
-    "and the blocks beat random ones: test images unlike the augmented training images do this too "
-    "(docs/protocol.md, section 6)"
+    "and the blocks beat random ones: test samples unlike those of the training, such as images "
+    "that are not augmented, do this too (docs/protocol.md, section 6)"
 )
 OTHER_CREDIT = " is not that of the credit from which its blocks learn"
 WRONG_SIGN = "such credit points against the gradient; is its sign right?"
