@@ -206,7 +206,7 @@ def test_a_mean_below_the_bp_floor_is_flagged_and_one_far_below_walks_back() -> 
 
 def test_c_alone_on_blocks_that_beat_random_ones_has_a_second_cause() -> None:
     floor = frozen(DFA, [0.30, 0.31, 0.32])
-    text = "batch_stability alone fires for dfa, and the blocks beat random ones: test images"
+    text = "batch_stability alone fires for dfa, and the blocks beat random ones: test samples"
     alone = [*seeds(DFA, [0.40, 0.41, 0.42], measurements=measured(c=0.83)), *floor]
     assert (row(alone).verdict.text, text in remarks(alone)) == ("walked back (c)", True)
     for accuracy, values in ((0.40, measured(a=90.0, c=0.83)), (0.31, measured(c=0.83))):
@@ -812,6 +812,23 @@ def test_blocks_must_also_beat_random_ones_of_another_scale(
     why = reasons.of_row(found, Settings())
     assert why == [] or "random blocks of another scale (dfa[frozen, block_scale=100.0])" in why[0]
     assert bool(why) == held
+
+
+def test_backpropagation_with_random_blocks_of_another_scale_is_named_beside_the_rules() -> None:
+    rule = [*seeds(DFA, [0.5, 0.502, 0.504]), *LOW]
+    larger = scaled((0.51, 0.511, 0.512), rule=BP)
+    records = [*BACKPROP, *rule, *larger]
+    drawn = "Backpropagation with random blocks reaches .419"
+    assert f"{drawn}." in summary.opening(group([*BACKPROP, *rule]))
+    also = f"{drawn}, and .511 at another scale (bp[frozen, block_scale=100.0])."
+    assert also in summary.opening(group(records))
+    told = "(bp[frozen, block_scale=100.0]) reaches .511 (3 seeds), more than dfa: only their own"
+    assert told in remarks(records)
+    assert row(records).verdict == row([*BACKPROP, *rule]).verdict
+    above = [*seeds("lab/known", [0.55, 0.56, 0.57]), *frozen("lab/known", [0.3, 0.301, 0.302])]
+    assert told in remarks([*records, *above])  # and not lab/known
+    worse = [*BACKPROP, *rule, *scaled((0.3, 0.31, 0.32), rule=BP)]
+    assert "another scale (bp" not in remarks(worse) + summary.opening(group(worse))
 
 
 def test_floors_of_another_scale_are_of_one_rule_and_take_part_in_no_other_comparison() -> None:

@@ -22,8 +22,9 @@ from bench_core.analysis.verdicts.untrained import agree, untrained
 from bench_core.analysis.verdicts.verdict import BEATS
 from bench_core.printable import few
 from bench_core.report.text.layout import listed
-from bench_core.report.text.numbers import compact, plural, with_interval
+from bench_core.report.text.numbers import compact, fraction, plural, with_interval
 from bench_core.report.words import row_doubts
+from bench_core.report.words.rows import bp_rescaled
 
 
 def below_local_ceiling(group: Group) -> list[str]:
@@ -165,6 +166,22 @@ def untried_scales(group: Group) -> list[str]:
     return [line] * (bool(names) and any(row.rescaled is not None for row in group.rows))
 
 
+def below_bp_rescaled(group: Group) -> list[str]:
+    """Name the rules less accurate than backpropagation with random blocks of another scale."""
+    other = bp_rescaled(group.rows)
+    if other is None:
+        return []
+    floor, best = other
+    rules = [row for row in group.rows if row.role == "method" and row.accuracy is not None]
+    names = [row.label for row in rules if row.accuracy and row.accuracy.mean < best]
+    reaches = f"reaches {fraction(best)} ({plural(len(floor.accuracies), 'seed')})"
+    text = (
+        f"backpropagation with random blocks of another scale ({floor.name}) {reaches}, more than "
+        f"{listed(names)}: only their own random blocks decide a verdict"
+    )
+    return [text] * bool(names)
+
+
 def few_test_samples(group: Group) -> list[str]:
     """Say how far the size of the test set leaves an accuracy open, if that is more than the points
     by which a rule must beat its floor.
@@ -197,7 +214,8 @@ def of_group(group: Group, settings: Settings) -> list[str]:
             lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")
         lines += [f"{row.label} {text}" for text in row_doubts.tuning(row, group.rows)]
     lines += (
-        few_test_samples(group)
+        below_bp_rescaled(group)
+        + few_test_samples(group)
         + unknown_resets(group)
         + untried_scales(group)
         + one_start(group)

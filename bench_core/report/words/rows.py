@@ -15,6 +15,7 @@ from functools import partial
 from bench_core.analysis.stats import Estimate, estimate, median_of
 from bench_core.analysis.verdicts.alignment import Alignment, alignment
 from bench_core.analysis.verdicts.floors import explained
+from bench_core.analysis.verdicts.judge import Floor
 from bench_core.analysis.verdicts.labels import method_key
 from bench_core.analysis.verdicts.roles import matched_floor
 from bench_core.analysis.verdicts.rows import Group, Row, Run
@@ -251,6 +252,17 @@ def bp_floor(rows: Iterable[Row]) -> float | None:
     label = CEILINGS_FLOOR
     floor = next((row for row in rows if row.label == label), None)
     return floor.accuracy.mean if floor is not None and floor.accuracy is not None else None
+
+
+def bp_rescaled(rows: Iterable[Row]) -> tuple[Floor, float] | None:
+    """Return backpropagation's best floor of another scale and its mean, if that is above the
+    drawn blocks."""
+    every = list(rows)
+    drawn = bp_floor(every)
+    found = next((row.rescaled for row in every if row.role == "ceiling"), None)
+    if found is None or found.mean is None or drawn is None or found.mean <= drawn:
+        return None
+    return found, found.mean
 
 
 def names_of(rows: Sequence[Row]) -> dict[str, str]:

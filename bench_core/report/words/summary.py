@@ -40,6 +40,7 @@ from bench_core.report.words.criteria import Criterion
 from bench_core.report.words.rows import (
     bare_labels,
     bp_floor,
+    bp_rescaled,
     chance,
     chance_of,
     guesses,
@@ -185,8 +186,15 @@ def _frame(group: Group) -> list[str]:
     equal = len(trained) > 1 and all(row.trials is None for row in trained)
     lines = ["All rules share one training recipe; no tuning is recorded."] if equal else []
     mean = bp_floor(group.rows)
+    other = bp_rescaled(group.rows)
+    also = ""
+    if other is not None:
+        floor, best = other
+        also = f", and {fraction(best)} at another scale ({floor.name})"
     known = (
-        [] if mean is None else [f"Backpropagation with random blocks reaches {fraction(mean)}."]
+        []
+        if mean is None
+        else [f"Backpropagation with random blocks reaches {fraction(mean)}{also}."]
     )
     return lines + known
 
