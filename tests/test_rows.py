@@ -860,7 +860,7 @@ def test_floors_of_another_scale_are_of_one_rule_and_take_part_in_no_other_compa
     assert own.floor.name == "dfa[frozen, block_scale=10.0]"  # a rule's own initial scale
     assert own.rescaled is not None
     assert own.rescaled.name == "dfa[frozen]"
-    told = "not compared with random blocks of another scale (floor_scales): bp"
+    told = "not compared with random blocks of another scale: bp; `bench run` trains these with"
     assert told in remarks([*BACKPROP, *rule, *scaled((0.4, 0.41, 0.42))])
     assert told not in remarks([*BACKPROP, *rule])
 

@@ -162,7 +162,10 @@ def untried_scales(group: Group) -> list[str]:
     names = [
         row.label for row in group.rows if row.verdict.kind == TRUSTWORTHY and row.rescaled is None
     ]
-    line = f"not compared with random blocks of another scale (floor_scales): {listed(names)}"
+    line = (
+        f"not compared with random blocks of another scale: {listed(names)}; `bench run` trains "
+        "these with `--set floor_scales=[10,100]`"
+    )
     return [line] * (bool(names) and any(row.rescaled is not None for row in group.rows))
 
 
