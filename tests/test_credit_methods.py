@@ -561,6 +561,19 @@ def test_block_scale_multiplies_the_initial_branches_and_nothing_else(few, scale
             torch.testing.assert_close(g, scale * f, rtol=1e-5, atol=1e-6)
 
 
+def test_block_scale_multiplies_the_matrix_that_a_block_registers_last_and_its_bias(few):
+    """Also in blocks that train, and not what stands before it."""
+    net = resmlp()
+    with torch.no_grad():
+        for block in net.blocks:
+            block.w2.bias.fill_(0.5)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    _, net = ready(rule("dfa", block_scale=10.0), net, few)
+    for key, value in net.state_dict().items():
+        last = key.startswith("blocks.") and ".w2." in key
+        torch.testing.assert_close(value, before[key] * (10.0 if last else 1.0), msg=key)
+
+
 def test_a_block_without_a_matrix_cannot_be_scaled():
     class Bare(ResMLP):
         def __init__(self, params, shape, classes):
@@ -573,6 +586,8 @@ def test_a_block_without_a_matrix_cannot_be_scaled():
         "at": "method",
         "why": "block_scale: block 1 has no weight matrix to scale",
     }
+    assert fit.refusal((dfa, dfa.Params()), (Bare, Bare.Params()), data, scaled=True) is not None
+    assert fit.refusal((dfa, dfa.Params()), (ResMLP, ResMLP.Params()), data, scaled=True) is None
 
 
 def test_more_blocks_than_there_are_is_said_before_training():

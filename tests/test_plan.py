@@ -165,6 +165,39 @@ def test_floors_of_other_scales_are_added_for_every_rule_and_seed(planned) -> No
 
 
 @pytest.mark.parametrize(
+    ("methods", "more"),
+    [
+        ("[{name: dfa, block_scale: 10.0}]", ""),
+        ("[dfa]", "include: [{method: {name: dfa, freeze: blocks, block_scale: 10.0}}]\n"),
+        ("[dfa]", "matrix: {method.block_scale: [1.0, 10.0]}\n"),
+    ],
+)
+def test_a_floor_of_another_scale_that_the_suite_names_is_one_cell(planned, methods, more) -> None:
+    text = SUITE.replace("[dfa]", methods) + "floor_scales: [10]\n" + more
+    identities = [c.identity for c in planned(text).cells]
+    assert len(identities) == len({*identities})
+
+
+def test_a_suite_without_floor_scales_is_the_suite_that_it_was(planned) -> None:
+    """So that the stored one of an earlier version still counts as the same."""
+    assert "floor_scales" not in planned().suite.content()
+    assert planned(SUITE + "floor_scales: [10]\n").suite.content()["floor_scales"] == [10.0]
+
+
+def test_the_scale_as_drawn_may_be_one_of_the_floors_of_a_scaled_rule(planned) -> None:
+    text = SUITE.replace("[dfa]", "[{name: dfa, block_scale: 10.0}]").replace("[1, 2]", "[1]")
+    found = [c.cell.method for c in planned(text + "floor_scales: [1]\n").cells]
+    own = [ref.params for ref in found if ref.short == "dfa" and ref.frozen]
+    assert [params.get("block_scale") for params in own] == [10.0, None]
+
+
+def test_a_block_scale_at_its_default_is_no_part_of_a_cell(planned) -> None:
+    written = planned(SUITE.replace("[dfa]", "[{name: dfa, block_scale: 1.0}]"))
+    assert {c.identity for c in written.cells} == {c.identity for c in planned().cells}
+    assert all("block_scale" not in c.cell.method.params for c in written.cells)
+
+
+@pytest.mark.parametrize(
     ("line", "fault"),
     [
         ("floor_scales: [0]", "must be above 0"),

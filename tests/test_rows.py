@@ -17,13 +17,15 @@ from records import SICK, frozen, measured, run, seeds
 
 from bench_core.analysis.sensitivity import sensitivities
 from bench_core.analysis.stats import Estimate, t_critical, welch_difference
+from bench_core.analysis.verdicts.alignment import NO_CREDIT
 from bench_core.analysis.verdicts.floors import explained
 from bench_core.analysis.verdicts.judge import Floor
 from bench_core.analysis.verdicts.leaderboard import judge_all
+from bench_core.analysis.verdicts.rescaled import Rescaled
 from bench_core.analysis.verdicts.roles import EVERY_RULE, is_floor
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.settings import Settings
-from bench_core.analysis.verdicts.verdict import AT_CHANCE, margin, reading
+from bench_core.analysis.verdicts.verdict import AT_CHANCE, UNTRIED, margin, reading
 from bench_core.report.tables import notes
 from bench_core.report.text.numbers import with_interval
 from bench_core.report.words import reasons, row_doubts, summary, trained
@@ -790,7 +792,7 @@ def scaled(values: Sequence[float], scale: float = 100.0, rule: str = DFA) -> li
         ((0.60, 0.601, 0.602), "not separated from its floor", trained.LOOK),  # above the rule
         ((0.45, 0.50, 0.60), "not separated from its floor", trained.OPEN),  # not settled
         ((0.45,), "trustworthy", trained.TRAIN),  # one seed shows what holds of its networks
-        ((0.545,), "not separated from its floor", trained.OPEN),
+        ((0.545,), "not separated from its floor", trained.LOOK),
     ],
 )
 def test_blocks_must_also_beat_random_ones_of_another_scale(
@@ -802,8 +804,8 @@ def test_blocks_must_also_beat_random_ones_of_another_scale(
     records = [*BACKPROP, *rule, *scaled(values), *scaled((0.2, 0.21, 0.22), 10.0)]
     found = row(records)
     assert (found.verdict.kind, list_of(records)) == (kind, heading)
-    assert found.rescaled is not None
-    assert found.rescaled.name == "dfa[frozen, block_scale=100.0]"
+    assert found.rescaled.floor is not None
+    assert found.rescaled.floor.name == "dfa[frozen, block_scale=100.0]"
     assert found.floor.name == "dfa[frozen]"  # d reads the blocks as they were drawn
     held = kind != "trustworthy"
     assert found.held == "scale" * held
@@ -822,7 +824,7 @@ def test_backpropagation_with_random_blocks_of_another_scale_is_named_beside_the
     assert f"{drawn}." in summary.opening(group([*BACKPROP, *rule]))
     also = f"{drawn}, and .511 at another scale (bp[frozen, block_scale=100.0])."
     assert also in summary.opening(group(records))
-    told = "(bp[frozen, block_scale=100.0]) reaches .511 (3 seeds), more than dfa: only their own"
+    told = "(bp[frozen, block_scale=100.0]) reaches .511 (3 seeds), more than dfa; verdicts compare"
     assert told in remarks(records)
     assert row(records).verdict == row([*BACKPROP, *rule]).verdict
     above = [*seeds("lab/known", [0.55, 0.56, 0.57]), *frozen("lab/known", [0.3, 0.301, 0.302])]
@@ -836,11 +838,14 @@ def test_floors_of_another_scale_are_of_one_rule_and_take_part_in_no_other_compa
     alone = row([*BACKPROP, *rule])
     others = [*scaled((0.6, 0.61, 0.62), rule=BP), *scaled((0.6, 0.61, 0.62), rule="lab/known")]
     beside = [*BACKPROP, *rule, *others]
-    assert (row(beside).rescaled, row(beside).verdict) == (None, alone.verdict)
+    assert (row(beside).rescaled.floor, row(beside).verdict) == (None, alone.verdict)
     assert row(beside).over_bp == alone.over_bp  # bp's floor has the blocks as they were drawn
     assert row(beside, "bp").held == "scale"
     lost = [each.model_copy(update={"status": "failed"}) for each in scaled((0.6, 0.61, 0.62))]
-    assert row([*BACKPROP, *rule, *lost]).rescaled is None
+    assert row([*BACKPROP, *rule, *lost]).rescaled == Rescaled(lost=True)
+    assert row([*BACKPROP, *rule, *lost]).verdict.unsure == "its floor lost runs"
+    some = [*scaled((0.4, 0.41, 0.42))[:2], lost[2]]
+    assert row([*BACKPROP, *rule, *some]).verdict.unsure == "its floor lost runs"
     grown = [
         each.model_copy(
             update={
@@ -858,11 +863,187 @@ def test_floors_of_another_scale_are_of_one_rule_and_take_part_in_no_other_compa
     label = "dfa[block_scale=10.0]"
     own = row([*BACKPROP, *grown, *scaled((0.3, 0.301, 0.302), 10.0), *LOW], label)
     assert own.floor.name == "dfa[frozen, block_scale=10.0]"  # a rule's own initial scale
-    assert own.rescaled is not None
-    assert own.rescaled.name == "dfa[frozen]"
+    assert own.rescaled.floor is not None
+    assert own.rescaled.floor.name == "dfa[frozen]"
     told = "not compared with random blocks of another scale: bp; `bench run` trains these with"
     assert told in remarks([*BACKPROP, *rule, *scaled((0.4, 0.41, 0.42))])
     assert told not in remarks([*BACKPROP, *rule])
+
+
+def test_one_line_names_what_holds_a_margin_open() -> None:
+    """The initial weights come first; a margin that is open by itself is held by nothing."""
+    high = scaled((0.6, 0.601, 0.602))
+    both = row([*BACKPROP, *of_reset(0.0), *LOW, *high])
+    assert both.held == "reset"
+    wide = row([*BACKPROP, *seeds(DFA, [0.32, 0.55, 0.65]), *LOW, *high])
+    assert (wide.held, wide.verdict.kind) == ("", "not separated from its floor")
+    assert "random blocks of another scale" not in " ".join(reasons.of_row(wide, Settings()))
+    (line,) = [x for x in lines_of([*BACKPROP, *of_reset(30.0), *LOW, *high]) if x.label == "dfa"]
+    below = "5.0 ± 0.6 points below random blocks of another scale (dfa[frozen, block_scale=100.0])"
+    assert line.text.endswith(f"; {below}")
+    held = row([*BACKPROP, *of_reset(30.0), *LOW, *high])
+    assert held.held == "scale"
+    assert reasons.of_row(held, Settings()) == [
+        f"{below}; +2 or more are needed, with an interval above 0"
+    ]
+    silent = seeds(DFA, [0.551, 0.553, 0.549], test_samples=10_000)
+    with_unknown = [*BACKPROP, *silent, *LOW, *high]
+    assert "not tried with their initial blocks" not in remarks(with_unknown)
+
+
+def test_floors_of_another_scale_differ_in_nothing_else() -> None:
+    rule = [*seeds(DFA, [0.55, 0.553, 0.549]), *LOW]
+    larger = {"freeze": "blocks", "block_scale": 100.0}
+    other = seeds(DFA, [0.6, 0.61, 0.62], params={**larger, "normalize": "none"})
+    assert row([*BACKPROP, *rule, *other]).rescaled == Rescaled()
+    floor = row([*BACKPROP, *rule, *scaled((0.6, 0.61, 0.62))], "dfa[frozen]")
+    assert (floor.rescaled, floor.held) == (Rescaled(), "")
+    drawn = row([*BACKPROP, *rule, *scaled((0.2, 0.21, 0.22))]).rescaled.floor
+    assert drawn is not None  # the floor as drawn, which is better, is not among them
+    assert drawn.name == "dfa[frozen, block_scale=100.0]"
+
+
+@pytest.mark.parametrize(
+    ("gammas", "untried"),
+    [
+        ((0.0, 0.0, 0.0), True),
+        ((-0.3, -0.3, -0.3), False),  # against the gradient is a direction
+        ((0.0, 0.03, 0.06), False),  # the mean decides
+        ((0.05, -0.05, 0.0), True),
+    ],
+)
+def test_the_mean_of_gamma_says_whether_a_credit_has_a_direction(
+    gammas: Sequence[float], untried: bool
+) -> None:
+    runs = seeds(DFA, [0.55, 0.553, 0.549])
+    mine = [
+        one.model_copy(update={"measurements": measured(gamma=own)})
+        for one, own in zip(runs, gammas, strict=True)
+    ]
+    found = row([*BACKPROP, *mine, *LOW]).verdict
+    assert found.kind == ("undetermined" if untried else "trustworthy")
+    assert (found.unsure == "random blocks of another scale not tried") == untried
+
+
+def test_a_direction_that_is_not_known_asks_for_floors_of_another_scale() -> None:
+    """A rule without a credit, one not in use, or a Γ that means nothing shows no direction."""
+    good = measured(gamma=0.3)
+
+    def with_gamma(item: Measurement | None, n: int = 3) -> Row:
+        own = (
+            {**good, "alignment": item}
+            if item
+            else {k: v for k, v in good.items() if k != "alignment"}
+        )
+        runs = seeds(DFA, [0.55, 0.553, 0.549], measurements=own)[:n]
+        runs += seeds(DFA, [0.55, 0.553, 0.549], measurements=good)[n:]
+        return row([*BACKPROP, *runs, *LOW])
+
+    details = good["alignment"].details
+    unused = Measurement(value=0.3, details={**details, "in_use": False})
+    none = Measurement(value=None, not_diagnostic=NO_CREDIT)
+    odd = Measurement(value=math.nan, details={**details, "deep": math.nan})
+    shallow = Measurement(value=0.0, details={"unclamped": [0.01], "library": [0.01], "deep": None})
+    for item in (unused, none, odd, shallow):
+        found = with_gamma(item)
+        assert (found.verdict.kind, found.verdict.unsure) == ("undetermined", UNTRIED)
+        assert with_gamma(item, 1).verdict.kind == (
+            "undetermined" if item is not shallow else "trustworthy"
+        )
+        (why,) = reasons.of_row(found, Settings())
+        assert "random blocks of another scale may beat its floor as well" in why
+    along = Measurement(value=0.5, details={"unclamped": [0.5], "library": [0.5], "deep": None})
+    assert with_gamma(along).verdict.kind == "trustworthy"  # one block, whose credit is Γ_0
+    bare = with_gamma(None)  # what no run measured decides nothing, and a line says so
+    assert bare.verdict.kind == "trustworthy"
+    own = {k: v for k, v in good.items() if k != "alignment"}
+    runs = seeds(DFA, [0.55, 0.553, 0.549], measurements=own)
+    told = "Γ is not measured, so larger random blocks may beat random ones as well as dfa"
+    assert told in remarks([*BACKPROP, *runs, *LOW])
+    assert told not in remarks([*BACKPROP, *seeds(DFA, [0.55, 0.553, 0.549]), *LOW])
+
+
+def test_floors_that_were_not_tried_are_missed_where_a_rule_would_pass_alone() -> None:
+    """Where something else decides, its verdict and its words stay."""
+    aimless = measured(gamma=0.0)
+
+    def of(values: list[float], floor: list[float]) -> Row:
+        mine = seeds(DFA, values, measurements=aimless)
+        return row([*BACKPROP, *mine, *frozen(DFA, floor)])
+
+    assert of([0.54, 0.34, 0.47], [0.42] * 3).verdict.kind == "not separated from its floor"
+    lost = run(DFA, 456, status="failed", params={"freeze": "blocks"})
+    short = [*seeds(DFA, [0.55, 0.553, 0.549], measurements=aimless), *LOW[:2], lost]
+    assert row([*BACKPROP, *short]).verdict.unsure == "its floor lost runs"
+    mine = of_reset(0.0, measurements=aimless)
+    assert row([*BACKPROP, *mine, *LOW]).verdict.kind == "not separated from its floor"
+    records = [*BACKPROP, *seeds(DFA, [0.55, 0.553, 0.549], measurements=aimless), *LOW]
+    said = "dfa shows no credit with the direction of the gradient, and random blocks of another"
+    assert said in summary.sentence(group(records))
+
+
+def test_only_trustworthy_rules_are_named_that_lack_floors_of_another_scale() -> None:
+    ep = [*seeds(EP, [0.3, 0.301, 0.302]), *frozen(EP, [0.35, 0.351, 0.352])]
+    rule = [*seeds(DFA, [0.55, 0.553, 0.549]), *LOW, *scaled((0.4, 0.401, 0.402))]
+    told = "not compared with random blocks of another scale: bp;"
+    assert told in remarks([*BACKPROP, *rule, *ep])
+
+
+def test_every_format_has_the_margin_over_random_blocks_of_another_scale() -> None:
+    rule = [*seeds(DFA, [0.55, 0.553, 0.549]), *LOW, *scaled((0.4, 0.401, 0.402))]
+    records = [*BACKPROP, *rule]
+    found = row(records)
+    assert found.rescaled.over is not None
+    (suite,) = json.loads(leaderboard(records, format="json"))["suites"]
+    (mine,) = (each for each in suite["groups"][0]["rows"] if each["label"] == "dfa")
+    assert mine["rescaled_floor"] == "dfa[frozen, block_scale=100.0]"
+    assert mine["margin_rescaled_pp"]["mean"] == found.rescaled.over.estimate.mean
+    text = leaderboard(records, format="markdown", columns=("rescaled",))
+    (line,) = (line for line in text.split("\n") if line.startswith("|") and " dfa " in line)
+    assert " +15.0 " in line
+
+
+def test_no_further_floor_improves_a_verdict() -> None:
+    """A rule must beat each of them: the best by its mean may have one seed, and no interval."""
+    records = [*BACKPROP, *seeds(DFA, [0.55, 0.553, 0.549]), *LOW, *scaled((0.45, 0.50, 0.60))]
+    assert row(records).held == "scale"
+    assert row([*records, *scaled((0.525,), 10.0)]).held == "scale"
+
+
+def with_initial(records: list[RunRecord], c: float) -> list[RunRecord]:
+    def of(one: RunRecord) -> RunRecord:
+        item = one.measurements["batch_stability"].model_copy(update={"value": c})
+        return one.model_copy(update={"initial": {"batch_stability": item}})
+
+    return [of(one) for one in records]
+
+
+def test_blocks_of_another_scale_are_no_witnesses_of_the_untrained_network() -> None:
+    mine = seeds(DFA, [0.55, 0.553, 0.549], measurements=measured(c=0.35))
+    records = with_initial([*BACKPROP, *mine, *LOW], 0.35)
+    larger = [*scaled((0.45, 0.451, 0.452), rule=BP), *scaled((0.45, 0.451, 0.452), 10.0, BP)]
+    assert row(records).verdict.letters == ()
+    assert row([*records, *with_initial(larger, 0.1)]).verdict.letters == ()
+
+
+def test_a_single_seed_below_larger_random_blocks_is_not_said_to_train() -> None:
+    one = [*seeds(DFA, [0.55]), *frozen(DFA, [0.3]), *scaled((0.6,))]
+    assert list_of([*BACKPROP, *one]) != trained.TRAIN
+
+
+def test_where_bps_floor_replaces_a_floor_its_other_scales_count_too() -> None:
+    mine = seeds(DFA, [0.55, 0.551, 0.549], chance=0.1)
+    records = [*BACKPROP, *mine, *frozen(DFA, [0.10, 0.11, 0.09])]
+    assert row(records).replaced
+    larger = [*scaled((0.10, 0.11, 0.09)), *scaled((0.6, 0.601, 0.602), rule=BP)]
+    assert row([*records, *larger]).held == "scale"
+
+
+def test_smaller_blocks_and_those_at_chance_are_no_trial_of_larger_ones() -> None:
+    mine = seeds(DFA, [0.55, 0.553, 0.549], measurements=measured(gamma=0.0), chance=0.1)
+    records = [*BACKPROP, *mine, *LOW]
+    for other in (scaled((0.29, 0.291, 0.292), 0.01), scaled((0.10, 0.101, 0.099), 1e6)):
+        assert row([*records, *other]).verdict.kind == "undetermined"
 
 
 def test_a_rule_below_bps_random_blocks_may_beat_its_own() -> None:

@@ -23,7 +23,7 @@ AUXILIARY_LR = 1e-3
 
 
 def set_up(method: Method, net: Net, data: Data, training: dict[str, Any], seed: int) -> None:
-    """Freeze the frozen blocks, and give the method its task, its streams and its optimiser."""
+    """Prepare the blocks, and give the method its task, its streams and its optimiser."""
     _set_up(method, net, _prepared(method, net, data, training), data, training, seed)
 
 

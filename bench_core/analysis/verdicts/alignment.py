@@ -85,16 +85,25 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
 
 
 def without_direction(read: Sequence[Alignment]) -> bool:
-    """Decide whether blocks learn from a credit without the direction of the gradient.
+    """Decide whether blocks are not known to learn from the direction of the gradient.
 
-    |Γ deep| of the credit from which they learn, the mean over runs, is below `NO_DIRECTION`, or
-    the rule shows no credit at all. A Γ that means nothing in one of the runs, or is that of a
-    credit not in use, decides nothing.
+    |Γ deep| of the credit from which they learn, the mean over runs, is below `NO_DIRECTION`; or Γ
+    means nothing in one of them, is not finite, or is that of a credit that is not in use, or the
+    rule shows no credit. Without deep layers Γ of all layers counts. Runs that did not measure Γ
+    decide nothing.
     """
-    if read and all(item.not_diagnostic == NO_CREDIT for item in read):
-        return True
-    if not read or any(item.not_diagnostic or not item.in_use for item in read):
-        return False
-    own = [item.blocks_deep for item in read if item.blocks_deep is not None]
-    values = own or [item.deep for item in read if item.deep is not None]
-    return bool(values) and abs(math.fsum(values) / len(values)) < NO_DIRECTION
+    values = [_direction(item) for item in read]
+    known = [value for value in values if value is not None]
+    return len(known) < len(values) or (
+        bool(known) and abs(math.fsum(known) / len(known)) < NO_DIRECTION
+    )
+
+
+def _direction(item: Alignment) -> float | None:
+    """Return the mean Γ of the credit from which the blocks of a run learn, if it is known."""
+    if item.not_diagnostic or not item.in_use:
+        return None
+    if item.has_deep:
+        return item.deep if item.blocks_deep is None else item.blocks_deep
+    values = [value for value in item.layers if value is not None]
+    return math.fsum(values) / len(values) if len(values) == len(item.layers) > 0 else None

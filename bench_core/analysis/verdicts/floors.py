@@ -11,18 +11,12 @@ from typing import Literal
 from bench_core.analysis.accuracies import Scored
 from bench_core.analysis.verdicts.judge import Floor
 from bench_core.analysis.verdicts.labels import label, method_key
-from bench_core.analysis.verdicts.roles import BP, is_floor, matched_floor, option
+from bench_core.analysis.verdicts.roles import BP, is_floor, matched_floor, option, unscaled
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.names import FROZEN, without_ours
 from bench_core.results.hashing import canonical
 from bench_core.results.record import ComponentRef, RunRecord
 from bench_core.suite.cells import CORE_DEFAULTS, same_name
-
-
-def _unscaled(ref: ComponentRef) -> ComponentRef:
-    """Return a method with its blocks as they were drawn."""
-    scale = CORE_DEFAULTS["block_scale"]
-    return ref.model_copy(update={"params": {**ref.params, "block_scale": scale}})
 
 
 def is_finished(record: RunRecord) -> bool:
@@ -71,7 +65,7 @@ class Floors:
         self.frozen = {key: runs for key, runs in rows.items() if is_floor(runs[0])}
         self.of_any_scale: dict[str, list[str]] = defaultdict(list)  # by the key without a scale
         for key, runs in self.frozen.items():
-            self.of_any_scale[self.key(_unscaled(runs[0].cell.method))].append(key)
+            self.of_any_scale[self.key(unscaled(runs[0].cell.method))].append(key)
 
     def _of(
         self, name: str, keys: Sequence[str], kind: Literal["matched", "named"] = "named"
@@ -80,9 +74,10 @@ class Floors:
             return Floor(name, kind, reason=f"{len(keys)} different rows could be {name}")
         runs = self.frozen[keys[0]] if keys else []
         by_seed = accuracies(runs)
-        if not by_seed:
-            return Floor(name, kind, reason=f"no finished run of {name} with this recipe")
         lost = frozenset(run.cell.seed for run in runs) - by_seed.keys()
+        if not by_seed:
+            reason = f"no finished run of {name} with this recipe"
+            return Floor(name, kind, reason=reason, lost=lost)
         return Floor(name, kind, by_seed, math.fsum(by_seed.values()) / len(by_seed), lost=lost)
 
     def matched(self, ref: ComponentRef) -> Floor:
@@ -90,19 +85,24 @@ class Floors:
         name, key = label(floor, self.peers[ref.name], self.defaults), self.key(floor)
         return self._of(name, [key] if key in self.frozen else [], "matched")
 
-    def rescaled(self, ref: ComponentRef) -> Floor | None:
-        """Return the best of the matched floors whose random blocks have another scale, if any.
+    def rescaled(self, ref: ComponentRef, replaced: bool) -> list[tuple[float, Floor]]:
+        """Return the floors with random blocks of another scale, in multiples of the rule's own.
 
-        The best is that with the highest mean accuracy over its finished runs.
+        They are those of the rule, and of the method whose floor decides d in place of its own.
         """
-        floor = matched_floor(ref)
-        others = [
-            self._of(label(runs[0].cell.method, self.peers[ref.name], self.defaults), [key])
-            for key in self.of_any_scale[self.key(_unscaled(floor))]
-            if key != self.key(floor) and (runs := self.frozen[key])
-        ]
-        run = [other for other in others if other.mean is not None]
-        return max(run, key=lambda other: other.mean or 0.0, default=None)
+        name = BP if replaced or self.depth.floor == "bp" else self.depth.floor
+        drawn = [matched_floor(ref)]
+        if name != "matched":
+            drawn += [self.frozen[key][0].cell.method for key in self._keys(name)]
+        found: dict[str, tuple[float, Floor]] = {}
+        for floor in drawn:
+            for key in self.of_any_scale[self.key(unscaled(floor))]:
+                other = self.frozen[key][0].cell.method
+                scale = option(other, "block_scale") / option(floor, "block_scale")
+                if scale != 1.0:
+                    text = label(other, self.peers[other.name], self.defaults)
+                    found.setdefault(key, (scale, self._of(text, [key])))
+        return list(found.values())
 
     def bp(self) -> Floor:
         return self.named(BP)

@@ -19,20 +19,22 @@ from functools import partial
 
 from bench_core.analysis.accuracies import UNKNOWN, Scored, of_accuracies
 from bench_core.analysis.stats import Estimate
-from bench_core.analysis.verdicts.alignment import Alignment, alignment, without_direction
+from bench_core.analysis.verdicts.alignment import alignment, without_direction
 from bench_core.analysis.verdicts.duplicates import contradicts, counted
 from bench_core.analysis.verdicts.floors import Floors, accuracies, explained, is_finished
-from bench_core.analysis.verdicts.judge import Floor, Judgement, deciding, judge, threshold_of
+from bench_core.analysis.verdicts.judge import Floor, deciding, judge, threshold_of
 from bench_core.analysis.verdicts.labels import label, method_key
 from bench_core.analysis.verdicts.older_code import older
 from bench_core.analysis.verdicts.ranks import rank
 from bench_core.analysis.verdicts.recipes import recipe, recipe_under, tuned_of
+from bench_core.analysis.verdicts.rescaled import Rescaled, compare
 from bench_core.analysis.verdicts.roles import BP, is_ceiling, is_floor, role
 from bench_core.analysis.verdicts.rows import RESET, SCALE, Blind, Group, Held, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.untrained import untrained
 from bench_core.analysis.verdicts.verdict import (
     AT_CHANCE,
+    BEATS,
     CANNOT_JUDGE,
     EQUAL,
     EQUAL_OF_BP,
@@ -49,7 +51,6 @@ from bench_core.analysis.verdicts.verdict import (
     ends,
     margin,
     needless,
-    outdone,
     points_of,
     reading,
     verdict,
@@ -158,10 +159,9 @@ class _Recipe:
             for letter, limit in limits.items()
         }
         passed = {letter for letter, own in readings.items() if own == "passes"}
-        scaled = None if is_floor(runs[0]) else floors.rescaled(ref)
-        over_scaled = self._margin(runs, scaled) if scaled else None
+        rescaled = self._rescaled(runs, mute and not unjudged, limits)
         # random blocks, under this embedding and readout or of another scale, are floors too
-        held: Held = RESET if needless(reset) else SCALE if outdone(points_of(over_scaled)) else ""
+        held: Held = RESET if needless(reset) else SCALE if rescaled.outdone else ""
         held = held if passed else ""
         if held:
             readings |= dict.fromkeys(passed, "open")
@@ -170,8 +170,11 @@ class _Recipe:
         few = _unsure(own, below, mute, replaced, floors.none_finished(BP))
         if not few and not unjudged and (self.bp if replaced else chosen).lost & by_seed.keys():
             few = LOST_OF_BP if replaced else LOST_OF_FLOOR
-        if not few and passed == limits.keys() and not held and scaled is None:
-            few = UNTRIED * without_direction(_alignments(runs, judgements))
+        if not few and passed == limits.keys() and not held:
+            read_off = [alignment(*pair) for pair in zip(runs, judgements, strict=True)]
+            aimless = without_direction([item for item in read_off if item is not None])
+            aimless &= not is_ceiling(runs[0])  # its credit is the gradient
+            few = LOST_OF_FLOOR * rescaled.lost or UNTRIED * (aimless and not rescaled.tried)
         values, counts = by_seed.values(), not explained(runs)
         return Row(
             label=label(ref, floors.peers[ref.name], self.settings.defaults),
@@ -185,8 +188,7 @@ class _Recipe:
             verdict=verdict(judgements, readings, below, broken, few, _still(runs)),
             replaced=replaced and not is_floor(runs[0]),
             reset=reset,
-            rescaled=scaled,
-            over_rescaled=over_scaled,
+            rescaled=rescaled,
             held=held,
             tuned=tuned_of(runs[0], self.settings),
         )
@@ -218,16 +220,26 @@ class _Recipe:
             return None
         return of_accuracies(lost, self.floors.scored, 2, not explained(runs)).scaled(100.0)
 
+    def _rescaled(
+        self,
+        runs: Sequence[RunRecord],
+        replaced: bool,
+        limits: Mapping[str, tuple[float, str | None]],
+    ) -> Rescaled:
+        """Compare a row with random blocks of another scale."""
+        if is_floor(runs[0]):
+            return Rescaled()
+        return compare(
+            self.floors.rescaled(runs[0].cell.method, replaced),
+            lambda floor: self._margin(runs, floor),
+            self._at_chance,
+            accuracies(runs).keys(),
+            limits.get("d", (BEATS, None))[0],
+        )
+
     def _at_chance(self, floor: Floor) -> bool:
         scored = UNKNOWN if self.chance == 0 else self.floors.scored  # it is no share of samples
         return at_chance(floor.accuracies.values(), self.chance, scored)
-
-
-def _alignments(runs: Sequence[RunRecord], judgements: Sequence[Judgement]) -> list[Alignment]:
-    """Return the alignment of each finished run that has one."""
-    pairs = zip(runs, judgements, strict=True)
-    read = [alignment(run, own) for run, own in pairs if is_finished(run)]
-    return [item for item in read if item is not None]
 
 
 def _still(runs: Iterable[RunRecord]) -> bool:

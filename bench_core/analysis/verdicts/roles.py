@@ -26,13 +26,19 @@ def matched_floor(ref: ComponentRef) -> ComponentRef:
     return ref.model_copy(update={"params": {**ref.params, **FLOOR_OPTIONS}})
 
 
+def unscaled(ref: ComponentRef) -> ComponentRef:
+    """Return a method with its initial blocks as they were drawn."""
+    drawn = {"block_scale": CORE_DEFAULTS["block_scale"]}
+    return ref.model_copy(update={"params": {**ref.params, **drawn}})
+
+
 def is_floor(record: RunRecord) -> bool:
     """Decide whether the blocks of a run kept their initial weights."""
     return record.cell.method.frozen
 
 
 def is_ceiling(record: RunRecord) -> bool:
-    """Decide whether a run is plain backpropagation, without freeze, penalty or random targets."""
+    """Decide whether a run is plain backpropagation, without an option of every rule."""
     ref = record.cell.method
     return ref.name == BP and all(option(ref, name) == CORE_DEFAULTS[name] for name in EVERY_RULE)
 

@@ -13,6 +13,7 @@ from bench_core.analysis.verdicts.floors import is_finished, scored
 from bench_core.analysis.verdicts.judge import Floor, Judgement, deciding
 from bench_core.analysis.verdicts.ranks import Ranking
 from bench_core.analysis.verdicts.recipes import shared
+from bench_core.analysis.verdicts.rescaled import Rescaled
 from bench_core.analysis.verdicts.roles import Role
 from bench_core.analysis.verdicts.standing import Standing
 from bench_core.analysis.verdicts.verdict import Margin, Verdict, needless, points_of
@@ -49,7 +50,7 @@ class Row:
               by the margin over bp's (`read`)
     reset     points of accuracy lost with all blocks back at their initial weights; None: not every
               finished run says
-    rescaled  the best of its floors with random blocks of another scale, and the margin over it
+    rescaled  how it compares with random blocks of another scale
     held      its margin would pass, and is held open because of `reset` or of `rescaled`
     rank      lowest and highest rank of the simultaneous 95 % interval; None: not ranked
     tuned     the search that chose its recipe and options
@@ -66,8 +67,7 @@ class Row:
     verdict: Verdict
     replaced: bool = False
     reset: Estimate | None = None
-    rescaled: Floor | None = None
-    over_rescaled: Margin | None = None
+    rescaled: Rescaled = Rescaled()  # noqa: RUF009
     held: Held = ""
     rank: tuple[int, int] | None = None
     tuned: Tuned | None = None

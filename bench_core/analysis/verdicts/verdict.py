@@ -174,15 +174,15 @@ def needless(lost: Estimate | None) -> bool:
     return reading(lost, BEATS) == "fires"
 
 
-def outdone(over: Estimate | None) -> bool:
+def outdone(over: Estimate | None, limit: float) -> bool:
     """Decide whether blocks are not shown to beat random ones of another scale.
 
-    over  the margin over these, which must be as large as that over the floor; without an interval
-          it shows what holds of these networks
+    over   the margin over these, which must pass as that over the floor must; without an interval
+           it shows what holds of these networks
     """
     if over is None or over.half_width is None:
-        return over is not None and round(over.mean, 9) < BEATS
-    return not beats(over)
+        return over is not None and round(over.mean, 9) < limit
+    return reading(over, limit) != "passes"
 
 
 def below_zero(points: Estimate | None) -> bool:
@@ -261,6 +261,7 @@ def verdict(
     unclear += unjudged + [unsure] * bool(unsure)
     if reasons:
         kind = WALKED_BACK
+        unsure = unsure * (unsure != UNTRIED)  # which only `trustworthy` needs
     elif lost or unclear:
         kind, reasons = UNDETERMINED, unclear
     else:

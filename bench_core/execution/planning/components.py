@@ -67,6 +67,7 @@ class Components:
         request: Request = {
             "components": self.requests,
             "trios": trios,
+            "floors_scaled": bool(self.suite.floor_scales),
             "data_dir": str(data_dir) if data_dir else None,
             "devices": sorted({spec.training["device"] for spec in self.specs}),
             "selections": list(selections.values()),

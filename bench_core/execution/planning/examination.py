@@ -13,6 +13,7 @@ class Request(TypedDict):
 
     components: Sequence[Sequence[Any]]  # (kind, full name, params) of each
     trios: NotRequired[Sequence[Sequence[int]]]  # (method, arch, dataset), indices of components
+    floors_scaled: NotRequired[bool]  # each network must have blocks that can be scaled
     data_dir: NotRequired[str | None]
     devices: NotRequired[Sequence[str]]
     memory_mb: NotRequired[float]  # limit of the child process

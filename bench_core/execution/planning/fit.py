@@ -17,24 +17,26 @@ if TYPE_CHECKING:
     from bench_core.training.net import Net
 
 
-def refusal(method: Any, arch: Any, dataset: Any) -> Refusal | None:
+def refusal(method: Any, arch: Any, dataset: Any, scaled: bool = False) -> Refusal | None:
     """Say why a method cannot train a network on this data, and which of them is the cause.
 
     None: it can, or a part of the trio is already known to be broken. The network is built on the
     meta device. Code may fail there because tensors have no values, so a refusal counts only if the
     real network is refused too.
+
+    scaled  the suite adds floors whose blocks are scaled
     """
     if method is None or arch is None or dataset is None:
         return None
     found = None
     for device in ("meta", "cpu"):
-        found = _refusal_on(device, method, arch, dataset)
+        found = _refusal_on(device, method, arch, dataset, scaled)
         if found is None:
             break
     return found
 
 
-def _refusal_on(device: str, method: Any, arch: Any, dataset: Any) -> Refusal | None:
+def _refusal_on(device: str, method: Any, arch: Any, dataset: Any, scaled: bool) -> Refusal | None:
     """Build the network on a device; return the answer of `refusal` for it."""
     import torch
 
@@ -69,7 +71,7 @@ def _refusal_on(device: str, method: Any, arch: Any, dataset: Any) -> Refusal | 
     elif (rule_params.train_last or 0) > net.depth:
         last, depth = rule_params.train_last, net.depth
         reason = f"train_last: {last} asks for more blocks than the {depth} that there are"
-    elif rule_params.block_scale != 1.0 and (fault := unscalable(net)):
+    elif (scaled or rule_params.block_scale != 1.0) and (fault := unscalable(net)):
         reason = fault
     else:
         try:

@@ -42,7 +42,7 @@ def resolved_cells(components: Components) -> Iterator[tuple[Cell, Trio, str]]:
 
     def key_of(name: str, params: dict[str, Any]) -> str:
         ref = ComponentRef(name=name, params=params)
-        key = ref.model_dump_json()
+        key = json.dumps([name, params], sort_keys=True)  # one, whatever the order of its options
         refs[key] = ref
         return key
 

@@ -78,8 +78,10 @@ def answer(
         os.chdir(home)
         components.append(_component(registry, kind, name, params, data_dir, files_of))
     say("checking each method/network pair")
+    scaled = request.get("floors_scaled", False)
     trios = [
-        refusal(*(components[index][1] for index in trio)) for trio in request.get("trios", ())
+        refusal(components[method][1], components[arch][1], components[dataset][1], scaled)
+        for method, arch, dataset in request.get("trios", ())
     ]
     selections = []
     for index, options in request.get("selections", ()):

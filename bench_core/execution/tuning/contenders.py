@@ -127,6 +127,9 @@ def prepared(suite: Suite) -> tuple[Search, list[Contender]]:
         for key in ALONE
         if getattr(suite, key)
     ]
+    if suite.floor_scales:
+        what = "`bench tune` trains no floors of another scale; remove it"
+        problems.append(suite.problem(None, "floor_scales", what, at_key=True))
     if suite.data.validation is None and search.scored_on == "validation":
         what = "is missing: trials are scored on training samples that are held out"
         problems.append(suite.problem(None, "data.validation", what, "add data: {validation: N}"))

@@ -226,8 +226,8 @@ _GAMMA = (GAMMA("gamma_deep", gamma),)
 _BP = (MARGIN("margin_bp_pp", "over_bp"),)
 _RESET = (ESTIMATE("reset_loss_pp", "reset"),)
 _RESCALED = (
-    MARGIN("margin_rescaled_pp", "over_rescaled"),
-    STRING("rescaled_floor", lambda row: row.rescaled and row.rescaled.name),
+    MARGIN("margin_rescaled_pp", "rescaled.over"),
+    STRING("rescaled_floor", lambda row: row.rescaled.floor and row.rescaled.floor.name),
 )
 _THREE = (STRING("three_diagnostics", "verdict.three"),)
 _SHIPPED = (STRING("from_reference", shipped, place=3),)
@@ -266,12 +266,12 @@ COLUMNS = (
     ),
     Column(
         "rescaled",
-        "over random|of any scale",
-        lambda row: _points(points_of(row.over_rescaled)),
+        "over random|of other scale",
+        lambda row: _points(points_of(row.rescaled.over)),
         _RESCALED,
         optional=True,
-        about="over random of any scale: points over the best of the rule's floors whose random "
-        "blocks have another scale (floor_scales)",
+        about="over random of other scale: points over the floors whose random blocks have another "
+        "scale (floor_scales); of several the best that it does not beat, or the best of all",
     ),
     Column("gamma", "Γ|deep", _gamma, _GAMMA, main=True, drop=4, names=("Γ", "alignment")),
     Column(

@@ -24,7 +24,9 @@ from bench_core.printable import few
 from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import compact, fraction, plural, with_interval
 from bench_core.report.words import row_doubts
-from bench_core.report.words.rows import bp_rescaled
+from bench_core.report.words.rows import alignments, bp_rescaled
+from bench_core.report.words.summary import rules
+from bench_core.suite.cells import CORE_DEFAULTS
 
 
 def below_local_ceiling(group: Group) -> list[str]:
@@ -86,7 +88,8 @@ def redrawn(group: Group) -> list[str]:
     agreed = untrained(group.records).get("scale_growth", {})
     changed: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in group.competing:
-        for run in row.runs:
+        drawn = option(row.method, "block_scale") == CORE_DEFAULTS["block_scale"]
+        for run in row.runs if drawn else ():
             own, seed = run.record.initial.get("scale_growth"), run.record.cell.seed
             other = agreed[seed].measurement.value if seed in agreed else None
             if own is None or own.value is None or other is None or agreed[seed].rule is not None:
@@ -160,13 +163,28 @@ def unknown_resets(group: Group) -> list[str]:
 def untried_scales(group: Group) -> list[str]:
     """Name the trustworthy rules without floors of another scale, beside one that has them."""
     names = [
-        row.label for row in group.rows if row.verdict.kind == TRUSTWORTHY and row.rescaled is None
+        row.label
+        for row in group.rows
+        if row.verdict.kind == TRUSTWORTHY and not row.rescaled.tried
     ]
     line = (
         f"not compared with random blocks of another scale: {listed(names)}; `bench run` trains "
         "these with `--set floor_scales=[10,100]`"
     )
-    return [line] * (bool(names) and any(row.rescaled is not None for row in group.rows))
+    return [line] * (bool(names) and any(row.rescaled.tried for row in group.rows))
+
+
+def unknown_direction(group: Group) -> list[str]:
+    """Name the trustworthy rules of which nothing says whether they learn along the gradient."""
+    names = [
+        row.label
+        for row in group.rows
+        if row.verdict.kind == TRUSTWORTHY and row.role == "method"
+        if not row.rescaled.tried and not alignments(row)
+    ]
+    unknown = "Γ is not measured, so larger random blocks may beat random ones as well as"
+    remedy = "`bench audit FOLDER --diagnostic alignment` measures it"
+    return [f"{unknown} {listed(names)}: {remedy}"] * bool(names)
 
 
 def below_bp_rescaled(group: Group) -> list[str]:
@@ -175,12 +193,12 @@ def below_bp_rescaled(group: Group) -> list[str]:
     if other is None:
         return []
     floor, best = other
-    rules = [row for row in group.rows if row.role == "method" and row.accuracy is not None]
-    names = [row.label for row in rules if row.accuracy and row.accuracy.mean < best]
+    judged = [row for row in rules(group.rows) if row.role == "method"]
+    names = [row.label for row in judged if row.accuracy and row.accuracy.mean < best]
     reaches = f"reaches {fraction(best)} ({plural(len(floor.accuracies), 'seed')})"
     text = (
         f"backpropagation with random blocks of another scale ({floor.name}) {reaches}, more than "
-        f"{listed(names)}: only their own random blocks decide a verdict"
+        f"{listed(names)}; verdicts compare with bp's random blocks as they were drawn"
     )
     return [text] * bool(names)
 
@@ -221,6 +239,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
         + few_test_samples(group)
         + unknown_resets(group)
         + untried_scales(group)
+        + unknown_direction(group)
         + one_start(group)
         + redrawn(group)
         + alike(group)

@@ -82,7 +82,7 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         if row.reset is not None and row.held == RESET:
             return [f"{cost_of_reset(row.reset)}; {BEATS:g} or more are needed"]
         if row.held == SCALE:
-            need = f"{BEATS:+g} or more are needed, with an interval above 0"
+            need = f"{limit:+g} or more are needed, with an interval above 0"
             return [f"{over_rescaled(row)}; {need}"]
         need = f"a margin of {limit:+g} or more is needed, with an interval above 0"
         points = f"{_unlike(over, limit)} points over {floor}"
@@ -93,9 +93,9 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
     if kind not in (UNDETERMINED, SINGLE_SEED):
         return lines
     if row.verdict.unsure == UNTRIED:
-        try_ = "`--set floor_scales=[10,100]` of `bench run` trains these"
         scale = "random blocks of another scale may beat its floor as well"
-        return [f"{aimless(row)}, and {scale}: {try_}"]
+        remedy = ": `--set floor_scales=[10,100]` of `bench run` trains these"
+        lines.append(f"{aimless(row)}, and {scale}{remedy * (row.tuned is None)}")
     silent = {reason for run in row.finished for _, reason in run.judgement.not_diagnostic}
     if CANNOT_JUDGE in silent:
         lines.append("whether its blocks train cannot be judged by this recipe")

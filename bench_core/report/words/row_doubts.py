@@ -208,7 +208,8 @@ def cut_short(row: Row, rows: Sequence[Row]) -> list[str]:
     ended = {each.label for each in rows for run in each.finished if run.record.stopped_by}
     if row.role == "floor" or not ended:
         return []
-    names = {row.floor.name, CEILINGS_FLOOR}
+    other = row.rescaled.floor
+    names = {row.floor.name, CEILINGS_FLOOR, *([other.name] if other else [])}
     floors = [each for each in rows if each.role == "floor" and each.label in names]
     own = row.label in ended
     unlike = [each for each in floors if _lengths(each) != _lengths(row)]

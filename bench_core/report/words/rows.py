@@ -7,17 +7,16 @@ a cosine, is a mean with its interval. A value that is not finite becomes None, 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from bench_core.analysis.stats import Estimate, estimate, median_of
-from bench_core.analysis.verdicts.alignment import Alignment, alignment
+from bench_core.analysis.verdicts.alignment import NO_CREDIT, Alignment, alignment
 from bench_core.analysis.verdicts.floors import explained
 from bench_core.analysis.verdicts.judge import Floor
 from bench_core.analysis.verdicts.labels import method_key
-from bench_core.analysis.verdicts.roles import matched_floor
+from bench_core.analysis.verdicts.roles import matched_floor, unscaled
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.verdict import BEATS, ends, points_of
@@ -32,7 +31,7 @@ from bench_core.report.text.numbers import (
     with_interval,
 )
 from bench_core.report.words.criteria import Criterion
-from bench_core.results.record import Measurement
+from bench_core.results.record import ComponentRef, Measurement
 from bench_core.results.reference import source
 from bench_core.suite.cells import built_in
 from bench_core.suite.protocol import AT_FLOOR
@@ -228,18 +227,23 @@ def cost_of_reset(lost: Estimate) -> str:
 
 
 def aimless(row: Row) -> str:
-    """Write that the credit of a row has no direction of the gradient, or is not known."""
+    """Write why a row is not known to learn from the direction of the gradient."""
     deep = gamma(row)
     own = deep.blocks or deep.estimate
-    if own is None:
+    if NO_CREDIT in (deep.not_diagnostic or ""):
         return "it shows no credit whose direction could be measured"
+    if not deep.in_use:
+        return "its blocks have not learnt from the credit that it shows"
+    if deep.not_diagnostic or own is None:
+        because = f" ({deep.not_diagnostic})" * bool(deep.not_diagnostic)
+        return f"whether its credit has the direction of the gradient is not known{because}"
     value = f"(Γ deep {cosine(own.mean)})"
     return f"its blocks learn from a credit without the direction of the gradient {value}"
 
 
 def over_rescaled(row: Row) -> str:
-    """Write the points of a row over its best floor with random blocks of another scale."""
-    over, floor = points_of(row.over_rescaled), row.rescaled
+    """Write the points of a row over random blocks of another scale."""
+    over, floor = points_of(row.rescaled.over), row.rescaled.floor
     if over is None or floor is None:
         return ""
     way = "below" if over.mean < 0 else "over"
@@ -259,7 +263,7 @@ def bp_rescaled(rows: Iterable[Row]) -> tuple[Floor, float] | None:
     drawn blocks."""
     every = list(rows)
     drawn = bp_floor(every)
-    found = next((row.rescaled for row in every if row.role == "ceiling"), None)
+    found = next((row.rescaled.floor for row in every if row.role == "ceiling"), None)
     if found is None or found.mean is None or drawn is None or found.mean <= drawn:
         return None
     return found, found.mean
@@ -271,15 +275,20 @@ def names_of(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def families(group: Group, settings: Settings) -> list[tuple[Row, list[Row]]]:
-    """Return each rule with its own floor, in the order of the leaderboard.
+    """Return each rule with its own floors, in the order of the leaderboard.
 
-    Rules that share a floor have it below the first of them. A floor without a rule comes last.
+    Rules that share floors have them below the first of them. A floor without a rule comes last.
     """
-    key = partial(method_key, defaults=settings.defaults)
-    floors = {key(row.method): row for row in group.rows if row.role == "floor"}
-    pairs = [(row, floors.pop(key(matched_floor(row.method)), None)) for row in group.competing]
-    alone = [(row, list[Row]()) for row in floors.values()]
-    return [(row, [] if floor is None else [floor]) for row, floor in pairs] + alone
+
+    def key(ref: ComponentRef) -> str:
+        return method_key(unscaled(ref), defaults=settings.defaults)
+
+    floors: dict[str, list[Row]] = defaultdict(list)
+    for row in group.rows:
+        if row.role == "floor":
+            floors[key(row.method)].append(row)
+    pairs = [(row, floors.pop(key(matched_floor(row.method)), [])) for row in group.competing]
+    return pairs + [(row, list[Row]()) for own in floors.values() for row in own]
 
 
 def shipped(row: Row) -> str:

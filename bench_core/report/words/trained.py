@@ -17,7 +17,7 @@ from bench_core.analysis.verdicts.kinds import (
     TRUSTWORTHY,
     WALKED_BACK,
 )
-from bench_core.analysis.verdicts.rows import SCALE, Group, Row
+from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.verdict import BEATS, beats, ends, points_of, reading
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import plural, share, unsigned, with_interval
@@ -82,8 +82,9 @@ def _heading(row: Row) -> str:
     bad, judged, over = kind in (WALKED_BACK, FLAGGED), row.verdict, row.read
     random = "d" in judged.letters or not judged.letters
     needless = row.dispensable and over is not None and over.mean >= BEATS
-    scaled = points_of(row.over_rescaled)
-    outdone = row.held == SCALE and scaled is not None and reading(scaled, BEATS) == "fires"
+    scaled = points_of(row.rescaled.over)
+    clear = scaled is not None and (scaled.half_width is None or reading(scaled, BEATS) == "fires")
+    outdone = row.rescaled.outdone and clear and over is not None and over.mean >= BEATS
     if judged.still or judged.below_bp or needless or outdone or (bad and random):
         return LOOK
     if over is None or "d" in row.verdict.unread or not (bad or kind in (TRUSTWORTHY, NO_FLAG)):
@@ -106,7 +107,7 @@ def _text(row: Row) -> str:
         text += f" (unpaired: the floor has {plural(len(row.over_read.floor_seeds), 'seed')})"
     if row.reset is not None and row.dispensable:
         text += f"; {cost_of_reset(row.reset)}"
-    if row.held == SCALE:
+    if row.rescaled.outdone:
         text += f"; {over_rescaled(row)}"
     phrases = [inflected(fires(row, item), one=True) for item in letters(row) if not item.margin]
     return text + (f"; it {joined(phrases)}" if phrases else "")
