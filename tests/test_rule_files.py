@@ -769,5 +769,5 @@ def test_an_axis_that_a_rule_does_not_know_names_the_rule_and_the_remedy(
     done = here("plan", "tiny.yaml")
     assert done.returncode == 2
     first, *_ = done.stderr.splitlines()
-    assert "matrix.method.gain[0]: dfa: unknown key; known: center, freeze" in first
+    assert "matrix.method.gain[0]: dfa: unknown key; known: block_scale, center, freeze" in first
     assert first.endswith("; one rule's values stand under methods: {name: RULE, gain: …}")

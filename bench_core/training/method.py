@@ -173,9 +173,10 @@ class Method(ABC):
 
     Subclasses define `Params`, `passport`, `step` and `credit`, and if needed `setup`. `kept` of
     `setup` is saved and restored; a rule with other state overrides `state_dict` and
-    `load_state_dict`. The core carries out `freeze`, `train_last`, `random_targets` and `block_scale`. The rule
-    carries out `penalty` in its step (a LocalMethod leaves that to the core), or a validator of its
-    Params refuses it. `passport` may be a property that depends on the parameters.
+    `load_state_dict`. The core carries out `freeze`, `train_last`, `random_targets` and
+    `block_scale`. The rule carries out `penalty` in its step (a LocalMethod leaves that to the
+    core), or a validator of its Params refuses it. `passport` may be a property that depends on the
+    parameters.
     """
 
     class Params(ParamsModel):

@@ -227,7 +227,7 @@ _BP = (MARGIN("margin_bp_pp", "over_bp"),)
 _RESET = (ESTIMATE("reset_loss_pp", "reset"),)
 _RESCALED = (
     MARGIN("margin_rescaled_pp", "rescaled.over"),
-    STRING("rescaled_floor", lambda row: row.rescaled.floor and row.rescaled.floor.name),
+    STRING("rescaled_floor", lambda row: row.rescaled.floor.name if row.rescaled.floor else ""),
 )
 _THREE = (STRING("three_diagnostics", "verdict.three"),)
 _SHIPPED = (STRING("from_reference", shipped, place=3),)
