@@ -27,7 +27,8 @@ class Kind:
     """Describe the verdicts, flags or outcomes of one name.
 
     tone     the colour; mid: nothing is decided
-    meaning  what the legend says of it; {limit}, {floor} and {names} of diagnostics are filled in
+    meaning  what the legend says of it; {limit}, {floor}, {names} of diagnostics and
+             {scales}, the floors of another scale, are filled in
     brief    its words in the column of a table, if they are fewer
     """
 
@@ -39,9 +40,8 @@ class Kind:
 VERDICTS = {
     TRUSTWORTHY: Kind(
         "good",
-        "{limit} points or more over {floor}, with an interval above 0, and as many over random "
-        "blocks of another scale, where these ran; not shown to lie below "
-        "the bp floor; no diagnostic fires after the last epoch{names}",
+        "{limit} points or more over {floor}, with an interval above 0{scales}; not shown to lie "
+        "below the bp floor; no diagnostic fires after the last epoch{names}",
     ),
     WALKED_BACK: Kind(
         "bad",

@@ -70,9 +70,11 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
     names = ", ".join(
         item.short for item in criteria(rows) if not item.margin and item.letter in judged
     )
-    names = f" ({names})" if names else ""
+    scaled = any(row.rescaled.floor for row in rows)
+    scales = ", and as many over random blocks of another scale" * scaled
+    also = {"names": f" ({names})" if names else "", "scales": scales}
     texts = [
-        f"{name}: {kind.meaning.format(limit=limit or usual, floor=floor, names=names)}"
+        f"{name}: {kind.meaning.format(limit=limit or usual, floor=floor, **also)}"
         for name, kind in VERDICTS.items()
         if name in kinds
     ]
