@@ -250,6 +250,8 @@ def test_a_plan_says_what_the_reference_lacks_but_not_of_rules_that_it_does_not_
     seed = plan(here, finished.suite, shipped, "--seed", "7", "--set", "training.learning_rate=0.1")
     lacks = "the nearest runs have training.learning_rate 0.001, not 0.1; seed 1, not 7"
     assert lacks in seed["err"]
+    scaled = plan(here, finished.suite, shipped, "--set", "methods=[{name: dfa, block_scale: 10}]")
+    assert "method.block_scale 1.0, not 10.0" in scaled["err"]  # which those runs do not state
     network = plan(here, finished.suite, shipped, "--arch", "relu_mlp")
     (note,) = (line for line in network["err"].splitlines() if "nearest" in line)
     assert note.endswith("the nearest runs have arch bench-core/resmlp, not bench-core/relu_mlp")

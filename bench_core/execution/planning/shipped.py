@@ -136,8 +136,8 @@ class Shipped:
             _, keys = min(peers, key=lambda peer: len(peer[1]))
             for row in (row for row, others in peers if others == keys):
                 for key in keys:
-                    theirs[key][plain_text(row.get(key))] = None
-                    mine[key][plain_text(own.get(key))] = None
+                    theirs[key][plain_text(_value(row, key))] = None
+                    mine[key][plain_text(_value(own, key))] = None
         changed = [f"{key} {few([*theirs[key]])}, not {few([*mine[key]])}" for key in theirs]
         return f"; the nearest runs have {'; '.join(changed)}" if changed else ""
 
@@ -168,6 +168,11 @@ class Shipped:
             names = "; ".join(f"{name} (seed {', '.join(own)})" for name, own in seeds.items())
             written.append(f"not from the reference: {names}: {reason}")
         return tuple(written)
+
+
+def _value(settings: Mapping[str, Any], key: str) -> Any:
+    """Return a setting of a cell; an option that it does not state has its default."""
+    return settings.get(key, CORE_DEFAULTS.get(key.removeprefix("method.")))
 
 
 def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
