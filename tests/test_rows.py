@@ -952,6 +952,9 @@ def test_a_direction_that_is_not_known_asks_for_floors_of_another_scale() -> Non
         )
         (why,) = reasons.of_row(found, Settings())
         assert "random blocks of another scale may beat its floor as well" in why
+    silent = {**good, "alignment": none}
+    exact = [*seeds(BP, [0.611, 0.615, 0.619], measurements=silent), *BACKPROP[3:]]
+    assert row(exact, "bp").verdict.kind == "trustworthy"  # its credit is the gradient
     along = Measurement(value=0.5, details={"unclamped": [0.5], "library": [0.5], "deep": None})
     assert with_gamma(along).verdict.kind == "trustworthy"  # one block, whose credit is Γ_0
     bare = with_gamma(None)  # what no run measured decides nothing, and a line says so
@@ -1007,7 +1010,10 @@ def test_no_further_floor_improves_a_verdict() -> None:
     """A rule must beat each of them: the best by its mean may have one seed, and no interval."""
     records = [*BACKPROP, *seeds(DFA, [0.55, 0.553, 0.549]), *LOW, *scaled((0.45, 0.50, 0.60))]
     assert row(records).held == "scale"
-    assert row([*records, *scaled((0.525,), 10.0)]).held == "scale"
+    found = row([*records, *scaled((0.525,), 10.0)])
+    assert found.held == "scale"
+    assert found.rescaled.floor is not None  # that which it does not beat, and not the best of all
+    assert found.rescaled.floor.name == "dfa[frozen, block_scale=100.0]"
 
 
 def with_initial(records: list[RunRecord], c: float) -> list[RunRecord]:

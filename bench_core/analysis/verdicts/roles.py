@@ -32,6 +32,11 @@ def unscaled(ref: ComponentRef) -> ComponentRef:
     return ref.model_copy(update={"params": {**ref.params, **drawn}})
 
 
+def is_drawn(ref: ComponentRef) -> bool:
+    """Decide whether a method begins with the blocks as they were drawn."""
+    return bool(option(ref, "block_scale") == CORE_DEFAULTS["block_scale"])
+
+
 def is_floor(record: RunRecord) -> bool:
     """Decide whether the blocks of a run kept their initial weights."""
     return record.cell.method.frozen

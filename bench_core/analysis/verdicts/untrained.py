@@ -11,10 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bench_core.analysis.verdicts.roles import BP, option
+from bench_core.analysis.verdicts.roles import BP, is_drawn
 from bench_core.names import OURS
 from bench_core.results.record import Measurement, RunRecord
-from bench_core.suite.cells import CORE_DEFAULTS
 from bench_core.suite.protocol import THRESHOLDS
 
 ALIKE = 1e-3  # between machines; an untrained network has hardly any rounding
@@ -44,7 +43,9 @@ def untrained(records: Iterable[RunRecord]) -> Agreed:
     found: dict[str, dict[int, dict[str, list[Measurement]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
-    for record in filter(_is_drawn, records):
+    for record in records:
+        if not is_drawn(record.cell.method):
+            continue
         for name, item in record.initial.items():
             if item.value is not None and item.not_diagnostic is None:
                 found[name][record.cell.seed][record.cell.method.name].append(item)
@@ -52,11 +53,6 @@ def untrained(records: Iterable[RunRecord]) -> Agreed:
         name: {seed: one for seed, rules in seeds.items() if (one := _witness(rules)) is not None}
         for name, seeds in found.items()
     }
-
-
-def _is_drawn(record: RunRecord) -> bool:
-    """Decide whether a run began with the blocks as they were drawn."""
-    return bool(option(record.cell.method, "block_scale") == CORE_DEFAULTS["block_scale"])
 
 
 def _witness(rules: Mapping[str, list[Measurement]]) -> Witnessed | None:
@@ -104,7 +100,7 @@ def at_start(record: RunRecord, agreed: Agreed) -> dict[str, Measurement]:
     is another one, the rule has changed the network before its training.
     """
     rule, seed = record.cell.method.name, record.cell.seed
-    agreed = agreed if _is_drawn(record) else {}  # others began with another network
+    agreed = agreed if is_drawn(record.cell.method) else {}  # others began with another network
     counting = {name: item for name, item in record.initial.items() if item.value is not None}
     for name, seeds in agreed.items():
         known = [one.measurement for one in seeds.values() if one.rule in (None, rule)]

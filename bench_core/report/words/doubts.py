@@ -15,7 +15,7 @@ from typing import Any
 from bench_core.analysis.verdicts.ceilings import above_ceiling, local_ceiling, over
 from bench_core.analysis.verdicts.floors import explained
 from bench_core.analysis.verdicts.kinds import TRUSTWORTHY
-from bench_core.analysis.verdicts.roles import option
+from bench_core.analysis.verdicts.roles import is_drawn, option
 from bench_core.analysis.verdicts.rows import RESET, Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.untrained import agree, untrained
@@ -26,7 +26,6 @@ from bench_core.report.text.numbers import compact, fraction, plural, with_inter
 from bench_core.report.words import row_doubts
 from bench_core.report.words.rows import alignments, bp_rescaled
 from bench_core.report.words.summary import rules
-from bench_core.suite.cells import CORE_DEFAULTS
 
 
 def below_local_ceiling(group: Group) -> list[str]:
@@ -88,8 +87,9 @@ def redrawn(group: Group) -> list[str]:
     agreed = untrained(group.records).get("scale_growth", {})
     changed: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in group.competing:
-        drawn = option(row.method, "block_scale") == CORE_DEFAULTS["block_scale"]
-        for run in row.runs if drawn else ():
+        if not is_drawn(row.method):  # the core has changed it
+            continue
+        for run in row.runs:
             own, seed = run.record.initial.get("scale_growth"), run.record.cell.seed
             other = agreed[seed].measurement.value if seed in agreed else None
             if own is None or own.value is None or other is None or agreed[seed].rule is not None:
