@@ -1,7 +1,8 @@
 """Take finished cells of results folders into the reference: `python -m bench_reference.add`.
 
 Only a cell that was trained to its end by code of today's `numerics` comes in. A cell that is there
-already stays as it is, so the command may be repeated after every cell. In the reference itself the
+already stays as it is, so the command may be repeated after every cell; a further run of it comes in
+beside it if it measured more, as another suite asks. In the reference itself the
 list of its cells is written for every installed suite, whichever suite trained them; elsewhere for
 those of `--suite`. In a checkout docs/claims.md and the README's part about the reference are
 written anew.
@@ -73,9 +74,14 @@ def lapsed(record: RunRecord) -> list[str]:
 
 
 def is_there(record: RunRecord, reference: Reference) -> bool:
-    """Decide whether the reference has a run, or one of its cell that has not lapsed."""
+    """Decide whether the reference has a run, or one of its cell that serves as well.
+
+    Such a run has not lapsed, and measured all that this one measured.
+    """
     rows = (reference.read(name).record for name in reference.of_cell(cell_key(record.cell)))
-    return record.identity in reference.entries or any(not lapsed(row) for row in rows)
+    return record.identity in reference.entries or any(
+        record.numerics.keys() <= row.numerics.keys() and not lapsed(row) for row in rows
+    )
 
 
 def fault(run: Stored, commit: str, reference: Reference) -> str:

@@ -979,6 +979,12 @@ def test_a_cell_that_is_there_stays_as_it_is(
         monkeypatch.setattr(adding, "_numerics", lambda kind, name, now=numerics: now)
         assert adding.is_there(record, known)
         assert adding.is_there(again, known) == there
+    monkeypatch.setattr(adding, "_numerics", lambda kind, name: 1)
+    measured = dict.fromkeys([*record.numerics, "diagnostic bench-core/another"], 1)
+    more = again.model_copy(update={"numerics": measured})
+    assert not adding.is_there(more, known)  # another suite asks for another diagnostic
+    fewer = again.model_copy(update={"numerics": dict(list(record.numerics.items())[:-1])})
+    assert adding.is_there(fewer, known)
 
 
 def test_a_row_of_other_numbers_fails_the_check_until_it_says_so(
