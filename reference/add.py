@@ -1,9 +1,9 @@
 """Take finished cells of results folders into the reference: `python -m bench_reference.add`.
 
 Only a cell that was trained to its end by code of today's `numerics` comes in. A cell that is there
-already stays as it is, so the command may be repeated after every cell; a further run of it comes in
-beside it if it measured more, as another suite asks. In the reference itself the
-list of its cells is written for every installed suite, whichever suite trained them; elsewhere for
+already stays as it is, so the command may be repeated after every cell; a further run of it comes
+in beside it if it measured more, as another suite asks. In the reference itself the list of its
+cells is written for every installed suite, whichever suite trained them; elsewhere for
 those of `--suite`. In a checkout docs/claims.md and the README's part about the reference are
 written anew.
 """

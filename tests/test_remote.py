@@ -8,7 +8,6 @@ a `sitecustomize` on the path puts them there in every process.
 from __future__ import annotations
 
 import fcntl
-import inspect
 import json
 import os
 import signal
@@ -20,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -30,8 +30,9 @@ from conftest import TINY, alive, leftovers, lines, wait_until
 
 from bench_core.errors import StoreError, UsageError
 from bench_core.execution import executors, runner
-from bench_core.execution.executors import Options, local, remote, slurm, supervise
+from bench_core.execution.executors import Options, local, remote, remote_job, slurm, supervise
 from bench_core.execution.executors import ray as ray_executor
+from bench_core.execution.executors import watch as watching
 from bench_core.execution.machine import check_machine
 from bench_core.execution.planning import validate
 from bench_core.execution.planning.components import code_of
@@ -1137,7 +1138,7 @@ def test_a_lost_attempt_has_the_seconds_of_the_attempts_that_it_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (cell,) = cells(tmp_path, 1)
-    monkeypatch.setattr(remote, "saved_state", lambda final: {"epoch": 1, "seconds": 50.0})
+    monkeypatch.setattr(watching, "saved_state", lambda final: {"epoch": 1, "seconds": 50.0})
 
     def lose() -> None:
         if not store.temporary(cell.folder).exists():
@@ -1176,6 +1177,32 @@ def test_a_signal_during_a_submission_waits_for_the_handles(
         signal.signal(number, before[number])
     assert (handle.cancelled, blocked) == (True, [])
     assert {each: signal.getsignal(each) for each in remote.HELD} == before
+
+
+@pytest.mark.parametrize("number", remote.HELD)
+def test_a_second_signal_waits_until_the_jobs_are_cancelled(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    handles: list[Idle] = []
+
+    def submit(texts: Any) -> list[Idle]:
+        handles.extend(Idle(partial(signal.raise_signal, number)) for _ in texts)
+        return handles
+
+    def cancel(those: Any) -> None:
+        signal.raise_signal(number)
+        remote.cancel_each(those)
+
+    before = signal.signal(number, signal.default_int_handler)
+    two = cells(tmp_path, 2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            remote.drive(two, forged.job, lambda c, e: None, Options(), submit, cancel=cancel)
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert [handle.cancelled for handle in handles] == [True, True]
+    assert leftovers(two[0].folder.parent) == []
 
 
 def test_an_interrupt_ends_the_jobs_of_this_machine(tmp_path: Path, site: Any) -> None:
@@ -1225,7 +1252,7 @@ def test_a_worker_that_the_supervisor_ends_is_not_waited_for(
 ) -> None:
     """Only a SIGTERM of somebody else may be that of the whole job."""
     here_is(monkeypatch, tmp_path, "time.sleep(600)")
-    monkeypatch.setattr(remote, "PREEMPTION", 1e9)
+    monkeypatch.setattr(remote_job, "PREEMPTION", 1e9)
     (cell,) = cells(tmp_path, 1)
     job = forged.job(cell, {"seconds": 0.1})
     answer = json.loads(remote.run_job(remote.payload(cell, job, token_in(cell.folder.parent))))
@@ -1253,25 +1280,30 @@ def test_a_worker_that_a_schedulers_sigterm_ends_is_no_crash_of_the_cell(
     here_is(monkeypatch, tmp_path, "os.kill(os.getpid(), 15)\ntime.sleep(600)")
     (cell,) = cells(tmp_path, 1)
     text = remote.payload(cell, forged.job(cell), token_in(cell.folder.parent))
-    monkeypatch.setattr(remote, "PREEMPTION", 1e9)
+    monkeypatch.setattr(remote_job, "PREEMPTION", 1e9)
 
-    def end_of_the_job(seconds: float) -> None:
-        if supervise_waits():
-            raise SystemExit
+    workers: list[supervise.Worker] = []
+    asleep: list[float] = []  # after the end of the worker; one sleep may have begun before
 
-    def supervise_waits() -> bool:
-        return any(frame.function == "_await_preemption" for frame in inspect.stack())
+    def start(*about: Any) -> supervise.Worker:
+        workers.append(supervise_start(*about))
+        return workers[-1]
 
-    sleep = remote.time.sleep
-    monkeypatch.setattr(
-        remote, "time", SimpleNamespace(
-            monotonic=time.monotonic, sleep=lambda s: (end_of_the_job(s), sleep(s))
-        ),
-    )  # fmt: skip
+    def sleep_until_the_job_ends(seconds: float) -> None:
+        if workers[-1].process.poll() is not None:
+            asleep.append(seconds)
+            if len(asleep) == 2:
+                raise SystemExit
+        time.sleep(seconds)
+
+    supervise_start = supervise.start
+    monkeypatch.setattr(supervise, "start", start)
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep_until_the_job_ends)
+    monkeypatch.setattr(remote_job, "time", clock)
     with pytest.raises(SystemExit):
         remote.run_job(text)
     assert not cell.folder.exists()
-    monkeypatch.setattr(remote, "PREEMPTION", 0.0)
+    monkeypatch.setattr(remote_job, "PREEMPTION", 0.0)
     assert json.loads(remote.run_job(text))["cut short"]["reason"].startswith(
         "the worker ended with SIGTERM"
     )

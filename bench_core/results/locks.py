@@ -24,6 +24,11 @@ def having(folder: Path, kind: str) -> list[str]:
     return sorted(path.name.removeprefix(f".{kind}-") for path in folder.glob(f".{kind}-*"))
 
 
+def take(descriptor: int) -> None:
+    """Lock an open file. Raises BlockingIOError if another process has, OSError without locks."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def lock(final: Path) -> int | None:
     """Lock a run folder and return a descriptor; None if another process holds the lock."""
     path = beside(final, "lock")
@@ -31,7 +36,7 @@ def lock(final: Path) -> int | None:
         with writing(path):
             descriptor = files.open_lock(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(descriptor)
             # the holder before us may have removed the file between our open and our flock
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 _sign(descriptor)

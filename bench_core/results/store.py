@@ -19,7 +19,6 @@ trains its cell anew sets it aside. A folder written by a newer bench stays, and
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import json
 import math
@@ -174,7 +173,7 @@ def _remove_if_free(path: Path) -> None:
     with contextlib.suppress(OSError):
         descriptor = files.open_lock(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.take(descriptor)
             path.unlink()
         finally:
             os.close(descriptor)

@@ -1,27 +1,22 @@
-"""Run cells on other machines or in jobs of a scheduler: what `ray` and `slurm` share.
+"""Hand cells to other machines or to jobs of a scheduler: what `ray` and `slurm` share.
 
-`drive` hands cells over as text and turns the rows that appear in the results folder into events.
-`run_job` runs one cell on the other machine as the local executor would: it takes the lock of the
-run folder and supervises a worker. The worker first compares its code and data with the cell's
-identity. If the other machine sees the results folder (a token file beside the runs shows it), it
-works there, and a later attempt continues from the saved state of a lost one. If not, it works in a
-folder of its own, and the run comes back as bytes in the answer.
+`drive` hands cells over as text for `run_job` (`remote_job`) and turns the rows that appear in the
+results folder into events (`watch`). If the other machine sees the results folder (a token file
+beside the runs shows it), it works there, and a later attempt continues from the saved state of a
+lost one. If not, the run comes back as bytes in the answer.
 """
 
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import math
 import os
 import secrets
 import signal
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -29,22 +24,20 @@ from typing import Any, Protocol
 
 from bench_core.errors import StoreError
 from bench_core.execution.executors import JobOf, OnEvent, Options, supervise
+from bench_core.execution.executors.remote_job import run_job as run_job
+from bench_core.execution.executors.watch import Watch
 from bench_core.execution.planning.job import Job
 from bench_core.execution.planning.plan import PlannedCell
-from bench_core.execution.resumption import saved_state
 from bench_core.processes.forking import import_path
 from bench_core.results import files as disk
 from bench_core.results import locks, store
-from bench_core.results.epochs import is_row
 from bench_core.results.files import writing
 from bench_core.results.record import RunRecord
-from bench_core.results.status import FINAL, Status
 
 POLL = 0.2
 ARRIVAL = 90.0  # seconds that a shared folder may take to show what was written elsewhere
 HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RELEASE = 10.0  # seconds that a cancelled job may take to end its worker
-PREEMPTION = 120.0  # seconds in which a job ends whose worker got a SIGTERM that was the job's
 
 
 class Lost(Exception):  # noqa: N818
@@ -59,14 +52,6 @@ class Handle(Protocol):
 
     def cancel(self) -> None:
         """End the job, wherever it is; nothing if it has ended."""
-
-
-class Posted(Job):
-    """A job with what the other machine must know of this one."""
-
-    token: str  # name of a file beside the runs
-    stamp: list[int] | None  # of the run that the plan found (`store.stamp`)
-    path: list[str]  # where Python imports from
 
 
 Submit = Callable[[list[tuple[PlannedCell, str]]], list[Handle]]
@@ -98,7 +83,7 @@ def tokens_in(folders: set[Path]) -> Iterator[dict[Path, str]]:
             with writing(folder / name):
                 descriptors.append(disk.open_lock(folder / name))
             with suppress(OSError):  # a file system without locks
-                fcntl.flock(descriptors[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locks.take(descriptors[-1])
         yield names
     finally:
         for folder, name in names.items():
@@ -141,85 +126,6 @@ def interrupts_held() -> Iterator[None]:
             signal.raise_signal(pressed[-1])
 
 
-def run_job(text: str) -> str:
-    """Run one cell on this machine and return JSON text for `settle`.
-
-    {"is": "end"}                        a run was made; with "files" if the results are elsewhere,
-                                         its record if it was "cut short", and the
-                                         reasons why it began "anew"
-    {"is": "reused"}                     another runner made the run meanwhile
-    {"is": "busy"}                       another runner is at work on it
-    {"is": "unwritable", "reason": …}    the results folder cannot be written
-    """
-    job: Posted = json.loads(text)
-    # last, because this machine may keep its own packages elsewhere
-    sys.path += [entry for entry in job["path"] if entry not in sys.path and Path(entry).exists()]
-    final = Path(job["final"])
-    if (final.parent / job["token"]).exists():
-        return json.dumps(_run_at({**job, "cwd": _existing(job["cwd"], final.parent)}, final))
-    with tempfile.TemporaryDirectory(prefix="bench-") as home:
-        own = Path(home) / final.parent.name / final.name
-        own.parent.mkdir()
-        cwd = _existing(job["cwd"], own.parent)
-        answer = _run_at({**job, "final": str(own), "stamp": None, "cwd": cwd}, own)
-        if answer["is"] == "end":
-            contents = {path.name: base64.b64encode(path.read_bytes()) for path in own.iterdir()}
-            answer["files"] = {name: content.decode() for name, content in contents.items()}
-        return json.dumps(answer)
-
-
-def _existing(folder: str | None, other: Path) -> str:
-    """Return the runner's working folder, or another one where this machine lacks it."""
-    return folder if folder and os.path.isdir(folder) else str(other)
-
-
-def _run_at(job: Posted, final: Path) -> dict[str, Any]:
-    """Run a cell into a folder; any exception, a signal's SystemExit too, ends its worker."""
-    stamp = (job["stamp"][0], job["stamp"][1]) if job["stamp"] else None
-    try:
-        with locks.locked(final) as lock:
-            if lock is None:
-                return {"is": "busy"}
-            if supervise.finished_elsewhere(final, stamp, job) is not None:
-                return {"is": "reused"}
-            worker = supervise.start(job, lock)
-            anew: list[str] = []
-            try:
-                while worker.process.poll() is None:
-                    time.sleep(POLL)
-                    anew += _anew(worker)
-                    supervise.watch(worker)
-                anew += _anew(worker)
-                _await_preemption(worker)
-                record = supervise.finish(worker)
-            finally:
-                supervise.end([worker])
-            content = record.model_dump(mode="json", by_alias=True)
-            cut = {} if record.status in FINAL else {"cut short": content}
-            return {"is": "end", "anew": anew, **cut}
-    except StoreError as error:
-        return {"is": "unwritable", "reason": str(error)}
-
-
-def _await_preemption(worker: supervise.Worker) -> None:
-    """Wait for the end of this job if its worker ended by a SIGTERM that is not the supervisor's.
-
-    A scheduler that preempts a job may signal each of its processes. The job then ends without an
-    answer, and the next attempt continues from the saved state.
-    """
-    if worker.process.poll() != -signal.SIGTERM or worker.ending is not None:
-        return
-    deadline = time.monotonic() + PREEMPTION
-    while time.monotonic() < deadline:
-        time.sleep(POLL)
-
-
-def _anew(worker: supervise.Worker) -> list[str]:
-    """Read what a worker reported, and return why it did not use its saved state."""
-    events = list(supervise.new_events(worker))
-    return [event["reason"] for event in events if event["event"] == "anew"]
-
-
 def drive(
     cells: Sequence[PlannedCell],
     job: JobOf,
@@ -237,86 +143,101 @@ def drive(
     It keeps the promises of `bench_core.execution.executors`.
     """
     with tokens_in({cell.folder.parent for cell in cells}) as tokens:
-        _drive(cells, job, on_event, options, submit, at_once, cancel, tokens)
+        sweep = _Sweep(cells, job, Watch(cells, on_event), submit, cancel, tokens)
+        sweep.run(time.monotonic() + (options.sweep_seconds or math.inf), at_once)
 
 
-def _drive(
-    cells: Sequence[PlannedCell],
-    job: JobOf,
-    on_event: OnEvent,
-    options: Options,
-    submit: Submit,
-    at_once: int | None,
-    cancel: Cancel,
-    tokens: dict[Path, str],
-) -> None:
-    deadline = time.monotonic() + (options.sweep_seconds or math.inf)
-    watch = Watch(cells, on_event)
-    todo = list(cells)
-    busy: list[PlannedCell] = []  # another runner is at work on them
-    handles: list[tuple[PlannedCell, Handle]] = []
-    try:
-        while todo or handles or busy:
-            if time.monotonic() >= deadline:
-                todo += _cancel_queued(handles, watch, cancel)
-                for cell in [*todo, *busy]:
-                    row = partial(supervise.skip, job(cell))
-                    watch.end(
-                        cell, _keep_row(cell, row) or supervise.left(job(cell), supervise.BUSY)
-                    )
-                todo, busy = [], []
-            room = len(todo) if at_once is None else at_once - len(handles)
-            if todo and room > 0:
-                now, todo = todo[:room], todo[room:]
-                texts = [
-                    (cell, payload(cell, job(cell), tokens[cell.folder.parent])) for cell in now
-                ]
-                with interrupts_held():
-                    handles += list(zip(now, submit(texts), strict=True))
-            time.sleep(POLL)
-            watch.look()
-            free = [cell for cell in busy if _is_free(cell)]
-            busy, todo = [cell for cell in busy if cell not in free], todo + free
-            for cell, handle in list(handles):
-                try:
-                    answer = handle.answer()
-                    if answer is None:
-                        continue
-                    outcome = json.loads(answer)
-                    record, ran = settle(cell, job(cell), outcome), outcome["is"] == "end"
-                    for why in outcome.get("anew", []):
-                        watch.anew(cell, why)
-                except Lost as reason:
-                    cancel([handle])  # it may only have been out of sight
-                    _await_release(cell, time.monotonic() + RELEASE)
-                    watch.look_at(cell)
-                    row = partial(watch.leave_row, cell, job(cell), "crashed", str(reason))
-                    record, ran = _keep_row(cell, row), True
-                handles.remove((cell, handle))
-                if record is None:
-                    busy.append(cell)
-                else:
-                    watch.end(cell, record, ran)
-    except BaseException:
-        cancel([handle for _, handle in handles])
-        _end_cancelled([cell for cell, _ in handles], job, watch)
-        raise
+class _Sweep:
+    """The cells of one call of `drive`.
+
+    todo     those that wait to be handed over
+    handles  those that were
+    busy     those at which another runner is at work
+    tokens   folder → name of the file by which other machines recognise it
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[PlannedCell],
+        job: JobOf,
+        watch: Watch,
+        submit: Submit,
+        cancel: Cancel,
+        tokens: Mapping[Path, str],
+    ) -> None:
+        self.job, self.watch, self.submit, self.cancel = job, watch, submit, cancel
+        self.tokens = tokens
+        self.todo, self.busy = list(cells), list[PlannedCell]()
+        self.handles: list[tuple[PlannedCell, Handle]] = []
+
+    def run(self, deadline: float, at_once: int | None) -> None:
+        """Go on until each cell has a run, or the time is up."""
+        try:
+            while self.todo or self.handles or self.busy:
+                if time.monotonic() >= deadline:
+                    self._skip()
+                self._hand_over(len(self.todo) if at_once is None else at_once - len(self.handles))
+                time.sleep(POLL)
+                self.watch.look()
+                free = [cell for cell in self.busy if _is_free(cell)]
+                self.busy = [cell for cell in self.busy if cell not in free]
+                self.todo += free
+                for cell, handle in list(self.handles):
+                    self._collect(cell, handle)
+        except BaseException:
+            with interrupts_held():  # a second Ctrl-C would leave jobs in the queue
+                self.cancel([handle for _, handle in self.handles])
+                _end_cancelled([cell for cell, _ in self.handles], self.job, self.watch)
+            raise
+
+    def _skip(self) -> None:
+        """End the cells that have not started; no time is left for them."""
+        queued = [pair for pair in self.handles if pair[0].identity not in self.watch.epochs]
+        self.cancel([handle for _, handle in queued])
+        self.handles = [pair for pair in self.handles if pair not in queued]
+        for cell in [*self.todo, *(cell for cell, _ in queued), *self.busy]:
+            job = self.job(cell)
+            record = _keep_row(cell, partial(supervise.skip, job))
+            self.watch.end(cell, record or supervise.left(job, supervise.BUSY))
+        self.todo, self.busy = [], []
+
+    def _hand_over(self, room: int) -> None:
+        if not self.todo or room <= 0:
+            return
+        now, self.todo = self.todo[:room], self.todo[room:]
+        texts = [(cell, payload(cell, self.job(cell), self._token(cell))) for cell in now]
+        with interrupts_held():
+            self.handles += list(zip(now, self.submit(texts), strict=True))
+
+    def _token(self, cell: PlannedCell) -> str:
+        return self.tokens[cell.folder.parent]
+
+    def _collect(self, cell: PlannedCell, handle: Handle) -> None:
+        """Take the run of a cell if its job has ended."""
+        try:
+            answer = handle.answer()
+            if answer is None:
+                return
+            outcome = json.loads(answer)
+            record, ran = settle(cell, self.job(cell), outcome), outcome["is"] == "end"
+            for why in outcome.get("anew", []):
+                self.watch.anew(cell, why)
+        except Lost as reason:
+            self.cancel([handle])  # it may only have been out of sight
+            _await_release(cell, time.monotonic() + RELEASE)
+            self.watch.look_at(cell)
+            row = partial(self.watch.leave_row, cell, self.job(cell), "crashed", str(reason))
+            record, ran = _keep_row(cell, row), True
+        self.handles.remove((cell, handle))
+        if record is None:
+            self.busy.append(cell)
+        else:
+            self.watch.end(cell, record, ran)
 
 
 def _is_free(cell: PlannedCell) -> bool:
     with locks.locked(cell.folder) as lock:
         return lock is not None
-
-
-def _cancel_queued(
-    handles: list[tuple[PlannedCell, Handle]], watch: Watch, cancel: Cancel
-) -> list[PlannedCell]:
-    """Cancel the jobs that have not started and return their cells."""
-    queued = [(cell, handle) for cell, handle in handles if cell.identity not in watch.epochs]
-    cancel([handle for _, handle in queued])
-    for pair in queued:
-        handles.remove(pair)
-    return [cell for cell, _ in queued]
 
 
 def _await_release(cell: PlannedCell, deadline: float) -> None:
@@ -394,76 +315,3 @@ def _keep_row(cell: PlannedCell, row: Callable[[], RunRecord]) -> RunRecord | No
         if lock is None:
             return None
         return supervise.made_since(cell.folder, cell.stamp) or row()
-
-
-class Watch:
-    """Report the start and the epochs of cells that run elsewhere, if the folder is shared.
-
-    epochs  identity → lines of epochs.jsonl reported so far, for each cell that has started
-    last    identity → the last epoch reported
-    began   identity → the time when the start was seen, less the seconds of earlier attempts
-    open    identity → cell, for each cell that has not ended
-    """
-
-    def __init__(self, cells: Sequence[PlannedCell], on_event: OnEvent) -> None:
-        self.on_event = on_event
-        self.epochs: dict[str, int] = {}
-        self.last: dict[str, int] = {}
-        self.began: dict[str, float] = {}
-        self.open = {cell.identity: cell for cell in cells}
-
-    def look(self) -> None:
-        """Report what the temporary folders show."""
-        for cell in self.open.values():
-            self.look_at(cell)
-
-    def look_at(self, cell: PlannedCell) -> None:
-        self._rows(cell, store.temporary(cell.folder))
-
-    def end(self, cell: PlannedCell, record: RunRecord | None, ran: bool = True) -> None:
-        """Report the last rows and the end; nothing if the cell is another runner's."""
-        if self.open.pop(cell.identity, None) is None or record is None:
-            return
-        kept = record.checksum is not None  # else the folder has the rows of another training
-        if ran and kept:
-            self._started(cell)
-            self._rows(cell, cell.folder)
-        own = (ran and cell.identity in self.epochs) or not kept
-        self.on_event(cell, {"event": "end" if own else "reused", "record": record})
-
-    def anew(self, cell: PlannedCell, reason: str) -> None:
-        """Report that the training did not use its saved state."""
-        self._started(cell)
-        self.last.pop(cell.identity, None)
-        self.on_event(cell, {"event": "anew", "reason": reason})
-
-    def reached(self, cell: PlannedCell) -> int:
-        return self.last.get(cell.identity, 0)
-
-    def leave_row(self, cell: PlannedCell, job: Job, status: Status, reason: str) -> RunRecord:
-        """Keep a run for a cell whose job has ended, with its epochs and its log if they are here;
-        the lock is held."""
-        try:
-            began = self.began.get(cell.identity)
-            seconds = 0.0 if began is None else time.monotonic() - began
-            return supervise.leave_row(job, status, reason, self.reached(cell), seconds)
-        finally:
-            store.remove_temporary(cell.folder)
-
-    def _started(self, cell: PlannedCell) -> None:
-        if cell.identity not in self.epochs:
-            self.epochs[cell.identity] = 0
-            spent = (saved_state(cell.folder) or {}).get("seconds", 0.0)
-            self.began[cell.identity] = time.monotonic() - spent
-            self.on_event(cell, {"event": "start"})
-
-    def _rows(self, cell: PlannedCell, folder: Path) -> None:
-        with suppress(OSError):
-            lines = disk.read(folder / store.EPOCHS, "epochs").split(b"\n")[:-1]
-            self._started(cell)
-            for line in lines[self.epochs[cell.identity] :]:
-                self.epochs[cell.identity] += 1
-                with suppress(ValueError):
-                    if is_row(row := disk.parsed(line, "row")):
-                        self.last[cell.identity] = row["epoch"]
-                        self.on_event(cell, {"event": "epoch", "row": row})

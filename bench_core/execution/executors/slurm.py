@@ -16,7 +16,6 @@ submits their cells itself, and lets the others finish.
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import re
@@ -34,7 +33,7 @@ from bench_core.errors import UsageError
 from bench_core.execution.executors import JobOf, OnEvent, Options, remote
 from bench_core.execution.planning.job import Job
 from bench_core.execution.planning.plan import PlannedCell
-from bench_core.results import files
+from bench_core.results import files, locks
 from bench_core.results.files import writing
 
 # settings that submitit shares among clusters, and one of Slurm alone; all are whole numbers
@@ -241,7 +240,7 @@ def _home(folder: Path) -> Iterator[tuple[Path, Any]]:
         files.make_folder(home, parts=2)
         names = os.fdopen(files.open_lock(home / ".names"), "w")
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(names, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.take(names.fileno())
         (home / ".names").rename(home / NAMES)  # locked before another runner can see it
     try:
         _end_left(home.parent)  # this one is locked
@@ -260,7 +259,7 @@ def _end_left(above: Path) -> None:
     """
     for left in above.glob(f"*/{NAMES}"):
         with suppress(OSError, ValueError), os.fdopen(files.open_lock(left)) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: the runner lives
+            locks.take(file.fileno())  # BlockingIOError: the runner lives
             numbers = {number for number in file.read().split() if JOB.fullmatch(number)}
             name = _name(left.parent)
             if (present := _in_queue(numbers, name)) is None:
