@@ -127,6 +127,9 @@ def test_a_title_counts_the_cells_of_the_suite_that_are_there(
     floor = run("bench-core/ep", params={"freeze": "blocks"})
     of_own = replace(suite, file=file, records=(*here, floor))
     assert view(of_own).title == "Two rules"
+    shorter = run("bench-core/ep", training={"stop_after": 6})
+    beside = replace(suite, file=file, records=(*here, floor, shorter))
+    assert view(beside).title == "Two rules (and 1 run with other settings)"
 
 
 def test_a_suite_without_a_title_is_headed_by_its_name(here: Here) -> None:

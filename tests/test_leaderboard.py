@@ -549,6 +549,38 @@ def test_missing_seeds_are_told() -> None:
     rows = [run(seed=1), run(BP, seed=1), run(BP, seed=7), floors[0]]
     assert "no run of seed 7: dfa, dfa[frozen]\n" in leaderboard(rows, width=None)
     assert "no run of seed 7: dfa, 2 floors\n" in leaderboard([*rows, floors[1]], width=None)
+    many = [run(f"lab/r{i}", seed=1) for i in range(9)]
+    told = "no run of seed 7: dfa, lab/r0, lab/r1, lab/r2, lab/r3, lab/r4 and 4 more, 2 floors\n"
+    assert told in leaderboard([*rows, floors[1], *many], width=None)
+
+
+def test_many_rules_without_a_verdict_are_counted_and_those_with_one_named() -> None:
+    several = [each for i in range(8) for each in seeds(f"lab/r{i}", [0.3, 0.31, 0.32])]
+    text = leaderboard(several, width=None)
+    assert "None of 8 rules is trustworthy. 8 rules have no floor to be compared with." in text
+    text = leaderboard(several[3:], width=None)
+    assert "r1, r2, r3, r4, r5, r6 and r7 have no floor" in text
+    floors = [each for i in range(8) for each in frozen(f"lab/r{i}", [0.5, 0.51, 0.52])]
+    text = leaderboard([*several, *floors], width=None)
+    assert "r2, r3, r4, r5 and 2 more train blocks that are worse than random ones." in text
+
+
+def test_seconds_and_memory_are_of_one_machine() -> None:
+    def on(name: str, seed: int, seconds: float, rule: str = DFA) -> RunRecord:
+        environment = {"device_name": name, "device": "cpu"}
+        return run(rule, seed, environment=environment, seconds=seconds)
+
+    several = [on("a CPU", 1, 100.0), on("a CPU", 2, 300.0), on("a GPU", 3, 9.0)]
+    one = [on("a GPU", seed, 7.0 + seed, BP) for seed in (1, 2, 3)]
+    rows = {row["label"]: row for row in as_csv([*several, *one])}
+    assert (rows["dfa"]["seconds"], rows["bp"]["seconds"]) == ("", "9.0")
+    assert (rows["dfa"]["peak_memory_bytes"], rows["bp"]["peak_memory_bytes"]) == ("", "700000000")
+    text = " ".join(leaderboard([*several, *one], width=None).split())
+    told = "seconds and memory compare within one machine alone: these runs are of a CPU, a GPU; –:"
+    assert told in text
+    rows = {row["label"]: row for row in as_csv(several[:2])}
+    assert rows["dfa"]["seconds"] == "200.0"
+    assert "compare within one machine" not in leaderboard(several[:2], width=None)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -29,7 +29,7 @@ from bench_core.analysis.verdicts.rows import Row
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.registry.card import Card
 from bench_core.report import figures
-from bench_core.report.figures import Figure, Panel, drawing
+from bench_core.report.figures import Figure, Panel, drawing, temporal
 from bench_core.report.figures.paper import BRIGHT, paper, render
 from bench_core.report.pages import page, site, tallies
 from bench_core.report.tables.formats import leaderboards
@@ -600,9 +600,68 @@ def test_thousands_of_runs_stay_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     parsed = shown(records)
     assert "200 further runs not listed here" in parsed.text
-    assert "The 80 best of 100 rows are drawn" in parsed.text
+    assert "20 rows of 100 are not drawn, floors first" in parsed.text
     rows = [attributes for tag, attributes in parsed.tags if tag == "tr" and "data-k" in attributes]
     assert len(rows) == 100
+
+
+def test_a_figure_leaves_out_floors_before_rules_and_marks_that_it_has_not() -> None:
+    rules = [
+        each for i in range(50) for each in seeds(f"lab/r{i}", [0.3 + 1e-3 * i, 0.301 + 1e-3 * i])
+    ]
+    floors = [
+        each for i in range(50) for each in frozen(f"lab/r{i}", [0.5 + 1e-3 * i, 0.502 + 1e-3 * i])
+    ]
+    (figure,) = specs(view(suite_of([*rules, *floors])))["leaderboard"]
+    drawn = {item["method"] for values in data_of(figure.panels[0]) for item in values}
+    assert len(drawn) == 80
+    assert {f"lab/r{i}" for i in range(50)} < drawn
+    assert "20 rows of 100 are not drawn, floors first." in figure.caption
+    assert {key.name for key in figure.legend} == {"walked back", "floor"}
+    (few,) = specs(view(suite_of(rules[:4])))["leaderboard"]
+    assert [key.name for key in few.legend] == ["no verdict yet"]
+
+
+def test_lines_of_a_figure_have_a_colour_and_a_dash_that_no_other_has() -> None:
+    keys = drawing.series([f"r{i}" for i in range(64)])
+    assert len({(key.colour, key.dash) for key in keys}) == 64
+    assert len({key.colour for key in keys[:8]}) == len({key.dash for key in keys[:8]}) == 8
+
+
+def test_the_temporal_figure_names_the_runs_that_it_leaves_out(
+    miniature: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (figure,) = specs(miniature)["temporal"]
+    assert "a line per run, all seeds. " in figure.caption
+    assert "Not drawn" not in figure.caption
+    monkeypatch.setattr(temporal, "MOST_RUNS", 7)
+    (figure,) = specs(miniature)["temporal"]
+    assert "a line per run. " in figure.caption
+    assert figure.caption.endswith(" Not drawn: ep (seed 456), dfa (seed 456).")
+
+
+def test_a_page_says_of_how_many_rules_it_read_the_epochs(
+    miniature: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = Parsed(page.page([miniature.results])).text
+    assert "First firings" in text
+    assert "of 3 rules." not in text
+    monkeypatch.setattr(tallies, "MOST_READ", 2)
+    assert "The first 2 of 3 rules." in Parsed(page.page([miniature.results])).text
+
+
+def test_the_figure_of_costs_speaks_of_a_line_where_there_is_one() -> None:
+    def costly(method: str, flops: int, values: list[float]) -> list[RunRecord]:
+        phases = {"forward": flops, "credit": flops, "update": flops}
+        details = {**phases, "steps_per_epoch": 10, "n": 64}
+        cost = {"step_cost": Measurement(value=1.0, details=details)}
+        steps = {"batch_size": 64}
+        return seeds(method, values, measurements=measured() | cost, training=steps)
+
+    cheap = costly(DFA, 10**6, [0.3, 0.31, 0.32])
+    for best, joins in ((10**6, False), (2 * 10**6, True)):
+        made = specs(view(suite_of([*cheap, *costly(BP, best, [0.6, 0.61, 0.62])])))
+        assert ("The line joins" in made["cost"][0].caption) == joins
 
 
 # ---------------------------------------------------------------------------------------- escaping

@@ -822,10 +822,17 @@ def test_backpropagation_with_random_blocks_of_another_scale_is_named_beside_the
     records = [*BACKPROP, *rule, *larger]
     drawn = "Backpropagation with random blocks reaches .419"
     assert f"{drawn}." in summary.opening(group([*BACKPROP, *rule]))
-    also = f"{drawn}, and .511 at another scale (bp[frozen, block_scale=100.0])."
+    also = f"{drawn}, and .511 at another scale (bp[frozen, block_scale=100.0]), more than dfa."
+    assert row(records).verdict.kind == "trustworthy"
     assert also in summary.opening(group(records))
-    told = "(bp[frozen, block_scale=100.0]) reaches .511 (3 seeds), more than dfa; verdicts compare"
+    told = (
+        "(bp[frozen, block_scale=100.0]) reaches .511 (3 seeds), more than dfa, which beats its "
+        "own random blocks; verdicts compare"
+    )
     assert told in remarks(records)
+    many = [r for i in range(9) for r in seeds(f"lab/r{i}", [0.43, 0.431, 0.432])]
+    others = ", more than lab/r0, lab/r1, lab/r2, lab/r3, lab/r4, lab/r5 and 3 more; verdicts"
+    assert told.replace("; verdicts", others) in remarks([*records, *many])
     assert row(records).verdict == row([*BACKPROP, *rule]).verdict
     above = [*seeds("lab/known", [0.55, 0.56, 0.57]), *frozen("lab/known", [0.3, 0.301, 0.302])]
     assert told in remarks([*records, *above])  # and not lab/known

@@ -29,9 +29,10 @@ LEGEND = (
     "tolerance after “within”. measured: mean over n seeds with its 95 % interval; the geometric "
     "mean where a factor is claimed, as “within x3”, and of the diagnostics on a logarithmic axis"
     " (scale_growth, reference_floor). A claim holds if the mean lies in the expected range. The "
-    "last epoch counts, never the best; ‖g‖ is per sample unless it is divided by N. fires.a: the"
-    " share of the runs in which the diagnostic of letter a fires; alignment: Γ; x[-1]: the last "
-    "layer's value."
+    "last epoch counts, never the best. The interval of a whole number, such as an epoch, is at "
+    "least that of its rounding (a deviation of 1/√12). ‖g‖ is per sample unless it is divided by "
+    "N. fires.a: the share of the runs in which the diagnostic of letter a fires; alignment: Γ; "
+    "x[-1]: the last layer's value."
 )
 OPEN = "fails, but its interval reaches into the range: more seeds may change this"
 NOTHING = "No claims: a suite states them under `expect:`."

@@ -156,7 +156,8 @@ def _floor(row: Row, seed: int) -> str:
     if seed in floor.accuracies:
         return f"{floor.name}, its run of seed {seed}"
     seeds = ", ".join(map(str, sorted(floor.accuracies)))
-    return f"{floor.name}, the mean of its seeds {seeds}: it has no finished run of seed {seed}"
+    others = f"the mean of its seeds {seeds}" if len(floor.accuracies) > 1 else f"its seed {seeds}"
+    return f"{floor.name}, {others}: it has no finished run of seed {seed}"
 
 
 def _head(shown: View, row: Row, run: Run, folder: Path) -> list[str]:

@@ -83,8 +83,16 @@ class View:
             for some in (every, own)
         ]
         total, added = len(file.cells or ()), len(rules[0] - rules[1])
+        others = [
+            record
+            for record in every
+            if cell_key(record.cell) not in cells
+            and not is_floor(record)
+            and key(record.cell.method) in rules[1]
+        ]
         beside = [f"{len(cells)} of its {total} runs"] * (len(cells) < total)
         beside += [f"and {plural(added, 'more rule')}"] * bool(added)
+        beside += [f"and {plural(len(others), 'run')} with other settings"] * bool(others)
         return f"{title or self.name} ({', '.join(beside)})" if beside else title, ""
 
     @property

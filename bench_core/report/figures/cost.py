@@ -47,10 +47,11 @@ def cost(view: View, group: Group) -> list[Figure]:
     names = base.mark_text(align="left", dx=8, fontSize=11).encode(text=alt.Text("method:N"))
     front = draw.chart([item for item in values if item["kind"] == KEYS[0].name])
     line = front.mark_line(strokeDash=[5, 3], color=draw.BLUE, interpolate="step-after")
+    best = sum(item.efficient for item in drawn)
+    joins = "The line joins the rules that no other rule dominates (Pareto front). " * (best > 1)
     caption = (
         "Mean accuracy after the last epoch against the floating-point operations of the "
-        "training: products and convolutions, median over seeds. The line joins the rules that no "
-        "other rule dominates (Pareto front). Floors are not drawn."
+        f"training: products and convolutions, median over seeds. {joins}Floors are not drawn."
     )
     layers = [line.encode(x=x, y=y), points, names]
     panel = draw.panel("accuracy against operations of the training", layers, 260)

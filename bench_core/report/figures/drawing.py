@@ -30,9 +30,10 @@ STATE_KEYS = tuple(Key(name, *mark) for name, mark in zip(STATES, _MARKS, strict
 
 
 def series(names: Sequence[str]) -> tuple[Key, ...]:
-    """Return the keys of a chart's lines, in the given order."""
+    """Return the keys of a chart's lines, in the given order: 64 pairs of a colour and a dash."""
+    marks = list(zip(SHAPES, DASHES, strict=True))
     return tuple(
-        Key(name, COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], DASHES[i % len(DASHES)])
+        Key(name, COLOURS[i % len(COLOURS)], *marks[(i + i // len(COLOURS)) % len(marks)])
         for i, name in enumerate(names)
     )
 

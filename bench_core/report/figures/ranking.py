@@ -11,7 +11,7 @@ from bench_core.analysis.verdicts.kinds import FLOOR, TRUSTWORTHY, WALKED_BACK
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.report.figures import Figure, Key
 from bench_core.report.figures import drawing as draw
-from bench_core.report.text.numbers import rounded
+from bench_core.report.text.numbers import plural, rounded
 from bench_core.report.view import View, name_of
 
 MOST = 80  # rows drawn
@@ -29,7 +29,9 @@ def ranking(view: View, group: Group) -> list[Figure]:
     finished = [row for row in group.rows if row.accuracy is not None]
     if not finished:
         return []
-    rows = finished[:MOST]
+    judged = [row for row in finished if row.role != "floor"][:MOST]
+    floors = [row for row in finished if row.role == "floor"][: MOST - len(judged)]
+    rows = [row for row in finished if row in [*judged, *floors]]
     counts = [row.accuracy.n for row in rows if row.accuracy]
     mean = (
         "Mean accuracy after the last epoch with its 95 % interval (Student t over seeds); small "
@@ -41,9 +43,12 @@ def ranking(view: View, group: Group) -> list[Figure]:
         "method's floor. The verdict compares the two seed by seed, so intervals may overlap."
     )
     if len(finished) > len(rows):
-        caption += f" The {len(rows)} best of {len(finished)} rows are drawn."
+        left_out = len(finished) - len(rows)
+        caption += f" {plural(left_out, 'row')} of {len(finished)} are not drawn, floors first."
     drawn = draw.panel("accuracy", _layers(rows), 22 * len(rows))
-    return [Figure(caption, (drawn,), KEYS, columns=1)]
+    kinds = {_kind(row) for row in rows}
+    keys = tuple(key for key in KEYS if key.name in kinds)
+    return [Figure(caption, (drawn,), keys, columns=1)]
 
 
 def _kind(row: Row) -> str:

@@ -15,7 +15,7 @@ from bench_core.analysis.verdicts.kinds import TRUSTWORTHY
 from bench_core.analysis.verdicts.rows import Group, Row, Run
 from bench_core.report.figures import Figure, Key, Panel
 from bench_core.report.figures import drawing as draw
-from bench_core.report.text.layout import joined
+from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import compact, fraction, plural, rounded
 from bench_core.report.view import Point, View, curve, name_of, thresholds
 from bench_core.report.words.criteria import criteria
@@ -101,20 +101,23 @@ def temporal(view: View, group: Group) -> list[Figure]:
     ]
     gap = max((b - a for epochs in shown for a, b in pairwise(epochs)), default=1)
     when = "after every epoch" if gap == 1 else f"at most {gap} epochs apart"
+    every = "" if never else "; in each a diagnostic with a mark fired"
+    silent = f"; in {never} no diagnostic with a mark ever fired" if never else every
+    runs_drawn = "a line per run" + ", all seeds" * (len(runs) <= MOST_RUNS)
     caption = (
         f"The residual stream, the reference gradient and the accuracy {when}, "
-        f"epoch 0 before training; a line per run, all seeds. {_meaning_of_marks(rows, curves)}"
+        f"epoch 0 before training; {runs_drawn}. {_meaning_of_marks(rows, curves)}"
         f"n = {plural(len(curves), 'run')} of {plural(len(names), 'method')} "
-        f"over {plural(longest, 'epoch')}; in {never} no diagnostic with a "
-        "mark ever fired. Floors have no curve."
+        f"over {plural(longest, 'epoch')}{silent}. Floors have no curve."
     )
     if early:
         caption += " The axis of epochs is logarithmic but for its start, at 0."
     warm = list(dict.fromkeys(curve.method for curve in curves if curve.warm))
     caution = f"{joined(warm)} fired first {WARM}." if warm else ""
     caption = f"{caption} {caution}".rstrip()
-    if left_out := len(runs[MOST_RUNS:]):
-        caption += f" {plural(left_out, 'further run')} not drawn."
+    if left_out := runs[MOST_RUNS:]:
+        named = listed(f"{method} (seed {run.record.cell.seed})" for method, run in left_out)
+        caption += f" Not drawn: {named}."
     return [Figure(caption, tuple(panels), keys, tuple(marks.values()), columns=3, caution=caution)]
 
 

@@ -39,7 +39,7 @@ from bench_core.report.figures import Drawn, drawn
 from bench_core.report.layers import layers
 from bench_core.report.pages.cache import kept
 from bench_core.report.pages.provenance import differences, provenance, users
-from bench_core.report.pages.tallies import bands, first_firings, walked_back
+from bench_core.report.pages.tallies import bands, first_firings, of_most, walked_back
 from bench_core.report.tables import legend, notes
 from bench_core.report.tables.columns import COLUMNS, columns_of, every_column
 from bench_core.report.text import escape
@@ -164,7 +164,7 @@ def environment() -> jinja2.Environment:
     functions: tuple[Any, ...] = (asset, flag_words, lines, passports, policy, script_json, section)
     functions += (spaced, used_words, claims_of, columns_of, every_column, criteria, layers)
     functions += (optional, plural, signed, differences, provenance, users, bands, first_firings)
-    functions += (columns_in, walked_back, gamma_deep, shown_accuracy, state, value)
+    functions += (columns_in, walked_back, of_most, gamma_deep, shown_accuracy, state, value)
     functions += (rows.families, rows.names_of, rows.other_information)
     give({function.__name__: function for function in functions})
     return templates

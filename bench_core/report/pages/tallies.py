@@ -17,7 +17,7 @@ from bench_core.results.epochs import Epoch
 from bench_core.results.record import RunRecord
 
 MOST_SHOWN = 400  # methods in the table of strategies
-MOST_READ = 40  # methods of a recipe whose epochs are read
+MOST_READ = 100  # methods of a recipe whose epochs are read
 
 
 Rows = list[tuple[str, ...]]
@@ -74,6 +74,12 @@ def first_firings(shown: View, group: Group) -> Rows:
     return rows
 
 
+def of_most(group: Group) -> str:
+    """Say of how many rules `first_firings` has rows; empty if of all."""
+    every = len(group.competing)
+    return f"The first {MOST_READ} of {every} rules." if every > MOST_READ else ""
+
+
 def _gap(item: Sensitivity) -> str:
     if item.gap is None:
         return "only one kind"
@@ -84,7 +90,7 @@ def _gap(item: Sensitivity) -> str:
         return f"{compact(item.gap.ratio)}x"
     if math.isinf(item.gap.difference):
         return "without bound"
-    return compact(criterion.shown(item.gap.difference))
+    return criterion.with_unit(criterion.shown(item.gap.difference)).removeprefix("+")
 
 
 def bands(shown: View) -> Rows:

@@ -33,6 +33,7 @@ from bench_core.report.tables.fields import (
     Field,
 )
 from bench_core.report.tables.json_schema import mapping, nullable, object_schema
+from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import (
     NONE,
     NOT_FINITE,
@@ -168,10 +169,13 @@ def _median(
     letter: str = "",
     written: Callable[[float], str] = compact,
     get: Callable[[Row], float | None] | None = None,
+    of_machine: bool = False,
 ) -> dict[str, Any]:
     """Return cell and field of a column of medians.
 
-    get  how a row gives it; None: of the diagnostic with this letter, else an attribute of records
+    get         how a row gives it; None: of the diagnostic with this letter, else an attribute of
+                records
+    of_machine  whether it is the machine's as much as the rule's: runs of two have no median
     """
 
     def of_row(row: Row) -> float | None:
@@ -179,6 +183,8 @@ def _median(
             return get(row)
         if letter:
             return value_of(row, letter)
+        if of_machine and len(hardware([row])) > 1:
+            return None
         return median_of(getattr(run.record, name) for run in row.finished)
 
     def of_some(row: Row) -> str:
@@ -188,6 +194,8 @@ def _median(
 
     def noted(row: Row) -> dict[str, Any]:
         value, some = of_row(row), of_some(row)
+        if value is None and of_machine and row.finished:
+            return {"value": None, "note": f"its runs are of {listed(hardware([row]))}"}
         if value is None or math.isfinite(value):
             note = {"note": f"of {some}, not of all finished runs"} if some else {}
             return {"value": value, **note}
@@ -200,6 +208,11 @@ def _median(
         return Text(text + f" ({some})" * bool(some), struck=silent and text != NONE)
 
     return {"cell": cell, "fields": (MEDIAN(name, noted),), "letter": letter}
+
+
+def hardware(rows: Iterable[Row]) -> list[str]:
+    """Name the machines that trained the finished runs of rows."""
+    return sorted({run.record.hardware for row in rows for run in row.finished})
 
 
 def _silent(row: Row) -> dict[str, str]:
@@ -312,11 +325,11 @@ COLUMNS = (
         optional=True,
         about=f"cost x bp: {OPERATIONS}",
     ),
-    Column("seconds", "seconds|a run", **_median("seconds"), main=True, drop=1),
+    Column("seconds", "seconds|a run", **_median("seconds", of_machine=True), main=True, drop=1),
     Column(
         "memory",
         "memory MB",
-        **_median("peak_memory_bytes", written=_megabytes),
+        **_median("peak_memory_bytes", written=_megabytes, of_machine=True),
         about="memory MB: peak memory of the process, libraries and data included",
     ),
     Column(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from bench_core.analysis.early_stop import savings
@@ -9,8 +10,9 @@ from bench_core.analysis.verdicts.kinds import VERDICTS
 from bench_core.analysis.verdicts.labels import label
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.settings import Settings
-from bench_core.report.tables.columns import COLUMNS, further
+from bench_core.report.tables.columns import COLUMNS, further, hardware
 from bench_core.report.tables.notes import SCORED_ON
+from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import NONE, plural, with_interval
 from bench_core.report.text.numbers import share as written
 from bench_core.report.words.cite import CITATION
@@ -95,6 +97,9 @@ def medians(rows: Sequence[Row], shown: Collection[str]) -> list[str]:
     )
     batches = [(item.heading, item.item.batch) for item in medians if item.item.batch]
     remarks = [f"; {name} is per sample, divided by N={n}" for name, n in batches]
+    items = [m for row in rows for run in row.finished for m in run.record.measurements.values()]
+    endless = any(m.value is not None and math.isnan(m.value) for m in items)
+    remarks += ["; in a median a value that is not a number counts as the largest"] * endless
     cells = (c.cell(row) for c in columns if c.letter in letters for row in rows)
     remarks += ["; †: not diagnostic, for the reason above"] * any(cell.struck for cell in cells)
     return [f"{names}: median over finished runs; claims compare means{''.join(remarks)}"]
@@ -179,7 +184,7 @@ def of_all(
     """
     rows: list[Row] = [row for group in groups for row in group.rows]
     columns = [*COLUMNS, *further(rows)] if rows else []
-    shown = {column.key for column in columns} if keys is None else keys
+    shown = {column.key for column in columns} if keys is None else set(keys)
     lines = [*_verdicts(rows, settings), FLOORS]
     lines += [accuracy(rows), _ranks(rows)]
     lines += [GAMMA] if "gamma" in shown else []
@@ -189,6 +194,11 @@ def of_all(
         text = "seconds a run: of one seed without its floor, with all evaluations and diagnostics "
         text += "(`bench cost` has the training alone). Other work on the"
         lines.append(f"{text} machine makes it longer.{other}")
+    if shown & {"seconds", "memory"} and any(len(hardware(group.rows)) > 1 for group in groups):
+        lines.append(
+            f"seconds and memory compare within one machine alone: these runs are of "
+            f"{listed(hardware(rows))}; {NONE}: the row's own runs are of several."
+        )
     lines += _uses(rows) if "passport" in shown else []
     lines += medians(rows, shown)
     if texts := [column.about for column in columns if column.about and column.key in shown]:

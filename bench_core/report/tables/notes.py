@@ -69,7 +69,9 @@ def _labels(rows: Sequence[Row]) -> str:
     """List rows: the rules by name, and the number of floors if there are several."""
     rules = [row.label for row in rows if row.role != "floor"]
     floors = [row.label for row in rows if row.role == "floor"]
-    return listed(rules + ([plural(len(floors), "floor")] if len(floors) > 1 else floors))
+    if len(floors) < 2:
+        return listed(rules + floors)
+    return ", ".join([listed(rules)] * bool(rules) + [plural(len(floors), "floor")])
 
 
 class _Kind(IntEnum):

@@ -21,11 +21,11 @@ from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.untrained import agree, untrained
 from bench_core.analysis.verdicts.verdict import BEATS
 from bench_core.printable import few
-from bench_core.report.text.layout import listed
+from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import compact, fraction, plural, with_interval
 from bench_core.report.words import row_doubts
 from bench_core.report.words.rows import alignments, bp_rescaled
-from bench_core.report.words.summary import rules
+from bench_core.report.words.summary import below_rescaled, inflected
 
 
 def below_local_ceiling(group: Group) -> list[str]:
@@ -193,14 +193,17 @@ def below_bp_rescaled(group: Group) -> list[str]:
     if other is None:
         return []
     floor, best = other
-    judged = [row for row in rules(group.rows) if row.role == "method"]
-    names = [row.label for row in judged if row.accuracy and row.accuracy.mean < best]
+    below = below_rescaled(group.rows)
     reaches = f"reaches {fraction(best)} ({plural(len(floor.accuracies), 'seed')})"
+    good = [row.label for row in below if row.verdict.kind == TRUSTWORTHY]
+    names = [row.label for row in below if row.verdict.kind != TRUSTWORTHY]
+    than = f", more than {joined(good)}, which beats|beat its|their own random blocks" * bool(good)
+    than = inflected(than, len(good) == 1) + f", more than {listed(names)}" * bool(names)
     text = (
-        f"backpropagation with random blocks of another scale ({floor.name}) {reaches}, more than "
-        f"{listed(names)}; verdicts compare with bp's random blocks as they were drawn"
+        f"backpropagation with random blocks of another scale ({floor.name}) {reaches}{than}; "
+        "verdicts compare with bp's random blocks as they were drawn"
     )
-    return [text] * bool(names)
+    return [text] * bool(below)
 
 
 def few_test_samples(group: Group) -> list[str]:

@@ -7,6 +7,7 @@ comparison with random blocks comes first, because it needs no knowledge of grad
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -62,6 +63,7 @@ WORDS = {
         "the gradients of all batches share a direction",
     ),
 }
+MANY = 7  # so many rules without a verdict are counted, not named
 NO_RULES = {
     "controls": "No rule has run yet, only controls.",
     "floors": "All runs here keep their blocks frozen, so no rule is judged.",
@@ -71,6 +73,13 @@ NO_RULES = {
 def rules(rows: Iterable[Row]) -> list[Row]:
     """Return the rows that are neither floors nor controls."""
     return [row for row in rows if row.role != "floor" and not _is_control(row)]
+
+
+def below_rescaled(rows: Sequence[Row]) -> list[Row]:
+    """Return the rules less accurate than bp's best random blocks of another scale."""
+    best = (bp_rescaled(rows) or (None, -math.inf))[1]
+    judged = [row for row in rules(rows) if row.role == "method"]
+    return [row for row in judged if row.accuracy and row.accuracy.mean < best]
 
 
 def tally(rows: Iterable[Row]) -> dict[str, int]:
@@ -102,7 +111,10 @@ def sentence(group: Group) -> str:
         parts = [_counted(good, len(judged)) if judged else nothing]
         parts += [*_over_own_alone(judged), *_asked(judged, group)]
         for phrase, pairs in sorted(others.items(), key=_is_open):
-            parts += [_sentence([label for label, _ in pairs], phrase), *_flagged(pairs)]
+            open_ = {SINGLE_SEED, UNDETERMINED} >= {row.verdict.kind for _, row in pairs}
+            subject = f"{len(pairs)} rules" * (open_ and len(pairs) > MANY)
+            clause = _clause([label for label, _ in pairs], phrase, subject)
+            parts += [f"{clause}.", *_flagged(pairs)]
     return " ".join([*parts, *_controls(controls)])
 
 
@@ -190,7 +202,9 @@ def _frame(group: Group) -> list[str]:
     also = ""
     if other is not None:
         floor, best = other
-        also = f", and {fraction(best)} at another scale ({floor.name})"
+        good = [row.label for row in below_rescaled(group.rows) if row.verdict.kind == TRUSTWORTHY]
+        than = f", more than {joined(good)}" * bool(good)
+        also = f", and {fraction(best)} at another scale ({floor.name}){than}"
     known = (
         []
         if mean is None
