@@ -174,7 +174,11 @@ def _rule_of(file: Path, wanted: str | None) -> list[str]:
 @results_argument
 @format_option(Choice("bench_core.report.claims_table:Format"))
 @option("--suite NAME", "Take the claims of this suite, not those kept with the results.")
-@option("--all", "Hold the claims of all installed suites against the reference.", "every")
+@option(
+    "--all",
+    "Hold the claims of all installed suites against the reference; writes Markdown.",
+    "every",
+)
 @option("-o --output FILE", "Write to this file.")
 @option("--strict", "Exit with 1 if a claim fails or was not run.")
 def claims(

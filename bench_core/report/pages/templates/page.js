@@ -16,7 +16,7 @@
   const BRIGHT = {"0072B2": "#4da6e8", "D55E00": "#ff8a3d", "009E73": "#2cc79a", "7F6A00": "#c9ae3a"};  // as the legend in page.css
   // A long name is cut in its middle, since those of variants differ at the end.
   const named = (axis, panel) => {
-    const limit = Math.max(100, 0.28 * panel.clientWidth), most = Math.floor(limit / 6), head = Math.floor(0.4 * most);
+    const limit = Math.max(100, 0.28 * panel.clientWidth), most = Math.floor(limit / 6), head = Math.floor(most / 2);
     const cut = `slice(datum.label, 0, ${head}) + '…' + slice(datum.label, length(datum.label) - ${most - head - 1})`;
     return {...axis, labelLimit: 1.2 * limit, labelExpr: `length(datum.label) > ${most} ? ${cut} : datum.label`};
   };
