@@ -129,7 +129,12 @@ def test_a_title_counts_the_cells_of_the_suite_that_are_there(
     assert view(of_own).title == "Two rules"
     shorter = run("bench-core/ep", training={"stop_after": 6})
     beside = replace(suite, file=file, records=(*here, floor, shorter))
-    assert view(beside).title == "Two rules (and 1 run with other settings)"
+    assert view(beside).title == "Two rules"  # a heading of its own has the settings
+    lacking = SuiteFile(
+        title="Two rules", cells=[*(cell_key(each.cell) for each in here), "another"]
+    )
+    told = f"{len(here)} of its {len(here) + 1} runs, and 1 run with other settings"
+    assert view(replace(beside, file=lacking)).title == f"Two rules ({told})"
 
 
 def test_a_suite_without_a_title_is_headed_by_its_name(here: Here) -> None:

@@ -92,7 +92,8 @@ class View:
         ]
         beside = [f"{len(cells)} of its {total} runs"] * (len(cells) < total)
         beside += [f"and {plural(added, 'more rule')}"] * bool(added)
-        beside += [f"and {plural(len(others), 'run')} with other settings"] * bool(others)
+        if others and len(cells) < total:  # else each stands under a heading with its settings
+            beside.append(f"and {plural(len(others), 'run')} with other settings")
         return f"{title or self.name} ({', '.join(beside)})" if beside else title, ""
 
     @property
