@@ -231,7 +231,8 @@ def test_a_norm_is_averaged_on_the_scale_of_its_axis(bound: dict[str, float]) ->
 
 def test_the_mean_of_a_difference_is_arithmetic_with_a_factor_too() -> None:
     records = [*seeds("bench-core/dfa", [0.50, 0.42]), *seeds("bench-core/fa", [0.40, 0.40])]
-    found = outcome(records, claim(minus="fa", value=0.06, factor=1.2))
+    found = outcome(records, claim(minus="fa[normalize=sample]", value=0.06, factor=1.2))
+    assert (found.label, found.other) == ("dfa", "fa")  # the labels of the rows, as in the table
     assert found.status == "holds"
     assert found.measured is not None
     assert found.measured.value == pytest.approx(0.06)
@@ -702,6 +703,7 @@ def test_words() -> None:
     of_rule = claim("accuracy", "dfa", cell={"method.penalty": 0.1, "arch.depth": 4}, minus="fa")
     expected = "accuracy of dfa[penalty=0.1] (method.penalty=0.1) less fa (arch.depth=4)"
     assert claim_text(of_rule, "dfa[penalty=0.1]") == expected  # fa has the penalty of its row
+    assert claim_text(of_rule, "dfa", "fa[eta=2]").endswith("less fa[eta=2] (arch.depth=4)")
     assert expected_text(claim(value=0.306, tolerance=0.016)) == ".306, within .016"
     published = claim(value=0.306, deviation=0.008, tolerance=0.016)
     assert expected_text(published) == ".306 ± .008, within .016"

@@ -161,7 +161,7 @@ def failures(suites: Iterable[SuiteClaims]) -> Iterator[Failure]:
         for result in item.outcomes:
             if result.status == FAILS and result.measured:
                 claim = result.claim
-                name = claim_text(claim, result.label)
+                name = claim_text(claim, result.label, result.other)
                 measured = f"measured {measured_text(claim, result.measured)}"
                 texts = f"expected {expected_text(claim)}, {measured}, n = {result.measured.n}"
                 yield Failure(item.suite.name, name, texts, item.findings.get(name))

@@ -46,13 +46,16 @@ FIELDS = (
 Judged = Sequence[tuple[str, Sequence[ClaimResult]]]  # the suites by name
 
 
-def claim_text(claim: Expectation, label: str) -> str:
-    """Write figure, method and cell: `growth.h[-1] of dfa after epoch 5 (arch.depth=4)`."""
+def claim_text(claim: Expectation, label: str, other: str = "") -> str:
+    """Write figure, method and cell: `growth.h[-1] of dfa after epoch 5 (arch.depth=4)`.
+
+    label, other  of the rows of the method and of that in `minus`, which may have none
+    """
     cells = {key: f"{key}={value}" for key, value in claim.cell.items() if key != "method"}
     own = ", ".join(text for key, text in cells.items() if key.startswith("method."))
     text = f"{claim.figure} of {label}" + f" ({own})" * bool(own)  # not of the rule in `minus`
     if claim.minus is not None:
-        text += f" less {method_text(claim.minus)}"
+        text += f" less {other or method_text(claim.minus)}"
     if claim.divide_by != 1:
         text += f", divided by {claim.divide_by:g}"
     if claim.epoch is not None:
@@ -155,8 +158,9 @@ def _flat(suite: str, number: int, item: ClaimResult) -> list[Any]:
     """Return the values of `FIELDS`."""
     claim, measured = item.claim, item.measured
     ends = (None,) * 3 if measured is None else (measured.value, measured.low, measured.high)
+    text = claim_text(claim, item.label, item.other)
     return [
-        suite, number, claim_text(claim, item.label), claim.figure, item.label, claim.value,
+        suite, number, text, claim.figure, item.label, claim.value,
         claim.deviation, claim.tolerance, claim.factor, claim.at_least, claim.at_most, item.status,
         *ends, measured.n if measured else 0, item.settled, item.not_diagnostic, claim.source,
         "; ".join(filter(None, [*item.notes, claim.note])), " ".join(item.runs),
@@ -214,7 +218,11 @@ def _suite(name: str, outcomes: Sequence[ClaimResult], form: str, width: int | N
 def _cells(item: ClaimResult) -> list[str]:
     """Return the texts of a row, in the order of `HEADS` after the number."""
     claim, measured = item.claim, item.measured
-    texts = [claim_text(claim, item.label), expected_text(claim), measured_text(claim, measured)]
+    texts = [
+        claim_text(claim, item.label, item.other),
+        expected_text(claim),
+        measured_text(claim, measured),
+    ]
     return [*texts, str(measured.n if measured else 0), item.status]
 
 

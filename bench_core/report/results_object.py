@@ -244,7 +244,7 @@ def _claims(suite: SuiteResults) -> Iterator[dict[str, Any]]:
         claim, measured = outcome.claim, outcome.measured
         yield {
             "suite": suite.name,
-            "claim": claim_text(claim, outcome.label),
+            "claim": claim_text(claim, outcome.label, outcome.other),
             "method": outcome.label,
             "status": outcome.status,
             "expected": expected_text(claim),

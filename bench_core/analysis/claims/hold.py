@@ -68,6 +68,7 @@ class Interval:
 class ClaimResult:
     """A claim, the label of its method, the outcome, and notes that must be printed with it.
 
+    other           the label of the claim's other method (`minus`), where it has a row
     runs            identities of the runs that were measured
     not_diagnostic  whether a run at least says of the figure that it means nothing
     """
@@ -79,6 +80,7 @@ class ClaimResult:
     notes: tuple[str, ...]
     runs: tuple[str, ...] = ()
     not_diagnostic: bool = False
+    other: str = ""
 
     @property
     def excludes_published(self) -> bool:
@@ -120,9 +122,12 @@ def judge_claims(
     results = []
     for claim in claims:
         label = method_text(claim.method) if claim.method else str(claim.cell["method"])
+        other = ""
         try:
             group, row, notes = select(claim, groups, claimed_for, settings)
             label = row.label
+            if claim.minus is not None:
+                other = row_of(claim.minus, group, settings.meant).label
             require_limits(claim, row, settings, claimed_for or {})
             require_options(claim, row, settings, claimed_for or {}, diagnostics)
             used: dict[str, bool] = {}
@@ -130,13 +135,16 @@ def judge_claims(
             values = [value / claim.divide_by for value in values]
             measured = _interval(claim, group, row, values, notes)
         except NotRun as reason:
-            results.append(ClaimResult(claim, label, NOT_RUN, None, (str(reason),)))
+            reasons = (str(reason),)
+            results.append(ClaimResult(claim, label, NOT_RUN, None, reasons, other=other))
         else:
             status: ClaimStatus = HOLDS if holds(claim, measured.value) else FAILS
             notes = list(dict.fromkeys(notes))
             silent = any(used.values())
             results.append(
-                ClaimResult(claim, label, status, measured, tuple(notes), tuple(used), silent)
+                ClaimResult(
+                    claim, label, status, measured, tuple(notes), tuple(used), silent, other
+                )
             )
     return results
 
