@@ -9,6 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 from bench_plugins.archs.resmlp import ResMLP
+from bench_plugins.archs.small_cnn import SmallCNN
+from bench_plugins.archs.small_resnet import SmallResNet
+from bench_plugins.archs.vit_mini import ViTMini
 from bench_plugins.datasets.digits import Digits
 from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from nets import METHODS, TRAINING, gradients, ready, resmlp, rule, toy_data
@@ -586,8 +589,54 @@ def test_a_block_without_a_matrix_cannot_be_scaled():
         "at": "method",
         "why": "block_scale: block 1 has no weight matrix to scale",
     }
-    assert fit.refusal((dfa, dfa.Params()), (Bare, Bare.Params()), data, scaled=True) is not None
+    refused = fit.refusal((dfa, dfa.Params()), (Bare, Bare.Params()), data, scaled=True)
+    assert refused is not None
+    assert refused["why"].endswith("matrix to scale; without `floor_scales` it can")
     assert fit.refusal((dfa, dfa.Params()), (ResMLP, ResMLP.Params()), data, scaled=True) is None
+
+
+@pytest.mark.parametrize(
+    ("arch", "options", "block"),
+    [
+        (SmallResNet, {}, 0),
+        (SmallCNN, {"batch_norm": True}, 0),
+        (SmallCNN, {}, None),
+        (ViTMini, {}, None),
+        (ResMLP, {"residual": False}, None),
+    ],
+)
+def test_a_scale_that_a_norm_undoes_is_refused_before_training(arch, options, block):
+    dfa, data = DirectFeedbackAlignment, (Digits, Digits.Params())
+    of = (arch, arch.Params(**options))
+    assert fit.refusal((dfa, dfa.Params()), of, data) is None
+    found = fit.refusal((dfa, dfa.Params()), of, data, scaled=True)
+    told = f"block_scale: block {block} does not give a larger output with larger weights, as "
+    told += "behind a norm or before a gain of 0; without `floor_scales` it can"
+    assert found == (None if block is None else {"at": "method", "why": told})
+
+
+def test_a_scale_before_a_gain_of_zero_is_refused():
+    class ReZero(torch.nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.zeros(()))
+            self.w = torch.nn.Linear(width, width)
+
+        def forward(self, h):
+            return self.gain * self.w(h)
+
+    class Net(ResMLP):
+        def __init__(self, params, shape, classes):
+            super().__init__(params, shape, classes)
+            self.blocks[1] = ReZero(params.width)
+
+    dfa, data = DirectFeedbackAlignment, (Digits, Digits.Params())
+    found = fit.refusal((dfa, dfa.Params(block_scale=3.0)), (Net, Net.Params()), data)
+    assert found is not None
+    assert found["why"] == (
+        "block_scale: block 1 does not give a larger output with larger weights, as behind a norm "
+        "or before a gain of 0"
+    )
 
 
 def test_more_blocks_than_there_are_is_said_before_training():

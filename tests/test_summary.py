@@ -890,7 +890,7 @@ def test_the_headline_asks_of_a_trustworthy_rule_above_bp_or_of_another_recipe()
     above = [*GOOD, *floors, *seeds("lab/ebd", [0.711, 0.715, 0.719])]
     told = (
         "Both rules are trustworthy: lab/ebd and bp. lab/ebd is more accurate than "
-        "backpropagation, its ceiling: has its training seen the test set?"
+        "backpropagation, its ceiling: has its training seen the test set, or more data in a step?"
     )
     assert sentence(above) == told.replace("lab/", "")
     for taken, words in (

@@ -198,7 +198,7 @@ class Net(nn.Module):
             modules = [[*module.parameters(recurse=False)] for module in block.modules()]
             last = [own for own in modules if any(p.dim() > 1 for p in own)][-1:]
             if not last:
-                raise ValueError(f"block_scale: block {number} has no weight matrix to scale")
+                raise ValueError(f"block {number} has no weight matrix to scale")
             with torch.no_grad():
                 for parameter in last[0]:
                     parameter.mul_(factor)

@@ -13,7 +13,7 @@ from bench_core.suite.protocol import AT_FLOOR
 
 UNSETTLED = "its inference ends further from its equilibrium than it began"
 NO_CREDIT = "the method has no credit to audit"  # as the diagnostic says
-NO_DIRECTION = 0.02  # |Γ| below which a credit has none: two draws of feedback differ by more
+NO_DIRECTION = 0.02  # Γ below which a credit has none: two draws of feedback differ by more
 NOT_IN_USE = "not the credit in use: blocks learn from another one until warm-up ends"
 
 
@@ -87,15 +87,16 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
 def without_direction(read: Sequence[Alignment]) -> bool:
     """Decide whether blocks are not known to learn from the direction of the gradient.
 
-    |Γ deep| of the credit from which they learn, the mean over runs, is below `NO_DIRECTION`; or Γ
+    Γ deep of the credit from which they learn, the mean over runs, is below `NO_DIRECTION`; or Γ
     means nothing in one of them, is not finite, or is that of a credit that is not in use, or the
-    rule shows no credit. Without deep layers Γ of all layers counts. Runs that did not measure Γ
-    decide nothing.
+    rule shows no credit. Without deep layers Γ of all layers counts. A block without a credit does
+    not learn and does not count; the last one counts if no other has a credit. Runs that did not
+    measure Γ decide nothing.
     """
     values = [_direction(item) for item in read]
     known = [value for value in values if value is not None]
     return len(known) < len(values) or (
-        bool(known) and abs(math.fsum(known) / len(known)) < NO_DIRECTION
+        bool(known) and math.fsum(known) / len(known) < NO_DIRECTION
     )
 
 
@@ -103,6 +104,11 @@ def _direction(item: Alignment) -> float | None:
     """Return the mean Γ of the credit from which the blocks of a run learn, if it is known."""
     if item.not_diagnostic or not item.in_use:
         return None
+    if item.has_deep and item.blocks:
+        *deep, last = item.blocks
+        learning = [value for value in deep if value != 0.0] or [last]  # 0 exactly: no credit
+        finite_ones = [value for value in learning if value is not None]
+        return math.fsum(finite_ones) / len(learning) if finite_ones == learning else None
     if item.has_deep:
         return item.deep if item.blocks_deep is None else item.blocks_deep
     values = [value for value in item.layers if value is not None]

@@ -13,10 +13,13 @@ from bench_core.analysis.verdicts.judge import Floor
 from bench_core.analysis.verdicts.labels import label, method_key
 from bench_core.analysis.verdicts.roles import BP, is_floor, matched_floor, option, unscaled
 from bench_core.analysis.verdicts.settings import Settings
+from bench_core.analysis.verdicts.untrained import began_apart
 from bench_core.names import FROZEN, without_ours
 from bench_core.results.hashing import canonical
 from bench_core.results.record import ComponentRef, RunRecord
 from bench_core.suite.cells import CORE_DEFAULTS, same_name
+
+REDRAWN = "setup() changes the blocks before training, and those of {name} stay as they were drawn"
 
 
 def is_finished(record: RunRecord) -> bool:
@@ -80,9 +83,13 @@ class Floors:
             return Floor(name, kind, reason=reason, lost=lost)
         return Floor(name, kind, by_seed, math.fsum(by_seed.values()) / len(by_seed), lost=lost)
 
-    def matched(self, ref: ComponentRef) -> Floor:
+    def matched(self, runs: Sequence[RunRecord]) -> Floor:
+        """Return the floor of a row's own rule; it must begin with the blocks of the row."""
+        ref = runs[0].cell.method
         floor = matched_floor(ref)
         name, key = label(floor, self.peers[ref.name], self.defaults), self.key(floor)
+        if began_apart(runs, self.frozen.get(key, ())):
+            return Floor(name, "matched", reason=REDRAWN.format(name=name))
         return self._of(name, [key] if key in self.frozen else [], "matched")
 
     def rescaled(self, ref: ComponentRef, replaced: bool) -> list[tuple[float, Floor]]:
@@ -99,10 +106,16 @@ class Floors:
             for key in self.of_any_scale[self.key(unscaled(floor))]:
                 other = self.frozen[key][0].cell.method
                 scale = option(other, "block_scale") / option(floor, "block_scale")
-                if scale != 1.0:
+                if scale != 1.0 and not self._alike(key, self.key(floor)):
                     text = label(other, self.peers[other.name], self.defaults)
                     found.setdefault(key, (scale, self._of(text, [key])))
         return list(found.values())
+
+    def _alike(self, one: str, other: str) -> bool:
+        """Decide whether two floors have the same accuracies: then the scale has no effect."""
+        own, others = (accuracies(self.frozen.get(key, ())) for key in (one, other))
+        shared = own.keys() & others.keys()
+        return len(shared) > 1 and all(own[seed] == others[seed] for seed in shared)
 
     def bp(self) -> Floor:
         return self.named(BP)

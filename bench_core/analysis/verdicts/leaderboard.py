@@ -134,7 +134,7 @@ class _Recipe:
 
     def _row(self, key: str, runs: Sequence[RunRecord]) -> Row:
         ref, by_seed, floors = runs[0].cell.method, accuracies(runs), self.floors
-        matched = floors.matched(ref)
+        matched = floors.matched(runs)
         chosen = floors.chosen(matched)
         over, over_matched, over_bp = (
             self._margin(runs, floor) for floor in (chosen, matched, self.bp)
@@ -313,8 +313,7 @@ def _blind(
     for runs in by_row.values():
         if not is_ceiling(runs[0]):
             continue
-        ref = runs[0].cell.method
-        own = floors.matched(ref)
+        own = floors.matched(runs)
         given = floors.chosen(own)
         floor = given if own.mean is None and given.kind == "literal" else own
         over = margin(accuracies(runs), floor, floors.scored, not explained(runs))

@@ -75,6 +75,17 @@ def agree(one: float | None, other: float | None) -> bool:
     return both_nan or math.isclose(one, other, rel_tol=ALIKE)
 
 
+def began_apart(runs: Iterable[RunRecord], others: Iterable[RunRecord]) -> bool:
+    """Decide whether two rows began with different networks in a seed that both have."""
+    pairs = {(run.cell.seed, name): item for run in runs for name, item in run.initial.items()}
+    return any(
+        not agree(item.value, pairs[run.cell.seed, name].value)
+        for run in others
+        for name, item in run.initial.items()
+        if name in NETWORK and (run.cell.seed, name) in pairs
+    )
+
+
 def _middle(items: Iterable[Measurement]) -> Measurement:
     """Return the median by degeneracy; of two the less degenerate one."""
     ordered = _worst_first(items)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from bench_core.training.net import Net
 
 
+SCALE = 10.0  # with which blocks are tried
+
+
 def refusal(method: Any, arch: Any, dataset: Any, scaled: bool = False) -> Refusal | None:
     """Say why a method cannot train a network on this data, and which of them is the cause.
 
@@ -29,7 +32,8 @@ def refusal(method: Any, arch: Any, dataset: Any, scaled: bool = False) -> Refus
     if method is None or arch is None or dataset is None:
         return None
     found = None
-    for device in ("meta", "cpu"):
+    rescaled = scaled or method[1].block_scale != 1.0  # what a scale does is seen in values
+    for device in ("cpu",) if rescaled else ("meta", "cpu"):
         found = _refusal_on(device, method, arch, dataset, scaled)
         if found is None:
             break
@@ -71,8 +75,9 @@ def _refusal_on(device: str, method: Any, arch: Any, dataset: Any, scaled: bool)
     elif (rule_params.train_last or 0) > net.depth:
         last, depth = rule_params.train_last, net.depth
         reason = f"train_last: {last} asks for more blocks than the {depth} that there are"
-    elif (scaled or rule_params.block_scale != 1.0) and (fault := unscalable(net)):
-        reason = fault
+    elif (scaled or rule_params.block_scale != 1.0) and (fault := unscalable(net, data.shape)):
+        rest = "; without `floor_scales` it can" * (rule_params.block_scale == 1.0)
+        reason = f"block_scale: {fault}{rest}"
     else:
         try:
             reason = rule(rule_params).unsupported(net)
@@ -84,12 +89,39 @@ def _refusal_on(device: str, method: Any, arch: Any, dataset: Any, scaled: bool)
     return None if reason is None else {"at": "method", "why": reason}
 
 
-def unscalable(net: Net) -> str:
-    """Say why the blocks cannot be scaled; "" if they can."""
-    try:
-        net.scale_blocks(1.0)
-    except ValueError as error:
-        return str(error)
+def unscalable(net: Net, shape: tuple[int, ...]) -> str:
+    """Say why the blocks cannot be scaled; "" if they can. It scales them.
+
+    In training, the output of each block for given inputs must grow by a quarter of the scale: not
+    behind a norm, or before a gain of 0.
+    """
+    import torch
+
+    x, outputs, states = torch.randn(8, *shape), [], []
+
+    def output(number: int, h: Tensor) -> Tensor:
+        torch.manual_seed(number)  # of dropout
+        return net.blocks[number](h).double().norm()
+
+    with torch.random.fork_rng([]), torch.no_grad():
+        try:
+            h = net.embed(x)
+            for number in range(net.depth):
+                states.append(h)
+                outputs.append(output(number, h))
+                h, _ = net.advance(h, number)
+        except Exception:  # the network asks for other inputs
+            states = []
+        try:
+            net.scale_blocks(SCALE)
+        except ValueError as error:
+            return str(error)
+        for number, h in enumerate(states):
+            if not bool(output(number, h) >= SCALE / 4 * outputs[number]) or not outputs[number]:
+                return (
+                    f"block {number} does not give a larger output with larger weights, as behind "
+                    "a norm or before a gain of 0"
+                )
     return ""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from bench_core.analysis.verdicts.ceilings import above_ceiling, local_ceiling, over
 from bench_core.analysis.verdicts.floors import explained
 from bench_core.analysis.verdicts.kinds import TRUSTWORTHY
-from bench_core.analysis.verdicts.roles import is_drawn, option
+from bench_core.analysis.verdicts.roles import is_drawn
 from bench_core.analysis.verdicts.rows import RESET, Group, Row, Run
 from bench_core.analysis.verdicts.settings import Settings
 from bench_core.analysis.verdicts.untrained import agree, untrained
@@ -72,7 +72,7 @@ def alike(group: Group) -> list[str]:
         names = tuple(row.label for row in same)
         if len(names) > 1 and any(row.role != "floor" for row in same):
             seeds[names].append(seed)
-            lengths[names] = all(option(row.method, "normalize") == "sample" for row in same)
+            lengths[names] = all(row.method.params.get("normalize") == "sample" for row in same)
     why = "; one cause may be `normalize: sample`, which removes the length of a credit"
     return [
         f"{listed(names)} trained the same network for {'seeds' if len(own) > 1 else 'seed'} "
@@ -234,7 +234,7 @@ def of_group(group: Group, settings: Settings) -> list[str]:
             points, ceiling = above.points, above.ceiling.method.short
             why = "in both of two seeds" if points.n > 1 else "one seed is too few for an interval"
             by = f"{with_interval(points)} pp" + f" ({why})" * (points.half_width is None)
-            question = "has its training seen the test set?"
+            question = "has its training seen the test set, or more data in a step?"
             lines.append(f"{row.label} lies above its ceiling {ceiling} by {by}: {question}")
         lines += [f"{row.label} {text}" for text in row_doubts.tuning(row, group.rows)]
     lines += (

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from bench_core.analysis.verdicts.ceilings import above_ceiling
-from bench_core.analysis.verdicts.floors import explained
+from bench_core.analysis.verdicts.floors import REDRAWN, explained
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, UNDETERMINED, WALKED_BACK
 from bench_core.analysis.verdicts.recipes import unlike_steps
 from bench_core.analysis.verdicts.roles import is_control
@@ -177,8 +177,8 @@ def _asked(judged: Iterable[tuple[str, Row]], group: Group) -> list[str]:
         if row.verdict.kind != TRUSTWORTHY:
             continue
         if above_ceiling(row, group) is not None:
-            own = "is|are more accurate than backpropagation, its|their ceiling: "
-            names[f"{own}has its|their training seen the test set?"].append(label)
+            own = "is|are more accurate than backpropagation, its|their ceiling: has its|their "
+            names[f"{own}training seen the test set, or more data in a step?"].append(label)
         steps = unlike_steps(run.record for run in row.finished)
         if steps is not None:
             more = "takes|take more steps in a batch than backpropagation"
@@ -269,6 +269,8 @@ def reason(row: Row) -> str:
     if row.replaced and verdict.unread:
         floors = "neither its|their own floor nor bp's"
         return f"cannot be judged: {floors} is shown to lie above {chance(row)}"
+    if row.floor.mean is None and row.floor.reason == REDRAWN.format(name=row.floor.name):
+        return "changes|change the blocks before training, so that its|their floor has others"
     if row.floor.mean is None:
         return "has|have no floor to be compared with"
     return "is|are not measured completely"
