@@ -16,7 +16,7 @@ from typing import Any
 from bench_core.analysis.cost import middle
 from bench_core.analysis.stats import Estimate, median_of
 from bench_core.analysis.verdicts.kinds import brief
-from bench_core.analysis.verdicts.roles import BP
+from bench_core.analysis.verdicts.roles import BP, is_drawn
 from bench_core.analysis.verdicts.rows import Group, Row
 from bench_core.analysis.verdicts.verdict import points_of
 from bench_core.report.tables.fields import (
@@ -381,7 +381,8 @@ def has_value(column: Column, group: Group) -> bool:
 def columns_of(group: Group, asked: Collection[str] = ()) -> list[Column]:
     """Return the columns of a recipe's table for people: the main ones, and those asked for.
 
-    Unasked, it also has n where rows have different numbers of seeds. A table of floors alone has
+    Unasked, it also has n where rows have different numbers of seeds, floors of another scale set
+    apart. A table of floors alone has
     a column of every further diagnostic, and none without a value.
 
     asked  keys or names; "all": every column
@@ -389,7 +390,8 @@ def columns_of(group: Group, asked: Collection[str] = ()) -> list[Column]:
     every = every_column(group)
     counted = any(column.key == "flops" for column in every)  # then no seconds are needed
     floors = all(row.role == "floor" for row in group.rows)  # then no column needs a margin
-    uneven = len({len(row.runs) for row in group.rows}) > 1  # reasons say which runs are not done
+    rows = [row for row in group.rows if row.role != "floor" or is_drawn(row.method)]
+    uneven = len({len(row.runs) for row in rows}) > 1  # reasons say which runs are not done
     chosen = []
     for column in every:
         wanted = not {column.key, *column.names, ALL}.isdisjoint(asked)
