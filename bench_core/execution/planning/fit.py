@@ -102,7 +102,8 @@ def unscalable(net: Net, shape: tuple[int, ...]) -> str:
 
     def output(number: int, h: Tensor) -> Tensor:
         torch.set_rng_state(draws)  # of dropout
-        return net.blocks[number](h).double().norm()
+        size: Tensor = net.blocks[number](h).double().norm()
+        return size
 
     with torch.random.fork_rng([]), torch.no_grad():
         try:
