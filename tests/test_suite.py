@@ -1192,8 +1192,8 @@ def test_shipped_suites_load(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "cells", "epochs"),
     [
-        ("audit5", 17, {100}),
-        ("audit6", 22, {100}),
+        ("audit5", 15, {100}),
+        ("audit6", 18, {100}),
         ("penalty", 36, {30}),  # in both paddings
         ("lambda_sweep", 36, {30, 100}),  # the published 30-epoch runs are apart
         ("normalization", 48, {30}),
