@@ -960,6 +960,12 @@ def test_a_rule_that_changes_its_blocks_before_training_has_no_floor_of_its_own(
     rule = seeds(DFA, [0.55, 0.553, 0.549])
     alike = row([*BACKPROP, *begun(rule, 1.02), *begun(LOW, 1.0201)])
     assert alike.verdict.kind == "trustworthy"  # as another machine may round it
+    cosines = [
+        [r.model_copy(update={"initial": {"batch_stability": measured(c=c)["batch_stability"]}})
+         for r in runs]
+        for runs, c in ((rule, 1e-6), (LOW, -1e-6))
+    ]  # fmt: skip
+    assert row([*BACKPROP, *cosines[0], *cosines[1]]).verdict.kind == "trustworthy"
     records = [*BACKPROP, *begun(rule, 1.9), *begun(LOW, 1.02)]
     found = row(records)
     assert (found.verdict.kind, found.over_matched, found.over_floor) == (

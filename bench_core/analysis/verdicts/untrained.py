@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bench_core.analysis.verdicts.roles import BP, is_drawn
-from bench_core.names import OURS
+from bench_core.names import OURS, bare_name
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.suite.protocol import THRESHOLDS
 
@@ -30,6 +30,8 @@ class Witnessed:
     measurement: Measurement
     rule: str | None = None
 
+
+NORMS = ("scale_growth", "reference_floor")
 
 Agreed = Mapping[str, Mapping[int, Witnessed]]  # a diagnostic's name → seed → measurement
 
@@ -76,13 +78,16 @@ def agree(one: float | None, other: float | None) -> bool:
 
 
 def began_apart(runs: Iterable[RunRecord], others: Iterable[RunRecord]) -> bool:
-    """Decide whether two rows began with different networks in a seed that both have."""
+    """Decide whether two rows began with different networks in a seed that both have.
+
+    Growth and gradient norm tell it. A cosine near 0 (batch_stability) is rounding on two machines.
+    """
     pairs = {(run.cell.seed, name): item for run in runs for name, item in run.initial.items()}
     return any(
         not agree(item.value, pairs[run.cell.seed, name].value)
         for run in others
         for name, item in run.initial.items()
-        if name in NETWORK and (run.cell.seed, name) in pairs
+        if bare_name(name) in NORMS and name in NETWORK and (run.cell.seed, name) in pairs
     )
 
 

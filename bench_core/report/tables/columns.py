@@ -382,8 +382,8 @@ def columns_of(group: Group, asked: Collection[str] = ()) -> list[Column]:
     """Return the columns of a recipe's table for people: the main ones, and those asked for.
 
     Unasked, it also has n where rows have different numbers of seeds, floors of another scale set
-    apart. A table of floors alone has
-    a column of every further diagnostic, and none without a value.
+    apart. A table of floors alone has a column of every further diagnostic, and none without a
+    value.
 
     asked  keys or names; "all": every column
     """
