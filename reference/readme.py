@@ -99,7 +99,13 @@ def _seeds(group: Group) -> str:
         if len(row.finished) < len(group.seeds)
     ]
     but = f", but {joined(fewer)}" if fewer else ""
-    return f"Every rule has {len(group.seeds)} finished seeds{but}."
+    short = [
+        f"{row.label} has {len(row.finished)}"
+        for row in group.rows
+        if row.role == "floor" and len(row.finished) < len(group.seeds)
+    ]
+    floors = f" Of the floors, {joined(short)}." if short else ""
+    return f"Every rule has {len(group.seeds)} finished seeds{but}.{floors}"
 
 
 def _struck(seen: View) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,11 @@ from bench_core.api import (
     Passport,
     draws_from,
 )
-from bench_core.errors import BenchError
+from bench_core.errors import BenchError, CreditError
 from bench_core.printable import brief
 from bench_core.registry.faults import located, misfit
 from bench_core.testing.subjects import MethodSubject
+from bench_core.training.audit import Audit
 from bench_core.training.net import Net
 
 
@@ -42,7 +44,8 @@ def line(function: Any, below: int = 0) -> str:
 
 def raised(rule: type[Method]) -> BaseException:
     """What one training step of a rule raises, without this file's line in its traceback."""
-    with pytest.raises((AttributeError, RuntimeError, TypeError, BenchError)) as caught:
+    kinds = (AttributeError, RuntimeError, TypeError, ValueError, BenchError)
+    with pytest.raises(kinds) as caught:
         MethodSubject(rule, {}).trial("residual").steps(1)
     trace = caught.value.__traceback__
     assert trace is not None
@@ -310,6 +313,29 @@ def test_a_change_in_place_is_found_after_the_step_has_raised(
     place = line(function, below)
     told = f"RuntimeError: {change} in place (at {place}), {IN_PLACE}"
     assert located(raised(rule)) == told
+
+
+class Halves(Rule):
+    def credit(self, states: Any, y: Any, epoch: int) -> Credits:
+        states.f[0].mul_(0.5)
+        return super().credit(states, y, epoch)
+
+
+class Narrow(Rule):
+    def credit(self, states: Any, y: Any, epoch: int) -> Credits:
+        own = super().credit(states, y, epoch)
+        return replace(own, audited=[a[:, :-1] for a in own.audited])
+
+
+def test_a_credit_that_is_refused_is_located() -> None:
+    """In a step by its function, as it has returned; in an audit by the line that writes."""
+    assert located(raised(Narrow)).endswith(f" (at {line(Narrow.credit, 0)})")
+    for rule, below in ((Narrow, 0), (Halves, 1)):
+        trial = MethodSubject(rule, {}).trial("residual")
+        x, y = next(trial.data.test_batches(8))
+        with pytest.raises(CreditError) as caught:
+            Audit(trial.net, trial.method, trial.data, 0, 0).batch(x, y)
+        assert located(caught.value).endswith(f" (at {line(rule.credit, below)})")
 
 
 def test_a_change_in_place_that_no_step_shows_again_is_explained_without_its_line() -> None:

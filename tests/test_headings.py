@@ -65,7 +65,7 @@ def test_a_changed_run_shows_its_settings_and_not_the_title_of_the_suite(here: H
     latex = here("leaderboard", "--format", "latex").stdout
     captions = [line for line in latex.splitlines() if "caption" in line]
     texts = {"data.limit=200" in line: line for line in captions}
-    assert texts[False].startswith(r"\caption{Two rules on digits: resmlp")
+    assert texts[False].startswith(r"\caption{Two rules on digits. resmlp")
     assert texts[True].startswith(r"\caption{resmlp")  # a remark is no title
     assert f"% {OTHER}\n" in latex
     mine = here("run", "two.yaml", *CHANGED, "--set", "title=Mine", "--set", "data.limit=128")

@@ -923,6 +923,7 @@ def test_names_are_shown_and_never_obeyed(name: str) -> None:
             "pm",
             "cdot",
             "Delta",
+            "label",
             "Gamma",
             "dagger",
             "times",
@@ -1294,26 +1295,30 @@ def test_margins_that_tie_and_the_seeds_of_ranks_are_remarked() -> None:
     assert "at the least" not in text
 
 
-def test_a_table_in_latex_has_a_short_caption_and_few_notes() -> None:
-    """What the marks and intervals mean stays with the table; a comment behind it has the rest."""
+def test_a_table_in_latex_has_a_short_caption_and_its_legend() -> None:
+    """What marks, words and columns mean stays with the table; a comment behind it has the rest."""
     text = leaderboard(audit(), Settings(title="An audit"), format="latex", columns=["c"])
     needs, table, more = re.split(r"^(?=\\begin{table})|(?<=\\end{table})$", text, flags=re.M)
     assert needs.count("\n") == 1
     assert r"\usepackage{booktabs}" in needs
     assert "fontenc" not in needs
-    (caption,) = re.findall(r"^\\caption{(.*)}$", table, re.M)
-    assert caption.startswith("An audit: resmlp")
+    ((caption, label),) = re.findall(r"^\\caption{(.*)}\\label{(.*)}$", table, re.M)
+    assert caption.startswith("An audit. resmlp")
+    assert re.fullmatch(r"tab:[\w.-]+", label)
     assert len(caption.split()) < 20
     below = table.partition(r"\raggedright")[2]
     for words in (
         r"$\pm$ 95 \% interval",
         r"$^{\dagger}$ $\Gamma$ is not diagnostic (it means nothing) for dfa",
         "c): median",
+        r"\#: the ranks that hold",
+        "uses, as its author declares",
+        "\nwalked back: a claim that",
     ):
         assert words in below
         assert words not in more
-    assert below.count(r"\par") < 8
-    assert "walked back: " in more
+    assert below.count(r"\par") < 17
+    assert "dfa walked back: " in more
     assert "rules is trustworthy" in more
     polish = leaderboard(seeds("lab/Gałązka", [0.3, 0.3]), format="latex")
     assert r"needs \usepackage{booktabs} and \usepackage[T1]{fontenc}" in polish

@@ -619,7 +619,7 @@ def test_a_figure_leaves_out_floors_before_rules_and_marks_that_it_has_not() -> 
     assert "20 rows of 100 are not drawn, floors first." in figure.caption
     assert {key.name for key in figure.legend} == {"walked back", "floor"}
     (few,) = specs(view(suite_of(rules[:4])))["leaderboard"]
-    assert [key.name for key in few.legend] == ["no verdict yet"]
+    assert [key.name for key in few.legend] == ["not settled"]
 
 
 def test_lines_of_a_figure_have_a_colour_and_a_dash_that_no_other_has() -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from bench_plugins.archs.resmlp import ResMLP
@@ -37,6 +41,7 @@ from bench_core.execution.worker.cell import attempt
 from bench_core.execution.worker.untouched import Untouched, check_credit
 from bench_core.results.record import Measurement
 from bench_core.training.audit import Audit
+from bench_core.training.net import States
 from bench_core.training.saved_state import TrainingState
 
 RULES = [name for name in METHODS if name != "forward_gradient"]  # its jvp imports a compiler
@@ -451,6 +456,38 @@ class NotFinite(DirectFeedbackAlignment):
     def credit(self, states, y, epoch):  # type: ignore[no-untyped-def]
         own = super().credit(states, y, epoch)
         return replace(own, audited=[a / 0 for a in own.audited])
+
+
+def test_a_credit_that_writes_into_what_it_is_given_is_refused() -> None:
+    """Diagnostics read the same tensors: growth would be that of states which the rule has scaled,
+    and accuracy on the probe that of its labels. Writes by `.data` and numpy are not counted by
+    torch.
+    """
+    writes: dict[str, Callable[[States, Tensor], object]] = {
+        "y": lambda states, y: y.zero_(),
+        "states.x": lambda states, y: states.x.mul_(2),
+        "states.h[1]": lambda states, y: states.h[1].mul_(2),
+        "states.f[0]": lambda states, y: states.f[0].mul_(2),
+        "states.output_error": lambda states, y: states.output_error.mul_(2),
+        "states.logits": lambda states, y: states.logits.data.zero_(),
+        "states.h[2]": lambda states, y: np.copyto(states.h[2].numpy(), 0.0),
+    }
+    for name, write in writes.items():
+        uncounted = name in ("states.logits", "states.h[2]")
+
+        class Writes(DirectFeedbackAlignment):
+            def credit(self, states, y, epoch, write=write):  # type: ignore[no-untyped-def]
+                write(states, y)
+                return super().credit(states, y, epoch)
+
+        data = toy_data(n=64, test=64)
+        method, net = ready(Writes(Writes.Params()), resmlp(seed=3), data, seed=5, **TRAINING)
+        audit = Audit(net, method, data, 5, 0)
+        told = f"^Writes.credit changes {re.escape(name)} in place, and the audit reads it too"
+        batch, training = next(data.test_batches(16)), TrainingState(net, method, {})
+        ask = partial(check_credit, audit, training) if uncounted else partial(audit.batch, *batch)
+        with pytest.raises(BenchError, match=told):
+            ask()
 
 
 def test_a_credit_that_counts_its_calls_or_is_not_finite_is_named_before_the_training() -> None:

@@ -228,6 +228,10 @@ def test_a_rule_that_begins_with_another_network_is_named() -> None:
     assert told in text(60.9)
     assert "changes the network" not in text(1.0404)  # as another machine may round it
     assert "grow 1.045 times in one block, those of other rules 1.04 times" in text(1.045)
+    failed = run("x/mine", 1, None, status="failed", initial=measured(a=60.9))
+    assert "changes the network" not in leaderboard(
+        [failed, run("bench-core/bp", 1, 0.6, initial=measured(a=1.04))], width=None
+    )
     # a rule that is alone in its seed is compared with nothing
     alone = [run("x/mine", k, 0.5, initial=measured(a=growth))
              for k, growth in ((1, 1.04), (1, 1.04), (2, 60.9))]  # fmt: skip

@@ -135,7 +135,7 @@ def _mark_checked(runs: Iterable[Stored], faults: Mapping[Path, Sequence[str]]) 
 @option("--seed N", "Seed of the draw [random].", type=click.IntRange(0))
 @option("--into FOLDER", "Folder of the new runs [RESULTS-replicas].")
 @data_dir_option
-@option("--device TEXT", "cpu, cuda, cuda:1, …", default="cpu")
+@option("--device NAME", "cpu, cuda, cuda:1, …", default="cpu")
 @option("--threads N", "Train with N threads [those of each run].", type=THREADS)
 @decorated(PLACE_OPTIONS)
 def replicate(

@@ -96,7 +96,7 @@ def located(error: BaseException) -> str:
     text = str(error) if isinstance(error, BenchError) else brief(error)
     if isinstance(error, RuntimeError) and IN_PLACE in text:
         return _changed_in_place(error)
-    place = "" if isinstance(error, CreditError) else origin(error)
+    place = _of_credit(error) or ("" if isinstance(error, CreditError) else origin(error))
     remedy = ""
     if isinstance(error, AttributeError):
         remedy = _unknown_option(error) or _not_measured(error) or _not_set_up(error)
@@ -109,10 +109,39 @@ def located(error: BaseException) -> str:
 
 def written(item: Any) -> str:
     """Return " (FILE.py:LINE)" of a class or a function; "" if no code shows it."""
+    return f" ({place})" if (place := _first_line(item)) else ""
+
+
+def _first_line(item: Any) -> str:
     try:
-        return f" ({PurePath(inspect.getfile(item)).name}:{inspect.getsourcelines(item)[1]})"
+        return f"{PurePath(inspect.getfile(item)).name}:{inspect.getsourcelines(item)[1]}"
     except Exception:  # the file may have been edited since
         return ""
+
+
+def _of_credit(error: BaseException) -> str:
+    """Return the line of the `credit` that returned what the core refuses, or that changed what it
+    was given; "" for other errors.
+    """
+    from bench_core.training.audit import Audit
+    from bench_core.training.credit import as_credits, given
+    from bench_core.training.local_method import LocalMethod
+
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not any(frame.f_code is as_credits.__code__ for frame in frames) and not (
+        isinstance(error, CreditError) and frames and frames[-1].f_code is Audit.batch.__code__
+    ):
+        return ""
+    for frame in reversed(frames):
+        own = frame.f_locals
+        if frame.f_code is Audit.batch.__code__:
+            audit = own["self"]
+            states, y = own["states"], own["y"]
+            found = _first_change(given(states, y), audit.method.credit, states, y, audit.epoch)
+            return (found and found[1]) or _first_line(audit.method.credit)
+        if frame.f_code is LocalMethod.step.__code__:
+            return _first_line(own["self"].credit)
+    return ""
 
 
 def _arguments(base: type, method: str) -> list[str]:
@@ -223,22 +252,26 @@ def _changed_in_place(error: RuntimeError) -> str:
 
 def _repeated(rule: LocalMethod, x: Tensor, y: Tensor, epoch: int) -> str:
     """Ask a rule for the credits of a batch again; say what it changes first, "" for nothing."""
+    from bench_core.training.credit import given
+
     states = rule.net.states(x, local=True).detach(y)
-    watched = {"the logits": states.logits, "y": y, **dict(rule.net.named_parameters())}
-    for key, own in (("h", states.h), ("f", states.f)):
-        watched |= {f"states.{key}[{number}]": tensor for number, tensor in enumerate(own)}
+    watched = given(states, y) | dict(rule.net.named_parameters())
     for function in (rule.learn, rule.credit):
-        if change := _first_change(watched, function, states, y, epoch):
-            return f"{type(rule).__name__}.{function.__name__} changes {change}"
+        if found := _first_change(watched, function, states, y, epoch):
+            name, place = found
+            at = f" (at {place})" if place else ""
+            return f"{type(rule).__name__}.{function.__name__} changes {name} in place{at}"
     return ""
 
 
-def _first_change(watched: Mapping[str, Tensor], function: Any, *arguments: Any) -> str:
-    """Call a function; return "NAME in place (at FILE.py:LINE)" of its first change, or ""."""
+def _first_change(
+    watched: Mapping[str, Tensor], function: Any, *arguments: Any
+) -> tuple[str, str] | None:
+    """Call a function; return the name of the tensor that it changes first, and its own line."""
     from torch.overrides import TorchFunctionMode
 
     versions = {name: tensor._version for name, tensor in watched.items()}
-    changes: list[str] = []
+    changes: list[tuple[str, str]] = []
 
     class Watch(TorchFunctionMode):
         def __torch_function__(
@@ -248,9 +281,9 @@ def _first_change(watched: Mapping[str, Tensor], function: Any, *arguments: Any)
             changed = [n for n, tensor in watched.items() if tensor._version != versions[n]]
             if changed and not changes:
                 place = own_line(reversed([*traceback.walk_stack(sys._getframe())]))
-                changes.append(f"{changed[0]} in place" + (f" (at {place})" if place else ""))
+                changes.append((changed[0], place))
             return answer
 
     with contextlib.suppress(Exception), Watch():
         function(*arguments)
-    return changes[0] if changes else ""
+    return changes[0] if changes else None

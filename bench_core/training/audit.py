@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bench_core.errors import ChangedByDiagnostic, CreditError
-from bench_core.training.credit import as_credits
+from bench_core.training.credit import as_credits, given
 from bench_core.training.data import Data
 from bench_core.training.diagnostic import Diagnostic
 from bench_core.training.diagnostic_tools import median
@@ -28,6 +28,7 @@ from bench_core.training.probe import BATCH, PROBE, ProbeBatch, Summary, copied_
 from bench_core.training.rng import generators, set_to
 
 LARGE = 128 * 2**20  # bytes of all probe batches; above it they are not kept
+IN_PLACE = "in place, and the audit reads it too: change a copy (x.clone())"
 FLOOR = 1e-7  # ‖g_L‖ under a batch mean at N = 128; smaller is rounding (diagnostic b)
 
 
@@ -182,12 +183,20 @@ class Audit:
         self._figures |= figures
 
     def batch(self, x: Tensor, y: Tensor) -> ProbeBatch:
-        """Compute a probe batch of these inputs and labels."""
+        """Compute a probe batch of these inputs and labels.
+
+        Raises CreditError for credits that do not fit the states, and for a rule that writes into
+        what it was given: the diagnostics read it too.
+        """
         with in_eval(self.net):
             with torch.no_grad():
                 states = self.net.states(x).detach(y)
             g = tuple(gradient.detach() for gradient in exact_gradients(self.net, states.h[0], y))
+            writes = {name: tensor._version for name, tensor in given(states, y).items()}
             credits = self.method.credit(states, y, self.epoch) if self.method else None
+        now = {name: tensor._version for name, tensor in given(states, y).items()}
+        if name := _unlike(now, writes):
+            raise CreditError(f"{type(self.method).__name__}.credit changes {name} {IN_PLACE}")
         if credits is not None:
             try:
                 credits = as_credits(credits, self.net, states.h, trains=False)

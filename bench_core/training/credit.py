@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from bench_core.training.method import Credits
-from bench_core.training.net import Net
+from bench_core.training.net import Net, States
 from bench_core.training.params import PerN
 
 if TYPE_CHECKING:
@@ -33,6 +33,15 @@ def normalised(credit: Tensor, options: LocalMethod.Params, tokens: bool = False
     eps = options.normalize_eps
     eps = eps.per_n / len(credit) if isinstance(eps, PerN) else eps
     return rms(credit, eps, options.normalize, tokens)
+
+
+def given(states: States, y: Tensor) -> dict[str, Tensor]:
+    """Map the name of each tensor that `credit` is given to the tensor."""
+    named = {"states.x": states.x, "states.logits": states.logits, "y": y}
+    named |= {} if states.error is None else {"states.output_error": states.error}
+    for name, tensors in (("h", states.h), ("f", states.f)):
+        named |= {f"states.{name}[{number}]": tensor for number, tensor in enumerate(tensors)}
+    return named
 
 
 def as_credits(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench_core.analysis.stats import estimate
 from bench_core.analysis.verdicts.judge import Judgement
 from bench_core.results.details import finite
 from bench_core.results.record import Measurement, RunRecord
@@ -28,6 +29,7 @@ class Alignment:
     not_diagnostic  why Γ means nothing; then it is printed struck through with this reason
     library         Γ per layer with each norm clamped at 1e-8
     in_use          False: Γ is that of a credit with which no block was trained yet
+    step            cosine of the blocks' updates to the gradient (projected_step), if measured
     readouts        Γ per layer of the rule's further read-outs by name (ep: displacement)
     blocks          Γ of the credit c_l that trains block l, l = 1 … L; empty: the deep ones are a_l
     blocks_deep     its mean over deep layers; None: c_l is a_l, or it is not finite
@@ -40,6 +42,7 @@ class Alignment:
     not_diagnostic: str | None
     library: tuple[float | None, ...]
     in_use: bool
+    step: float | None
     readouts: Mapping[str, tuple[float | None, ...]]
     blocks: tuple[float | None, ...]
     blocks_deep: float | None
@@ -61,7 +64,7 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
     item = record.measurements.get("alignment")
     if item is None:
         return None
-    details = item.details
+    details, step = item.details, record.measurements.get("projected_step")
 
     def numbers(key: str) -> tuple[float | None, ...]:
         return tuple(finite(value) for value in details.get(key, ()))
@@ -78,6 +81,7 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
         else item.not_diagnostic or unsettled(record.measurements),
         numbers("library"),
         details.get("in_use") is not False,
+        finite(step.value) if step else None,
         {name: numbers(f"{name}{suffix}") for name in further},
         numbers("blocks"),
         finite(details.get("blocks_deep")),
@@ -87,23 +91,35 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
 def without_direction(read: Sequence[Alignment]) -> bool:
     """Decide whether blocks are not known to learn from the direction of the gradient.
 
-    Γ deep of the credit from which they learn, the mean over runs, is below `NO_DIRECTION`; or Γ
-    means nothing in one of them, is not finite, or is that of a credit that is not in use, or the
-    rule shows no credit. Without deep layers Γ of all layers counts. A block without a credit does
-    not learn and does not count; the last one counts if no other has a credit. Runs that did not
-    measure Γ decide nothing.
+    Γ deep of the credit from which they learn, the mean over runs, is below `NO_DIRECTION` or
+    within two standard errors of 0; or Γ means nothing in one of them, is not finite, or is that of
+    a credit that is not in use, or the rule shows no credit. Without deep layers Γ of all layers
+    counts. A block without a credit does not learn and does not count; the last one counts if no
+    other has a credit. Where the updates themselves were compared with the gradient
+    (projected_step), the smaller of the two cosines counts. Runs that did not measure Γ decide
+    nothing.
     """
     values = [_direction(item) for item in read]
     known = [value for value in values if value is not None]
-    return len(known) < len(values) or (
-        bool(known) and math.fsum(known) / len(known) < NO_DIRECTION
-    )
+    if len(known) < len(values):
+        return True
+    if not known:
+        return False
+    found = estimate(known)
+    error = (found.std or 0.0) / math.sqrt(found.n)
+    return found.mean < max(NO_DIRECTION, 2 * error)
 
 
 def _direction(item: Alignment) -> float | None:
     """Return the mean Γ of the credit from which the blocks of a run learn, if it is known."""
     if item.not_diagnostic or not item.in_use:
         return None
+    shown = _shown(item)
+    return shown if shown is None or item.step is None else min(shown, item.step)
+
+
+def _shown(item: Alignment) -> float | None:
+    """Return the mean Γ of the credit that a rule shows for its blocks, if it is finite."""
     if item.has_deep and item.blocks:
         *deep, last = item.blocks
         learning = [value for value in deep if value != 0.0] or [last]  # 0 exactly: no credit

@@ -111,6 +111,12 @@ class Floors:
                     found.setdefault(key, (scale, self._of(text, [key])))
         return list(found.values())
 
+    def bp_rescaled(self) -> list[Floor]:
+        """Return bp's floors with random blocks of another scale."""
+        keys = self._keys(BP)
+        ref = self.frozen[keys[0]][0].cell.method if len(keys) == 1 else None
+        return [floor for _, floor in self.rescaled(ref, True)] if ref else []
+
     def _alike(self, one: str, other: str) -> bool:
         """Decide whether two floors have the same accuracies: then the scale has no effect."""
         own, others = (accuracies(self.frozen.get(key, ())) for key in (one, other))

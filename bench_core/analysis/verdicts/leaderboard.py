@@ -44,6 +44,7 @@ from bench_core.analysis.verdicts.verdict import (
     ONE_SEED_OF_BP,
     ONE_SEED_OF_FLOOR,
     UNTRIED,
+    UNTRIED_BELOW,
     Margin,
     Reading,
     at_chance,
@@ -51,6 +52,7 @@ from bench_core.analysis.verdicts.verdict import (
     ends,
     margin,
     needless,
+    outdone,
     points_of,
     reading,
     verdict,
@@ -173,8 +175,9 @@ class _Recipe:
         if not few and passed == limits.keys() and not held:
             read_off = [alignment(*pair) for pair in zip(runs, judgements, strict=True)]
             aimless = without_direction([item for item in read_off if item is not None])
-            aimless &= not is_ceiling(runs[0])  # its credit is the gradient
-            few = LOST_OF_FLOOR * rescaled.lost or UNTRIED * (aimless and not rescaled.tried)
+            few = LOST_OF_FLOOR * rescaled.lost
+            if not few and not rescaled.tried and not is_ceiling(runs[0]):  # it has the gradient
+                few = UNTRIED * aimless or UNTRIED_BELOW * self._below_bp_rescaled(runs)
         values, counts = by_seed.values(), not explained(runs)
         return Row(
             label=label(ref, floors.peers[ref.name], self.settings.defaults),
@@ -236,6 +239,12 @@ class _Recipe:
             accuracies(runs).keys(),
             limits.get("d", (BEATS, None))[0],
         )
+
+    def _below_bp_rescaled(self, runs: Sequence[RunRecord]) -> bool:
+        """Decide whether a row is not shown to beat bp's random blocks of another scale."""
+        limit = _limits(runs, self.settings).get("d", (BEATS, None))[0]
+        floors = (floor for floor in self.floors.bp_rescaled() if floor.mean is not None)
+        return any(outdone(points_of(self._margin(runs, floor)), limit) for floor in floors)
 
     def _at_chance(self, floor: Floor) -> bool:
         scored = UNKNOWN if self.chance == 0 else self.floors.scored  # it is no share of samples

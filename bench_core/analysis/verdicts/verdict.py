@@ -14,8 +14,8 @@ docs/protocol.md, section 6, has the rules and their reasons. In the order in wh
    reads lost a run of the rule's seeds; or if bp's floor has no finished run.
 4. `trustworthy` if the margin reaches the threshold and its interval lies above 0, and the blocks
    are not shown to need no training (`needless`), nor `outdone` by random blocks of another scale.
-   Where their credit has no direction of the gradient, such blocks must have been tried: else it is
-   `undetermined`.
+   Where their credit has no direction of the gradient, or bp reaches as much with random blocks of
+   another scale, the rule's own must have been tried: else it is `undetermined`.
 5. `not separated from its floor` otherwise.
 
 If the floor's interval is not above chance, and the interval of the margin over it does not lie
@@ -58,6 +58,7 @@ ONE_SEED_OF_BP, NONE_OF_BP = "bp's floor has one seed", "bp's floor has no finis
 EQUAL = "its margin is the same in both seeds"
 EQUAL_OF_BP = "its margin over bp's floor is the same in both seeds"
 UNTRIED = "random blocks of another scale not tried"
+UNTRIED_BELOW = "its random blocks of another scale not tried, and bp's not beaten"
 ONE_SEED = 2.0  # points by which a single seed, which has no interval, must differ
 
 
@@ -261,7 +262,7 @@ def verdict(
     unclear += unjudged + [unsure] * bool(unsure)
     if reasons:
         kind = WALKED_BACK
-        unsure = unsure * (unsure != UNTRIED)  # which only `trustworthy` needs
+        unsure *= unsure not in (UNTRIED, UNTRIED_BELOW)  # which only `trustworthy` needs
     elif lost or unclear:
         kind, reasons = UNDETERMINED, unclear
     else:

@@ -21,7 +21,9 @@ from torch import Generator, Tensor
 from bench_core.errors import BenchError, ChangedByDiagnostic
 from bench_core.execution.worker.continuity import named_credits
 from bench_core.execution.worker.global_state import ARITHMETIC, GENERATORS, read, unlike
-from bench_core.training.audit import Audit
+from bench_core.training.audit import IN_PLACE, Audit
+from bench_core.training.credit import given
+from bench_core.training.net import in_eval
 from bench_core.training.saved_state import TrainingState
 
 CREDIT = "the credit of the same samples"
@@ -111,15 +113,21 @@ def check_credit(audit: Audit, training: TrainingState) -> None:
     rule = type(method).__name__
     x, y = next(audit.data.test_batches(SAMPLES, SAMPLES))
     state, tensors, infinite = Untouched(training), [], list[str]()
+    read: dict[str, Tensor] = {}
+    fresh = _states(audit, x, y)
     for _ in range(2):
         roots: dict[str, Any] = {"rule": method, "net": audit.net}
         with suppress(Exception):
-            if (credits := audit.batch(x, y).credits) is not None:
+            batch = audit.batch(x, y)
+            read = {name: value.clone() for name, value in given(batch.states, batch.y).items()}
+            if (credits := batch.credits) is not None:
                 named = dict(named_credits(credits, audit.net.sites))
                 roots[CREDIT] = list(named.values())
                 wrong = [name for name, a in named.items() if not a.isfinite().all()]
                 infinite = wrong if credits.in_use else []
         tensors.append(dict(_tensors(roots, method)))
+    if name := _written(read, fresh, audit, x, y):
+        raise BenchError(f"{rule}.credit changes {name} {IN_PLACE}")
     one, other = tensors
     names = sorted(name for name in one if name in other and one[name] != other[name])
     if not torch.are_deterministic_algorithms_enabled():
@@ -143,6 +151,27 @@ def check_credit(audit: Audit, training: TrainingState) -> None:
             f"the credit of {rule} is not finite on the untrained network ({where}): "
             "`bench check` shows where it begins"
         )
+
+
+def _states(audit: Audit, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Compute what `credit` is given for these samples, in tensors of its own."""
+    own = x.clone(), y.clone()
+    with in_eval(audit.net), torch.no_grad():
+        return given(audit.net.states(own[0]).detach(own[1]), own[1])
+
+
+def _written(
+    read: Mapping[str, Tensor], fresh: Mapping[str, Tensor], audit: Audit, x: Tensor, y: Tensor
+) -> str:
+    """Name a tensor that the credit has written to, also where torch does not count it (`.data`).
+
+    The network must give the same states twice; with other bits each time nothing can be said.
+
+    read   the tensors after the credit;  fresh  those of the network before it
+    """
+    again = _states(audit, x, fresh["y"])
+    kept = (name for name in read if name in again and _equal(fresh[name], again[name]))
+    return next((name for name in kept if not _equal(read[name], fresh[name])), "")
 
 
 def training_has_not_begun(audit: Audit) -> bool:

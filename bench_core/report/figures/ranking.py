@@ -15,7 +15,7 @@ from bench_core.report.text.numbers import plural, rounded
 from bench_core.report.view import View, name_of
 
 MOST = 80  # rows drawn
-OPEN = "no verdict yet"
+OPEN = "not settled"
 KEYS = (
     Key(TRUSTWORTHY, draw.BLUE, "circle"),
     Key(WALKED_BACK, draw.ORANGE, "triangle-up"),
@@ -33,14 +33,16 @@ def ranking(view: View, group: Group) -> list[Figure]:
     floors = [row for row in finished if row.role == "floor"][: MOST - len(judged)]
     rows = [row for row in finished if row in [*judged, *floors]]
     counts = [row.accuracy.n for row in rows if row.accuracy]
+    of_rules = [row.accuracy.n for row in judged if row.accuracy] or counts
+    with_floors = f", {draw.counted(counts, 'seed')} with the floors" * ({*counts} != {*of_rules})
     mean = (
         "Mean accuracy after the last epoch with its 95 % interval (Student t over seeds); small "
         "ticks are the seeds."
     )
     caption = (
         f"{mean if max(counts) > 1 else 'Accuracy after the last epoch.'} "
-        f"n = {draw.counted(counts, 'seed')} per method. A diamond is the mean of the "
-        "method's floor. The verdict compares the two seed by seed, so intervals may overlap."
+        f"n = {draw.counted(of_rules, 'seed')} per method{with_floors}. A diamond is the mean of "
+        "the method's floor. The verdict compares the two seed by seed, so intervals may overlap."
     )
     if len(finished) > len(rows):
         left_out = len(finished) - len(rows)
@@ -52,7 +54,7 @@ def ranking(view: View, group: Group) -> list[Figure]:
 
 
 def _kind(row: Row) -> str:
-    """Return the kind of a row's verdict; undetermined, not separated, single seed: no verdict."""
+    """Return the kind of a row's verdict; undetermined, not separated and single seed are open."""
     known = {key.name for key in KEYS}
     return row.verdict.kind if row.verdict.kind in known else OPEN
 

@@ -36,7 +36,8 @@ def utility(view: View) -> list[Figure]:
     bars = base.mark_bar(color=draw.ORANGE, opacity=0.85, height=14)
     numbers = base.mark_text(align="left", dx=5, fontSize=11).encode(text=alt.Text("back:Q"))
     caption = (
-        "S0 walks back nothing; S1 a run whose headline Γ is not positive; S2 to S5 add one of the "
+        "Judged run by run, where a verdict judges a rule over its seeds. S0 walks back "
+        "nothing; S1 a run whose headline Γ is not positive; S2 to S5 add one of the "
         f"diagnostics a, b, c and d; S_full adds all. {strategies.HEADLINE} "
         f"n = {plural(total.n, 'finished run')} of methods and the ceiling. The runs that S_full "
         "walks back and S1 keeps are those that accuracy and cosine miss."

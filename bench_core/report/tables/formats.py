@@ -9,6 +9,7 @@ columns (`fit`).
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -212,18 +213,19 @@ def _latex_head(column: Column) -> str:
 def _latex(shown: View, wanted: Wanted) -> str:
     """Return tables as wide as a terminal of `PAGE` columns.
 
-    A table has a short caption and what its numbers need below them; a comment behind it has the
-    rest, ready to be pasted into a text.
+    A table has a short caption, a label, and below it what a reader of the paper needs; a comment
+    behind it has the rest, ready to be pasted into a text.
     """
     settings = shown.settings
     blocks = []
-    for header, group in shown.recipes:
+    for number, (header, group) in enumerate(shown.recipes, start=1):
         sheet = fit(wanted.rows(group, settings), columns_of(group, wanted.columns), PAGE)
         columns = sheet.columns
         align = "".join("r" if column.right else "l" for column in columns)
         heads = list(map(_latex_head, columns))
         title, unlike = shown.title_of(group)
-        heading = f"{title}: {header}" if title else header
+        heading = f"{title}. {header}" if title else header
+        place = re.sub(r"[^A-Za-z0-9_.-]+", "-", shown.name) + f"-{number}" * (number > 1)
         keys = [column.key for column in columns]
         below = sheet.legend + sheet.renamed(_below(group, settings, keys))
         remarks = [summary.opening(group), *notes.of_group(group, settings)]
@@ -234,7 +236,7 @@ def _latex(shown: View, wanted: Wanted) -> str:
             remarks.insert(0, no_room(titles, "on a page"))
         cells = [list(map(_latex_cell, columns, line)) for line in sheet.cells()]
         body = [
-            latex_table(heading, align, heads, cells, below),
+            latex_table(heading, align, heads, cells, below, f"tab:{place}"),
             f"% {COMMENT}",
             *(f"% {escape.latex(line)}" for line in remarks if line not in below),
         ]
@@ -246,13 +248,10 @@ def _latex(shown: View, wanted: Wanted) -> str:
 
 
 def _below(group: Group, settings: Settings, keys: Sequence[str]) -> list[str]:
-    """Return what must stand below a table wherever it is pasted: its marks, and doubts."""
+    """Return what must stand below a table wherever it is pasted: marks, doubts and legend."""
     return [
         *filter(None, [notes.warning(group, settings)]),
-        legend.accuracy(group.rows),
-        legend.FLOORS,
         *notes.marked(group),
-        *legend.medians(group.rows, keys),  # names a reason above
         *doubts.of_group(group, settings),
-        legend.PROTOCOL,
+        *legend.of_all([group], settings, keys),
     ]

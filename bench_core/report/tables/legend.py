@@ -73,8 +73,8 @@ def _verdicts(rows: Sequence[Row], settings: Settings) -> list[str]:
         item.short for item in criteria(rows) if not item.margin and item.letter in judged
     )
     scaled = any(row.rescaled.floor for row in rows)
-    scales = ", and as many over random blocks of another scale" * scaled
-    also = {"names": f" ({names})" if names else "", "scales": scales}
+    own = ", and as many over its own random blocks of another scale, where such were trained"
+    also = {"names": f" ({names})" if names else "", "scales": own * scaled}
     texts = [
         f"{name}: {kind.meaning.format(limit=limit or usual, floor=floor, **also)}"
         for name, kind in VERDICTS.items()

@@ -9,6 +9,7 @@ from itertools import count, islice
 from bench_core.analysis.verdicts.kinds import SINGLE_SEED, TRUSTWORTHY, WALKED_BACK
 from bench_core.analysis.verdicts.rows import Group
 from bench_core.names import FILE, OURS, distribution_of
+from bench_core.report.text.layout import listed
 from bench_core.report.text.numbers import plural
 from bench_core.report.words.rows import lacks_seeds
 from bench_core.results.record import RunRecord
@@ -77,11 +78,10 @@ def _retry(failed: Sequence[RunRecord], command: str) -> str:
     """Say how failed runs are trained again; a changed rule file makes new cells."""
     files = [distribution_of(record.cell.method.name) for record in failed]
     counts = Counter(file if file.endswith(FILE) else "" for file in files)
-    steps = [
-        f"mend {file}, then the same `{command}` trains {plural(n, 'failed run')} again"
-        for file, n in sorted(counts.items())
-        if file
-    ]
+    named = {file: n for file, n in sorted(counts.items()) if file}
+    runs = plural(sum(named.values()), "failed run")
+    steps = [f"mend {listed(list(named))}, then the same `{command}` trains {runs} again"]
+    steps *= bool(named)
     if others := counts[""]:
         runs = f"{plural(others, 'failed run')} again"
         steps.append(f"mend the cause, then the same `{command}` with --retry-failed trains {runs}")

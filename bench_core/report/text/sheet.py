@@ -67,6 +67,7 @@ def latex_table(
     heads: Sequence[str],
     rows: Sequence[Sequence[str]],
     below: Sequence[str],
+    label: str = "",
 ) -> str:
     """Return a floating table of booktabs.
 
@@ -76,7 +77,7 @@ def latex_table(
     lines = [
         r"\begin{table}",
         r"\centering\scriptsize\setlength{\tabcolsep}{2pt}",
-        rf"\caption{{{escape.latex(caption)}.}}",
+        rf"\caption{{{escape.latex(caption)}.}}" + rf"\label{{{label}}}" * bool(label),
         rf"\begin{{tabular}}{{{align}}}",
         r"\toprule",
         " & ".join(heads) + r" \\",

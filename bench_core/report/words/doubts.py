@@ -89,7 +89,7 @@ def redrawn(group: Group) -> list[str]:
     for row in group.competing:
         if not is_drawn(row.method):  # the core has changed it
             continue
-        for run in row.runs:
+        for run in row.finished:
             own, seed = run.record.initial.get("scale_growth"), run.record.cell.seed
             other = agreed[seed].measurement.value if seed in agreed else None
             if own is None or own.value is None or other is None or agreed[seed].rule is not None:
@@ -196,12 +196,13 @@ def below_bp_rescaled(group: Group) -> list[str]:
     below = below_rescaled(group.rows)
     reaches = f"reaches {fraction(best)} ({plural(len(floor.accuracies), 'seed')})"
     good = [row.label for row in below if row.verdict.kind == TRUSTWORTHY]
-    names = [row.label for row in below if row.verdict.kind != TRUSTWORTHY]
-    than = f", more than {joined(good)}, which beats|beat its|their own random blocks" * bool(good)
-    than = inflected(than, len(good) == 1) + f", more than {listed(names)}" * bool(names)
+    than = f", more than {listed([row.label for row in below])}" * bool(below)
+    own = f"; of these {joined(good)} beats|beat its|their own random blocks" * bool(good)
+    own = inflected(own, len(good) == 1)
     text = (
-        f"backpropagation with random blocks of another scale ({floor.name}) {reaches}{than}; "
-        "verdicts compare with bp's random blocks as they were drawn"
+        f"backpropagation with random blocks of another scale ({floor.name}) {reaches}{than}"
+        f"{own}; verdicts compare a rule with bp's random blocks as they were drawn, and with its "
+        "own of each scale that was trained"
     )
     return [text] * bool(below)
 

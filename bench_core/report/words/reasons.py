@@ -9,7 +9,7 @@ from bench_core.analysis.verdicts.floors import is_finished
 from bench_core.analysis.verdicts.kinds import NOT_SEPARATED, SINGLE_SEED, UNDETERMINED
 from bench_core.analysis.verdicts.rows import RESET, SCALE, Row
 from bench_core.analysis.verdicts.settings import Settings
-from bench_core.analysis.verdicts.verdict import BEATS, CANNOT_JUDGE, UNTRIED
+from bench_core.analysis.verdicts.verdict import BEATS, CANNOT_JUDGE, UNTRIED, UNTRIED_BELOW
 from bench_core.report.text.layout import joined, listed
 from bench_core.report.text.numbers import apart, decimals, signed, unsigned, with_interval
 from bench_core.report.words.criteria import Criterion, criteria
@@ -92,10 +92,15 @@ def _undecided(row: Row, settings: Settings) -> list[str]:
         return [f"{points}{replaced * row.replaced}; {need}"]
     if kind not in (UNDETERMINED, SINGLE_SEED):
         return lines
-    if row.verdict.unsure == UNTRIED:
-        scale = "random blocks of another scale may beat its floor as well"
+    if row.verdict.unsure in (UNTRIED, UNTRIED_BELOW):
+        why = f"{aimless(row)}, and random blocks of another scale may beat its floor as well"
+        if row.verdict.unsure == UNTRIED_BELOW:
+            why = (
+                "it does not clearly beat backpropagation with random blocks of another scale, and "
+                "was not compared with its own of such a scale"
+            )
         remedy = ": `--set floor_scales=[10,100]` of `bench run` trains these"
-        lines.append(f"{aimless(row)}, and {scale}{remedy * (row.tuned is None)}")
+        lines.append(f"{why}{remedy * (row.tuned is None)}")
     silent = {reason for run in row.finished for _, reason in run.judgement.not_diagnostic}
     if CANNOT_JUDGE in silent:
         lines.append("whether its blocks train cannot be judged by this recipe")

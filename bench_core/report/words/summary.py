@@ -29,6 +29,7 @@ from bench_core.analysis.verdicts.verdict import (
     ONE_SEED_OF_BP,
     ONE_SEED_OF_FLOOR,
     UNTRIED,
+    UNTRIED_BELOW,
     beats,
     below_zero,
     ends,
@@ -264,6 +265,9 @@ def reason(row: Row) -> str:
     if verdict.unsure == UNTRIED:
         aimless = "shows|show no credit with the direction of the gradient"
         return f"{aimless}, and random blocks of another scale were not tried"
+    if verdict.unsure == UNTRIED_BELOW:
+        beat = "does|do not clearly beat backpropagation with random blocks of another scale"
+        return f"{beat}, and its|their own of such a scale were not tried"
     if verdict.unsure == NONE_OF_BP:
         return "cannot be compared with bp's random blocks: none of these runs is done"
     if row.replaced and verdict.unread:
