@@ -206,11 +206,15 @@ def test_a_mean_below_the_bp_floor_is_flagged_and_one_far_below_walks_back() -> 
     assert row(far).verdict.text == "walked back (bp floor)"
 
 
-def test_c_alone_on_blocks_that_beat_random_ones_has_a_second_cause() -> None:
+def test_c_or_a_alone_on_blocks_that_beat_random_ones_has_a_second_cause() -> None:
     floor = frozen(DFA, [0.30, 0.31, 0.32])
     text = "batch_stability alone fires for dfa, and the blocks beat random ones: test samples"
     alone = [*seeds(DFA, [0.40, 0.41, 0.42], measurements=measured(c=0.83)), *floor]
     assert (row(alone).verdict.text, text in remarks(alone)) == ("walked back (c)", True)
+    grown = [*seeds(DFA, [0.40, 0.41, 0.42], measurements=measured(a=74.8)), *floor]
+    other = "scale_growth alone fires for dfa, and the blocks beat random ones: an embedding whose"
+    assert (row(grown).verdict.text, other in remarks(grown)) == ("walked back (a)", True)
+    assert "alone fires" not in remarks([*seeds(DFA, [0.31] * 3, measurements=measured(a=75.0))])
     for accuracy, values in ((0.40, measured(a=90.0, c=0.83)), (0.31, measured(c=0.83))):
         assert text not in remarks([*seeds(DFA, [accuracy] * 3, measurements=values), *floor])
     blind = [*seeds(BP, [0.31, 0.32, 0.33]), *frozen(BP, [0.30, 0.31, 0.32])]  # d is not judged

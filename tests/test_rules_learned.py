@@ -315,3 +315,11 @@ def test_every_rule_learns_digits_in_two_epochs_at_most(digits, name, params, tr
     net = resmlp(shape=(1, 8, 8), classes=10, width=64, depth=4)
     method, net = ready(rule(name, **params), net, digits, **training)
     assert train(method, net, digits, training, 0).accuracy > least
+
+
+@pytest.mark.parametrize("name", ["weight_mirror", "self_contrastive"])
+def test_a_rule_that_compares_samples_refuses_batches_of_one(name: str) -> None:
+    """Its feedback would shrink to 0, or an input be paired with itself."""
+    with pytest.raises(ValueError, match=f"^batch_size is 1: {name} "):
+        ready(rule(name), resmlp(), toy_data(), batch_size=1)
+    ready(rule(name), resmlp(), toy_data(), batch_size=2)

@@ -788,6 +788,8 @@ def test_what_to_do_next_follows_from_the_runs() -> None:
     assert after([broken]).startswith(f"Next: {mended}; `bench check`")
     both = after([broken, run(DFA, 123, status="failed")])
     assert f"{mended}; mend the cause, then the same `bench run` with --retry-failed" in both
+    several = after([broken, run("other.py/own", 42, status="failed")])
+    assert "mend my_rule.py, other.py, then the same `bench run` trains 2 failed runs" in several
     assert "more seeds" not in after([own, run(DFA, 123, status="diverged")])
     assert "table: the same `bench run` with --method my_rule" in after(GOOD)
     more = [*GOOD, run(BP, 1, 0.615)]
