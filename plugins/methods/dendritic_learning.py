@@ -16,12 +16,12 @@ class DendriticLearning(LearnedFeedback):
         δ_x = δ_y·Θ,   Θ ← Θ + `rate`·η·opt(mean_batch δ_yᵀ·δ_x),   Θ of W's shape,
 
     δ_y the error at the output of a layer, derivative of its unit included; opt and η AdamW with
-    clipping and the learning rate of the network, no decay. As δ_x is Θ's own, this ascends
-    mean ½‖δ_x‖²: Θ enlarges what it sends along the leading errors, and nothing draws it to W or
-    bounds it. `learn: false` keeps Θ as drawn: feedback alignment in the same network, the null of
-    this rule. In the CIFAR-10 audit Θ drowns the exact credit of the skip path: ‖Θ‖₂ grows from 1.1
-    to 24 within three epochs (accuracy .408, the null .446, seed 42). At `rate` 0.01 the rule
-    equals its null after two epochs (.429).
+    clipping, of each Θ on its own, and the learning rate of the network, no decay. As δ_x is Θ's
+    own, this ascends mean ½‖δ_x‖²: Θ enlarges what it sends along the leading errors, and nothing
+    draws it to W or bounds it. `learn: false` keeps Θ as drawn: feedback alignment in the same
+    network, the null of this rule. In the CIFAR-10 audit Θ drowns the exact credit of the skip
+    path: ‖Θ‖₂ grows from 1.1 to 24 within three epochs (accuracy .408, the null .446, seed 42). At
+    `rate` 0.01 the rule equals its null after two epochs (.429).
 
     The source has three programs. That for convolutional networks ascends, as here. That for MLPs
     computes `learn: false`: it updates Θ only in classes with another word in their name. That for

@@ -39,7 +39,7 @@ class ForwardForward(LocalMethod):
     stream brings. Credit at the layer's output: (σ(G − θ) − t)·2u, t = 1 for x⁺, 0 for x⁻;
     (2N, …), sum reduction, not normalised by default. The blocks must remove the length of their
     input (LayerNorm, GroupNorm or RMSNorm inside), or a layer could read the goodness of the one
-    below; others are refused.
+    below; others are refused. A penalty is on the f_l of all 2N inputs.
 
     Ours: Hinton writes the label over the first pixels; a pattern that is added works for every
     input, and the neutral label is none, P = 0: the plain forward pass, on whose sg(h_L) the

@@ -29,7 +29,8 @@ class Pepita(LocalMethod):
     block, derivatives included. In residual networks a_l is of the stream, skip included. The
     readout minimises the loss on sg(h_L(x)) as under every rule (source: e·h_L(x')ᵀ), and the
     accuracy is that of the first pass. The passes share everything but the input; networks that
-    draw dropout masks are refused. BatchNorm normalises each pass by its own batch in training.
+    draw dropout masks are refused. BatchNorm normalises each pass by its own batch in training. A
+    penalty is on the f_l of the second pass, where the blocks learn.
 
     Nothing makes a_l a descent direction at the start, and depth hurts. Digits, 30 epochs, batch
     32, AdamW 1e-3, seeds 0 and 42, in brackets with frozen blocks: relu_mlp of width 256 and

@@ -65,7 +65,8 @@ class PredictiveCoding(LocalMethod):
     γ must be small beside 1/‖J_l‖² for the standard
     inference (see ep), and in float32 ε under 1e-7·‖z_l‖ is rounding; the fixed one carries ε
     itself and has neither limit.
-    Ours: the top energy is the task's loss (PC-ALM: a squared error); the readout learns on the
+    Ours: a penalty is on the f_l at the relaxed values (ep: at the free ones); the top energy is
+    the task's loss (PC-ALM: a squared error); the readout learns on the
     forward pass (the codes of ePC and PC-ALM: at z_L). ePC's code divides the blocks' gradients by
     min(1, T·γ), which AdamW takes no notice of. PC-ALM's weight ρ of ½‖ε‖² is 1, as in its code,
     whose T is 64 and γ .25.

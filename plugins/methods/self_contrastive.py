@@ -15,8 +15,9 @@ class SelfContrastive(ForwardForward):
 
         x⁺_n = ½(x_n + x_n) = x_n,   x⁻_n = ½(x_n + x_m),   m = n + k (mod N),
 
-    k ≥ 1 drawn per batch, 1 in an audit. The blocks learn without labels; the readout minimises the
-    loss on sg(h_L) of the plain forward pass, which is that of x⁺.
+    k ≥ 1 drawn per batch, 1 in an audit; a batch needs two samples. The blocks learn without
+    labels; the readout minimises the loss on sg(h_L) of the plain forward pass, which is that of
+    x⁺.
 
     Ours: the mean of the two inputs (source: both side by side, through the same first weights and
     added; that is this for a linear first layer, up to a factor 2); forward_forward's goodness and
@@ -38,6 +39,8 @@ class SelfContrastive(ForwardForward):
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         LocalMethod.setup(self, net, task, tools)
+        if task.batch_size < 2:
+            raise ValueError("batch_size is 1: self_contrastive pairs each sample with another one")
 
     def inputs(self, x: Tensor, y: Tensor, drawn: bool) -> Tensor:
         """x⁺ over x⁻, (2N, …)."""

@@ -27,12 +27,12 @@ class SyntheticGradients(LocalMethod):
         mean_batch ‖a_l − t_l‖²,   t_l = (∂h_{l+1}/∂h_l)ᵀ·a_{l+1},
 
     so that a step needs the derivative of one block at a time. `target: exact` fits t_l = g_l by
-    backpropagation: the upper bound of the bootstrapped predictors. `condition: label`
-    shows M_l the one-hot label (the targets of a regression), `none` the state alone. M_l:
-    LayerNorm without affine, `hidden_layers` layers of 256 with ReLU, and a linear layer that
-    starts at 0, so that all credit below the top is 0 at first; AdamW 1e-3 without decay,
-    clipped, before the credit is read. States are flattened, maps and tokens too; a linear
-    predictor then has the square of their features in weights.
+    backpropagation: the upper bound of the bootstrapped predictors. `condition: label` shows M_l
+    the one-hot label (the targets of a regression), `none` the state alone. M_l: LayerNorm without
+    affine, `hidden_layers` layers of 256 with ReLU, and a linear layer that starts at 0, so that
+    all credit below the top is 0 at first; AdamW 1e-3 without decay, clipped, before the credit is
+    read; the targets of a step are read before all M_l move. States are flattened, maps and tokens
+    too; a linear predictor then has the square of their features in weights.
 
     Credits (N, …) like their states, sum reduction, c_l = a_{l+1}; not normalised by default,
     since the rule does not.

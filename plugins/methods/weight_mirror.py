@@ -19,7 +19,8 @@ class WeightMirror(LearnedFeedback):
         x ~ N(0, I),  y = W·x + b,   B ← (1 − η)·B + η·mean_batch (y − ȳ)·xᵀ,
 
     as many x as a batch has samples, ȳ their mean. E[(y − ȳ)·xᵀ] = W·(1 − 1/N), so B tends to W,
-    with a relative error of about sqrt(η/2 · fan_in/N), and no norm has to be kept in check.
+    with a relative error of about sqrt(η/2 · fan_in/N), and no norm has to be kept in check. With
+    N = 1 it would tend to 0: a batch needs two samples.
 
     A convolution is given single patches. B at setup: N(0, 1/(3·fan_in)), then `first` mirror
     batches. Shapes of B are those of W, (out, in) or (out, in, k, k). The forward weights are run,
@@ -45,6 +46,8 @@ class WeightMirror(LearnedFeedback):
 
     def setup(self, net: Net, task: Task, tools: Tools) -> None:
         super().setup(net, task, tools)
+        if task.batch_size < 2:
+            raise ValueError("batch_size is 1: weight_mirror correlates noise over the batch")
         for _ in range(self.params.first):
             self.mirror()
 
