@@ -1056,7 +1056,7 @@ def test_floors_that_were_not_tried_are_missed_where_a_rule_would_pass_alone() -
     mine = of_reset(0.0, measurements=aimless)
     assert row([*BACKPROP, *mine, *LOW]).verdict.kind == "not separated from its floor"
     records = [*BACKPROP, *seeds(DFA, [0.55, 0.553, 0.549], measurements=aimless), *LOW]
-    said = "dfa shows no credit with the direction of the gradient, and random blocks of another"
+    said = "dfa is not known to learn in the direction of the gradient, and random blocks of anoth"
     assert said in summary.sentence(group(records))
 
 
@@ -1064,12 +1064,13 @@ def test_a_rule_that_bps_larger_random_blocks_reach_must_beat_its_own() -> None:
     """Larger random blocks may explain its margin, whatever the credit is that it shows."""
     rule = seeds(DFA, [0.55, 0.553, 0.549], measurements=measured(gamma=0.3))
 
-    def of(bp: Sequence[float], *own: RunRecord) -> Row:
-        return row([*BACKPROP, *scaled(bp, rule=BP), *rule, *LOW, *own])
+    def of(bp: Sequence[float], *own: RunRecord, scale: float = 100.0) -> Row:
+        return row([*BACKPROP, *scaled(bp, scale, BP), *rule, *LOW, *own])
 
     for bp in ((0.56, 0.561, 0.562), (0.54, 0.545, 0.538)):  # above it, and below by a point
         found = of(bp)
         assert (found.verdict.kind, found.verdict.unsure) == ("undetermined", UNTRIED_BELOW)
+        assert found.verdict.three == "UNDETERMINED"
         (why,) = reasons.of_row(found, Settings())
         assert why == (
             "it does not clearly beat backpropagation with random blocks of another scale, and was "
@@ -1077,37 +1078,59 @@ def test_a_rule_that_bps_larger_random_blocks_reach_must_beat_its_own() -> None:
             "run` trains these"
         )
         assert of(bp, *scaled((0.4, 0.401, 0.402))).verdict.kind == "trustworthy"
+        assert of(bp, *scaled((0.4,))).verdict.kind == "trustworthy"  # it counts by its mean
+        five = [*scaled((0.4, 0.401, 0.402), 5.0)]
+        assert of(bp, *five).verdict.unsure == UNTRIED_BELOW  # of another scale than bp's
+        assert of(bp, *five, scale=5.0).verdict.kind == "trustworthy"
         held = of(bp, *scaled((0.54, 0.541, 0.538)))
         assert held.verdict.kind == "not separated from its floor"
     assert of((0.5, 0.51, 0.505)).verdict.kind == "trustworthy"
+    near = [
+        *seeds(DFA, [0.425, 0.428, 0.424]),
+        *LOW,
+    ]  # a scale that lowers bp's floor explains none
+    shrunk = scaled((0.416, 0.417, 0.415), 0.1, BP)
+    assert row([*BACKPROP, *shrunk, *near]).verdict.kind == "trustworthy"
+    bare = [*BACKPROP[:3], *scaled((0.56, 0.561, 0.562), rule=BP)]  # bp's floor as drawn is missing
+    assert row([*bare, *rule, *LOW]).verdict.unsure == UNTRIED_BELOW
     exact = [*BACKPROP, *scaled((0.56, 0.561, 0.562), rule=BP)]
     assert row(exact, "bp").verdict.kind == "trustworthy"
     said = "dfa does not clearly beat backpropagation with random blocks of another scale, and its "
     records = [*exact, *rule, *LOW]
     assert f"{said}own of such a scale were not tried." in summary.sentence(group(records))
-    low = seeds(DFA, [0.35, 0.353, 0.349])  # walked back, whatever was tried
-    assert row([*exact, *low, *LOW]).verdict.kind == "walked back"
+    low = [*seeds(DFA, [0.40, 0.401, 0.402]), *LOW]  # walked back by bp's floor alone
+    found = row([*exact, *low])
+    assert (found.verdict.text, found.verdict.three) == ("walked back (bp floor)", "PASS")
 
 
 def test_a_cosine_within_its_noise_or_a_step_elsewhere_is_no_direction() -> None:
     """Of three seeds one step lies against the gradient; or blocks do not step by the credit."""
 
-    def of(gammas: Sequence[float], step: float | None = None) -> Row:
-        taken = {} if step is None else {"projected_step": Measurement(value=step)}
+    def of(gammas: Sequence[float], step: Measurement | None = None) -> Row:
+        taken = {} if step is None else {"projected_step": step}
+        accuracies = (0.55, 0.553, 0.549)
         runs = [
             run(DFA, seed, accuracy, measurements=measured(gamma=gamma) | taken)
-            for seed, accuracy, gamma in zip(
-                (42, 123, 456), (0.55, 0.553, 0.549), gammas, strict=True
-            )
+            for seed, accuracy, gamma in zip((42, 123, 456), accuracies, gammas, strict=False)
         ]
         return row([*BACKPROP, *runs, *LOW])
 
-    assert of((0.030, -0.011, 0.071)).verdict.unsure == UNTRIED
-    for gammas in ((0.030, 0.029, 0.031), (0.01, 0.3, 0.3)):
+    noisy = of((0.030, -0.011, 0.071))
+    assert noisy.verdict.unsure == UNTRIED
+    (why,) = reasons.of_row(noisy, Settings())
+    assert why.startswith("its credit shows no direction beyond its scatter over the seeds (Γ deep")
+    for gammas in ((0.030, 0.029, 0.031), (0.01, 0.3, 0.3), (0.1, 0.35), (0.05, 0.35, 0.05)):
         assert of(gammas).verdict.kind == "trustworthy"
-    assert of((0.3, 0.3, 0.3), 0.013).verdict.unsure == UNTRIED
-    assert of((0.3, 0.3, 0.3), 0.4).verdict.kind == "trustworthy"
-    assert of((0.3, 0.3, 0.3), math.nan).verdict.kind == "trustworthy"  # it says nothing
+    elsewhere = of((0.3, 0.3, 0.3), Measurement(value=0.013))
+    assert elsewhere.verdict.unsure == UNTRIED
+    (why,) = reasons.of_row(elsewhere, Settings())
+    assert why.startswith(
+        "its blocks do not step in the direction of the gradient (cosine +.013; Γ"
+    )
+    for step in (0.4, math.nan):  # a value that is not finite says nothing
+        assert of((0.3, 0.3, 0.3), Measurement(value=step)).verdict.kind == "trustworthy"
+    muted = Measurement(value=-0.5, not_diagnostic="an update is zero")
+    assert of((0.3, 0.3, 0.3), muted).verdict.kind == "trustworthy"
 
 
 def test_only_trustworthy_rules_are_named_that_lack_floors_of_another_scale() -> None:

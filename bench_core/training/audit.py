@@ -114,13 +114,17 @@ class Audit:
                 self._summaries.append(self._summary(batch))
                 if len(kept) == number and batch.nbytes * (self.samples / len(y)) <= LARGE:
                     kept.append(batch)
+                    self._marks.append(batch.marks())
                 yield batch
                 del batch  # before the next one is computed
 
         self._reduce(first_time(), self.due)
         if len(kept) < len(places):
             return Replayed(self, places)
-        self._marks = [batch.marks() for batch in kept]
+        for batch, marks in zip(kept, self._marks, strict=True):
+            if name := _unlike(batch.marks(), marks):
+                rule = f"{type(self.method).__name__}.credit changes {name} of an earlier batch"
+                raise CreditError(f"{rule} {IN_PLACE}")
         return kept
 
     def changed(self) -> str:

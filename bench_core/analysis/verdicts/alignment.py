@@ -81,7 +81,7 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
         else item.not_diagnostic or unsettled(record.measurements),
         numbers("library"),
         details.get("in_use") is not False,
-        finite(step.value) if step else None,
+        finite(step.value) if step and not step.not_diagnostic else None,
         {name: numbers(f"{name}{suffix}") for name in further},
         numbers("blocks"),
         finite(details.get("blocks_deep")),
@@ -91,13 +91,13 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
 def without_direction(read: Sequence[Alignment]) -> bool:
     """Decide whether blocks are not known to learn from the direction of the gradient.
 
-    Γ deep of the credit from which they learn, the mean over runs, is below `NO_DIRECTION` or
-    within two standard errors of 0; or Γ means nothing in one of them, is not finite, or is that of
-    a credit that is not in use, or the rule shows no credit. Without deep layers Γ of all layers
-    counts. A block without a credit does not learn and does not count; the last one counts if no
-    other has a credit. Where the updates themselves were compared with the gradient
-    (projected_step), the smaller of the two cosines counts. Runs that did not measure Γ decide
-    nothing.
+    Γ deep of the credit from which they learn, the mean over runs, is below `NO_DIRECTION`, or that
+    of a run is and the mean lies within two standard errors of 0; or Γ means nothing in one of
+    them, is not finite, or is that of a credit that is not in use, or the rule shows no credit.
+    Without deep layers Γ of all layers counts. A block without a credit does not learn and does not
+    count; the last one counts if no other has a credit. Where the updates themselves were compared
+    with the gradient (projected_step), the smaller of the two cosines counts. Runs that did not
+    measure Γ decide nothing.
     """
     values = [_direction(item) for item in read]
     known = [value for value in values if value is not None]
@@ -106,8 +106,8 @@ def without_direction(read: Sequence[Alignment]) -> bool:
     if not known:
         return False
     found = estimate(known)
-    error = (found.std or 0.0) / math.sqrt(found.n)
-    return found.mean < max(NO_DIRECTION, 2 * error)
+    noise = 2 * (found.std or 0.0) / math.sqrt(found.n)
+    return found.mean < NO_DIRECTION or (min(known) < NO_DIRECTION and found.mean < noise)
 
 
 def _direction(item: Alignment) -> float | None:

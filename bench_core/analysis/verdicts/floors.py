@@ -101,6 +101,9 @@ class Floors:
         drawn = [matched_floor(ref)]
         if name != "matched":
             drawn += [self.frozen[key][0].cell.method for key in self._keys(name)]
+        return self._of_other_scales(drawn)
+
+    def _of_other_scales(self, drawn: Sequence[ComponentRef]) -> list[tuple[float, Floor]]:
         found: dict[str, tuple[float, Floor]] = {}
         for floor in drawn:
             for key in self.of_any_scale[self.key(unscaled(floor))]:
@@ -111,11 +114,11 @@ class Floors:
                     found.setdefault(key, (scale, self._of(text, [key])))
         return list(found.values())
 
-    def bp_rescaled(self) -> list[Floor]:
-        """Return bp's floors with random blocks of another scale."""
-        keys = self._keys(BP)
-        ref = self.frozen[keys[0]][0].cell.method if len(keys) == 1 else None
-        return [floor for _, floor in self.rescaled(ref, True)] if ref else []
+    def bp_rescaled(self) -> list[tuple[float, Floor]]:
+        """Return bp's floors with random blocks of another scale, in multiples of the drawn one."""
+        refs = (unscaled(runs[0].cell.method) for runs in self.frozen.values())
+        plain = next((ref for ref in refs if self._is_plain(ref, BP)), None)
+        return [] if plain is None else self._of_other_scales([plain])
 
     def _alike(self, one: str, other: str) -> bool:
         """Decide whether two floors have the same accuracies: then the scale has no effect."""
@@ -136,13 +139,16 @@ class Floors:
         return self._of(f"{without_ours(name)}[{FROZEN}]", self._keys(name))
 
     def _keys(self, name: str) -> list[str]:
-        others = {key: value for key, value in CORE_DEFAULTS.items() if key != "freeze"}
-
-        def plain(ref: ComponentRef) -> bool:
-            return all(canonical(option(ref, key)) == canonical(others[key]) for key in others)
-
         refs = {key: runs[0].cell.method for key, runs in self.frozen.items()}
-        return [key for key, ref in refs.items() if same_name(ref.name, name) and plain(ref)]
+        return [key for key, ref in refs.items() if self._is_plain(ref, name)]
+
+    @staticmethod
+    def _is_plain(ref: ComponentRef, name: str) -> bool:
+        """Decide whether a floor is that of a method with the core's defaults."""
+        others = {key: value for key, value in CORE_DEFAULTS.items() if key != "freeze"}
+        return same_name(ref.name, name) and all(
+            canonical(option(ref, key)) == canonical(others[key]) for key in others
+        )
 
     def chosen(self, matched: Floor) -> Floor:
         """Return the floor that decides d for a rule with this matched floor."""

@@ -176,8 +176,9 @@ class _Recipe:
             read_off = [alignment(*pair) for pair in zip(runs, judgements, strict=True)]
             aimless = without_direction([item for item in read_off if item is not None])
             few = LOST_OF_FLOOR * rescaled.lost
-            if not few and not rescaled.tried and not is_ceiling(runs[0]):  # it has the gradient
-                few = UNTRIED * aimless or UNTRIED_BELOW * self._below_bp_rescaled(runs)
+            if not few and not is_ceiling(runs[0]):  # which has the gradient
+                below_bp = self._below_bp_rescaled(runs, mute and not unjudged)
+                few = UNTRIED * (aimless and not rescaled.tried) or UNTRIED_BELOW * below_bp
         values, counts = by_seed.values(), not explained(runs)
         return Row(
             label=label(ref, floors.peers[ref.name], self.settings.defaults),
@@ -240,11 +241,18 @@ class _Recipe:
             limits.get("d", (BEATS, None))[0],
         )
 
-    def _below_bp_rescaled(self, runs: Sequence[RunRecord]) -> bool:
-        """Decide whether a row is not shown to beat bp's random blocks of another scale."""
-        limit = _limits(runs, self.settings).get("d", (BEATS, None))[0]
-        floors = (floor for floor in self.floors.bp_rescaled() if floor.mean is not None)
-        return any(outdone(points_of(self._margin(runs, floor)), limit) for floor in floors)
+    def _below_bp_rescaled(self, runs: Sequence[RunRecord], replaced: bool) -> bool:
+        """Decide whether random blocks of a scale at which its own were not trained may explain a
+        row: bp's reach more with it than as drawn, and the row is not shown to beat these.
+        """
+        ref, limit = runs[0].cell.method, _limits(runs, self.settings).get("d", (BEATS, None))[0]
+        own = {scale for scale, floor in self.floors.rescaled(ref, replaced) if floor.accuracies}
+        drawn = -math.inf if self.bp.mean is None else self.bp.mean
+        return any(
+            scale not in own and outdone(points_of(self._margin(runs, floor)), limit)
+            for scale, floor in self.floors.bp_rescaled()
+            if floor.mean is not None and floor.mean > drawn
+        )
 
     def _at_chance(self, floor: Floor) -> bool:
         scored = UNKNOWN if self.chance == 0 else self.floors.scored  # it is no share of samples

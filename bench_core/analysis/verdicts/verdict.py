@@ -15,7 +15,7 @@ docs/protocol.md, section 6, has the rules and their reasons. In the order in wh
 4. `trustworthy` if the margin reaches the threshold and its interval lies above 0, and the blocks
    are not shown to need no training (`needless`), nor `outdone` by random blocks of another scale.
    Where their credit has no direction of the gradient, or bp reaches as much with random blocks of
-   another scale, the rule's own must have been tried: else it is `undetermined`.
+   another scale, the rule's own of such a scale must have been tried: else it is `undetermined`.
 5. `not separated from its floor` otherwise.
 
 If the floor's interval is not above chance, and the interval of the margin over it does not lie

@@ -202,7 +202,8 @@ def below_bp_rescaled(group: Group) -> list[str]:
     text = (
         f"backpropagation with random blocks of another scale ({floor.name}) {reaches}{than}"
         f"{own}; verdicts compare a rule with bp's random blocks as they were drawn, and with its "
-        "own of each scale that was trained"
+        "own of each scale that was trained; one that does not clearly beat bp's of another scale "
+        "must have been trained with its own of that scale"
     )
     return [text] * bool(below)
 

@@ -10,9 +10,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from bench_core.analysis.stats import Estimate, estimate, median_of
-from bench_core.analysis.verdicts.alignment import NO_CREDIT, Alignment, alignment
+from bench_core.analysis.verdicts.alignment import NO_CREDIT, NO_DIRECTION, Alignment, alignment
 from bench_core.analysis.verdicts.floors import explained
 from bench_core.analysis.verdicts.judge import Floor
 from bench_core.analysis.verdicts.labels import method_key
@@ -237,6 +238,16 @@ def aimless(row: Row) -> str:
     if deep.not_diagnostic or own is None:
         because = f" ({deep.not_diagnostic})" * bool(deep.not_diagnostic)
         return f"whether its credit has the direction of the gradient is not known{because}"
+    steps = [run.record.measurements.get("projected_step") for run in row.finished]
+    judged = [item.value for item in steps if item and not item.not_diagnostic]
+    known = [value for value in judged if value is not None]
+    if known and fmean(known) < own.mean:
+        values = f"(cosine {cosine(fmean(known))}; Γ deep of the credit that it shows "
+        values += f"{cosine(own.mean)})"
+        return f"its blocks do not step in the direction of the gradient {values}"
+    if own.mean >= NO_DIRECTION:
+        scatter = f"(Γ deep {with_interval(own, 3)})"
+        return f"its credit shows no direction beyond its scatter over the seeds {scatter}"
     value = f"(Γ deep {cosine(own.mean)})"
     return f"its blocks learn from a credit without the direction of the gradient {value}"
 

@@ -263,7 +263,7 @@ def reason(row: Row) -> str:
     if CANNOT_JUDGE in silent:
         return "cannot be judged by this recipe"
     if verdict.unsure == UNTRIED:
-        aimless = "shows|show no credit with the direction of the gradient"
+        aimless = "is|are not known to learn in the direction of the gradient"
         return f"{aimless}, and random blocks of another scale were not tried"
     if verdict.unsure == UNTRIED_BELOW:
         beat = "does|do not clearly beat backpropagation with random blocks of another scale"
