@@ -4,6 +4,7 @@ tokens and convolutions."""
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from dataclasses import replace
 
@@ -322,9 +323,10 @@ def test_an_audit_refuses_credits_that_fit_no_state(credit, reason):
 
     made, net, _, _ = setting("relu_mlp", "bp")
     made.credit = lambda states, y, epoch: credit(states.h)
+    line = inspect.getsourcelines(made.credit)[1]
     with pytest.raises(CreditError, match=reason) as refused:
         Audit(net, made, data_for("relu_mlp"), 0, 0).batches  # noqa: B018
-    assert located(refused.value) == str(refused.value)  # not at this line, which only asked for it
+    assert located(refused.value) == f"{refused.value} (at test_archs.py:{line})"  # of the credit
 
 
 # ------------------------------------------------------------------------------------- BatchNorm

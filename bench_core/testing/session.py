@@ -102,7 +102,8 @@ def said_once(outcome: Outcome, first: dict[tuple[str, str], str]) -> Outcome:
         return outcome
     raised = outcome.where or re.findall(r"^  File .*", outcome.trace, re.MULTILINE)[-1]
     kind = re.findall(r"^[^\s:]+", outcome.trace, re.MULTILINE)[-1]
-    said = first.get(("", outcome.reason.removeprefix(f"it raised {kind}: ")))
+    reason = re.sub(r" \(at [^()]*\)$", "", outcome.reason)  # `located` adds the line of `credit`
+    said = first.get(("", reason.removeprefix(f"it raised {kind}: ")))
     met = said or first.setdefault((raised, kind), outcome.check)
     if met == outcome.check:
         return outcome
