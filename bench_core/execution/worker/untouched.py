@@ -106,8 +106,10 @@ def check_credit(audit: Audit, training: TrainingState) -> None:
     The first time it may fill caches and keep what it saw last. The second time, with the same
     samples, the credit must be the same, and every tensor that can be reached from the rule must
     stay as it is: a running mean does not. Counters and logs that no credit depends on may change.
-    A credit that raises is left to the diagnostics. One that is not finite on the untrained network
-    is refused, because after a step the loss would be blamed for it.
+    So must the states and labels that it is given, of which torch does not count every write; these
+    are compared for `SAMPLES` samples alone. A credit that raises is left to the diagnostics. One
+    that is not finite on the untrained network is refused, because after a step the loss would be
+    blamed for it.
     """
     method: Any = audit.method
     rule = type(method).__name__
