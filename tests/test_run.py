@@ -469,6 +469,28 @@ def test_a_run_states_its_accuracy_with_initial_blocks_if_they_trained(finished:
         assert accuracy is None if freeze else 0 <= accuracy <= 1
 
 
+def test_a_step_that_the_core_does_not_take_is_compared_with_the_gradient(
+    finished: Finished,
+) -> None:
+    """bp has a step of its own, dfa trains by its credit, and no block of a floor learns."""
+    found = {}
+    for path in finished.folder.glob("*/run.json"):
+        record = store.read(path.parent)
+        asked = "diagnostic bench-core/projected_step" in record.numerics
+        last = list(map(json.loads, (path.parent / store.EPOCHS).read_text().splitlines()))[-1]
+        measured = {name: m.value for name, m in record.measurements.items()}
+        assert ("projected_step" in last["measurements"]) == ("projected_step" in measured) == asked
+        assert "projected_step" not in record.initial  # a continued training would lose it
+        cell = record.cell.method
+        found[cell.short, cell.params["freeze"]] = measured.get("projected_step")
+    assert found == {
+        ("bp", None): pytest.approx(1),
+        ("bp", "blocks"): None,
+        ("dfa", None): None,
+        ("dfa", "blocks"): None,
+    }
+
+
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
 def test_a_results_folder_that_cannot_be_is_a_usage_error(
     here: Here, finished: Finished, kind: str

@@ -96,8 +96,8 @@ def without_direction(read: Sequence[Alignment]) -> bool:
     them, is not finite, or is that of a credit that is not in use, or the rule shows no credit.
     Without deep layers Γ of all layers counts. A block without a credit does not learn and does not
     count; the last one counts if no other has a credit. Where the updates themselves were compared
-    with the gradient (projected_step), the smaller of the two cosines counts. Runs that did not
-    measure Γ decide nothing.
+    with the gradient (projected_step, of a rule with a step of its own in every run), the smaller
+    of the two cosines counts. Runs that did not measure Γ decide nothing.
     """
     values = [_direction(item) for item in read]
     known = [value for value in values if value is not None]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bench_core.errors import BenchError, ChangedByDiagnostic, CreditError, UsageError
 from bench_core.execution.planning.examination import option_faults
-from bench_core.names import bare_name
+from bench_core.names import OURS, bare_name
 from bench_core.printable import plain
 from bench_core.registry.faults import located
 from bench_core.registry.registry import Registry, resolve
@@ -25,7 +25,9 @@ from bench_core.training.params import read
 if TYPE_CHECKING:
     from bench_core.training.audit import Audit
     from bench_core.training.build import Built
+    from bench_core.training.method import Method
 
+STEP = "projected_step"
 NUMBERS = (int, float, type(None))
 PLAIN = (*NUMBERS, str)
 
@@ -75,6 +77,23 @@ def diagnostics(
             diagnostic = _Unmade(target, error)
         listed.append((bare_name(name), diagnostic))
     return listed
+
+
+def unasked(
+    registry: Registry, method: Method, listed: Iterable[tuple[str, Diagnostic]]
+) -> list[tuple[str, Diagnostic]]:
+    """Return what is measured after training though the suite does not list it: projected_step.
+
+    A rule with a step of its own may train its blocks by another credit than the one that it shows
+    to `alignment`. So where Γ is measured, the step is compared with the gradient too.
+    """
+    from bench_core.training.local_method import LocalMethod
+
+    names = {name for name, _ in listed}
+    by_core = type(method).step is LocalMethod.step
+    if by_core or method.params.freeze or "alignment" not in names or STEP in names:
+        return []
+    return diagnostics(registry, [{"name": f"{OURS}/{STEP}", "params": {}}])
 
 
 class _Unmade:

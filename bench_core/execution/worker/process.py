@@ -20,12 +20,13 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.fx.experimental.symbolic_shapes  # for `backward`: sympy once in the fork server
 from torch import Tensor
 
 from bench_core.errors import BenchError, ChangedByDiagnostic, NoDevice, StoreError
@@ -41,13 +42,19 @@ from bench_core.execution.resumption import (
     reason_to_begin_anew,
     thinned,
 )
-from bench_core.execution.worker.cell import attempt, build_cell, diagnostics, environment
+from bench_core.execution.worker.cell import (
+    attempt,
+    build_cell,
+    diagnostics,
+    environment,
+    unasked,
+)
 from bench_core.execution.worker.continuity import SAMPLES, changed_credit, witness
 from bench_core.execution.worker.global_state import ARITHMETIC, of_recipe, read, unlike
 from bench_core.execution.worker.memory import limit_gpu, peak_memory, spare_memory
 from bench_core.execution.worker.tensors import save_tensors
 from bench_core.execution.worker.untouched import Untouched, check_credit
-from bench_core.names import bare_name
+from bench_core.names import OURS, bare_name
 from bench_core.processes import child
 from bench_core.registry import plugins
 from bench_core.registry.faults import located
@@ -59,6 +66,7 @@ from bench_core.results.record import NO_CAUSE, Cell, Measurement, RunRecord, fi
 from bench_core.results.status import FINAL, Status
 from bench_core.suite.recipe import TrainingOptions
 from bench_core.training.audit import Audit
+from bench_core.training.diagnostic import Diagnostic
 from bench_core.training.evaluation import reset_accuracies
 from bench_core.training.loop import Diverged, EpochRow, train
 
@@ -166,6 +174,10 @@ class CellRun:
         self.diagnostics = diagnostics(registry, job["diagnostics"])
         self.built = built = build_cell(registry, cell, training, job["data_dir"])
         net, method = built.net, built.method
+        self.unasked = unasked(registry, method, self.diagnostics)
+        self.fields["numerics"] = job["numerics"] | {
+            f"diagnostic {OURS}/{name}": each.numerics for name, each in self.unasked
+        }
         self.fields |= {
             "environment": {**environment(device, training), **job["checkout"]},
             "passport": method.passport.as_dict(),
@@ -234,6 +246,8 @@ class CellRun:
             check_credit(self.audit, self.keeper.training)
         if row.epoch in (0, last) or stopped_by:
             measured |= self.measure("final", self.audit)
+            if row.epoch:
+                measured |= self.measure("final", self.audit, self.unasked)
             line["measurements"] = _plain(measured)
         if row.epoch == 0:
             self.fields["initial"] = measured
@@ -249,12 +263,17 @@ class CellRun:
         self.meter.start()
         return stopped_by is not None
 
-    def measure(self, when: str, audit: Audit) -> dict[str, Measurement]:
+    def measure(
+        self, when: str, audit: Audit, listed: Sequence[tuple[str, Diagnostic]] | None = None
+    ) -> dict[str, Measurement]:
         """Run the diagnostics of a moment, "epochs" or "final"; return their values by name.
 
         Raises ChangedByDiagnostic.
+
+        listed  None: those of the suite
         """
-        chosen = [(name, each) for name, each in self.diagnostics if each.when == when]
+        listed = self.diagnostics if listed is None else listed
+        chosen = [(name, each) for name, each in listed if each.when == when]
         audit.due = [diagnostic for _, diagnostic in chosen]
         training = Untouched(self.keeper.training) if chosen else None
         measured = {}
