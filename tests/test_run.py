@@ -17,6 +17,8 @@ from typing import Any
 
 import forged
 import pytest
+from bench_plugins.methods.bp import Backprop
+from bench_plugins.methods.dfa import DirectFeedbackAlignment
 from conftest import Bench, Finished, Here, alive, fake_dist, leftovers, wait_until, workers_of
 from forged import cell, job
 
@@ -24,8 +26,12 @@ from bench_core.commands.run import unmeasured
 from bench_core.errors import StoreError
 from bench_core.execution import resumption
 from bench_core.execution.executors import Options, local, supervise
+from bench_core.execution.worker.cell import diagnostics, unasked
+from bench_core.names import OURS
+from bench_core.registry import plugins
 from bench_core.results import files, locks, logs, store, suite_folder
 from bench_core.results.record import RunRecord
+from bench_core.training.method import Method
 
 pytestmark = pytest.mark.processes
 
@@ -489,6 +495,26 @@ def test_a_step_that_the_core_does_not_take_is_compared_with_the_gradient(
         ("dfa", None): None,
         ("dfa", "blocks"): None,
     }
+
+
+@pytest.mark.parametrize(
+    ("rule", "freeze", "listed", "asked"),
+    [
+        (Backprop, None, ["alignment"], ["projected_step"]),
+        (Backprop, None, ["scale_growth"], []),
+        (Backprop, None, ["alignment", "projected_step"], []),
+        (Backprop, "blocks", ["alignment"], []),
+        (DirectFeedbackAlignment, None, ["alignment"], []),
+    ],
+)
+def test_a_step_is_compared_once_and_beside_the_credit(
+    rule: type[Method], freeze: str | None, listed: list[str], asked: list[str]
+) -> None:
+    method = object.__new__(rule)
+    method.params = SimpleNamespace(freeze=freeze)
+    registry = plugins.load(only={OURS})
+    suite = diagnostics(registry, [{"name": f"{OURS}/{each}", "params": {}} for each in listed])
+    assert [name for name, _ in unasked(registry, method, suite)] == asked
 
 
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
