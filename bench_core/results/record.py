@@ -28,6 +28,7 @@ from bench_core.results.details import fault
 from bench_core.results.hashing import canonical, digest, file_text, flat, jsonable
 from bench_core.results.status import Status
 
+STEP = "projected_step"  # a worker measures it after training though no suite lists it
 EVERY = ("evaluate_every", "diagnose_every")  # fields of a run and of a suite
 SCHEMA = 7  # bench_core.results.migrate lists what changed since the older ones
 LONGEST_NAME = 200  # of a measurement: tables and messages repeat it
@@ -275,6 +276,10 @@ class RunRecord(Frozen):
     def place(self) -> str:
         """The hardware and the PyTorch that trained it."""
         return f"{self.hardware}, torch {self.environment.get('torch', '?')}"
+
+    def listed(self) -> list[str]:
+        """Name the measurements that the suite of the run listed; the worker may have added one."""
+        return [name for name in self.measurements if name != STEP or name in self.initial]
 
     def defaults(self) -> dict[str, dict[str, Any]]:
         """Return the defaults of its components' options, which `code` records (`default_key`).

@@ -193,7 +193,7 @@ def _describe(
     installed = registry.of_kind("diagnostic")
     ours = {item.component.name for item in installed if item.distribution == OURS}
     known = {item.component.name for item in installed}
-    measured = [name for name in record.measurements if name in known]
+    measured = [name for name in record.listed() if name in known]
     stops = record.cell.training.get("stop_when", {})
     further = {registry.find("diagnostic", name).component.name for name in stops}
     measured += sorted((further | ours & options.keys()) - set(measured))

@@ -16,7 +16,7 @@ from bench_core.names import OURS, bare_name
 from bench_core.printable import plain
 from bench_core.registry.faults import located
 from bench_core.registry.registry import Registry, resolve
-from bench_core.results.record import Cell, Measurement, checked
+from bench_core.results.record import STEP, Cell, Measurement, checked
 from bench_core.suite.messages import explain
 from bench_core.training.diagnostic import Diagnostic, Measured
 from bench_core.training.net import in_eval
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from bench_core.training.build import Built
     from bench_core.training.method import Method
 
-STEP = "projected_step"
 NUMBERS = (int, float, type(None))
 PLAIN = (*NUMBERS, str)
 
