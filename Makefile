@@ -4,18 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 3  # one more than the cores of a small machine: some tests wait for processes
 
-.PHONY: docs demo test suite test-stress soak lint board install clean benchmark release-check
+.PHONY: docs demo test suite test-long test-stress soak lint board install clean benchmark release-check
 
 demo: $(VENV)/.installed  ## five rules on handwritten digits, audited, in a few minutes
 	$(BIN)/bench run suites/quickstart.yaml
 
-test: $(VENV)/.test  ## everything that CI runs; mypy beside the tests
+test: $(VENV)/.test  ## the tests that CI runs, with ruff, mypy and the import rules beside them
 	$(MAKE) --keep-going --jobs 2 suite lint
 
 unexport PYTHONDONTWRITEBYTECODE  # its hundreds of children would compile every module anew
 
 suite: $(VENV)/.test  # worksteal: each process takes half of the files, and the first to finish takes from the other's rest
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not soak and not long'
+
+test-long: $(VENV)/.test  ## the tests of more than about 1.5 seconds, which `make test` leaves out
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'long and not soak'
 
 BUSY := import os, sys; all(os.getppid() == int(sys.argv[1]) for _ in iter(int, 1))
 

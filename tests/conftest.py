@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import itertools
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,16 @@ seeds: [1]
 data: {limit: 256}
 training: {epochs: 1, batch_size: 64}
 """
+
+
+def pairs(
+    firsts: Iterable[str], seconds: Iterable[str], main: str, few: Sequence[str]
+) -> list[Any]:
+    """All pairs; `make test` has each first with `main`, and a few firsts with every second."""
+    return [
+        pytest.param(one, other, marks=() if other == main or one in few else pytest.mark.long)
+        for one, other in itertools.product(firsts, seconds)
+    ]
 
 
 def pytest_collection_finish() -> None:

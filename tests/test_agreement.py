@@ -321,6 +321,7 @@ def test_runs_in_conflict_lead_to_a_replication() -> None:
     assert line.startswith("Next: `bench replicate RESULTS --sample 100%` trains the runs in")
 
 
+@pytest.mark.long
 def test_a_suite_json_of_a_newer_bench_is_named_and_not_replaced(here: Here) -> None:
     (here.cwd / "tiny.yaml").write_text(TINY)
     assert here("run", "tiny.yaml", "--set", "training.epochs=1").returncode == 0

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import pairs
 from nets import LOCAL, METHODS, TRAINING, Exact, arch, gradients, ready, rule, toy_data
 from torch import nn
 
@@ -34,7 +35,7 @@ TINY = {
 BATCH_NORM = ["small_cnn with BatchNorm", "small_resnet"]
 UNEQUAL = ["small_cnn", "small_resnet"]
 every_arch = pytest.mark.parametrize("name", TINY)
-every_rule = pytest.mark.parametrize("method", METHODS)
+FEW = ["bp", "fa", "ep"]  # rules that `make test` tries on every network
 
 
 def build(name: str, seed: int = 0) -> Net:
@@ -101,8 +102,7 @@ def test_the_top_of_the_exact_gradients_is_the_gradient_through_the_readout(name
     torch.testing.assert_close(exact_gradients(net, h[0], y)[-1], top_gradient(net, h[-1], y))
 
 
-@every_arch
-@every_rule
+@pytest.mark.parametrize(("method", "name"), pairs(METHODS, TINY, "small_resnet", FEW))
 def test_credits_fit_their_states_every_group_learns_and_a_checkpoint_keeps_it(name, method):
     """Two steps: all credits finite and shaped like the states at `sites`, and every group of
     parameters has moved. A fresh method that loads the state answers bit for bit the same."""
@@ -131,8 +131,7 @@ def test_credits_fit_their_states_every_group_learns_and_a_checkpoint_keeps_it(n
     assert all(torch.equal(a, b) for a, b in zip(one.audited, other.audited, strict=True))
 
 
-@every_arch
-@pytest.mark.parametrize("method", LOCAL)
+@pytest.mark.parametrize(("method", "name"), pairs(LOCAL, TINY, "vit_mini", FEW))
 def test_local_updates_stay_local(name, method):
     """With the credits held fixed, the gradients of the embedding and of block 0 do not depend
     on any later parameter."""
@@ -340,8 +339,7 @@ def statistics(net: Net) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("name", BATCH_NORM)
-@every_rule
+@pytest.mark.parametrize(("method", "name"), pairs(METHODS, BATCH_NORM, "small_resnet", FEW))
 def test_running_statistics_move_once_per_training_step(name, method):
     """Relaxations, credits, auxiliary networks and audits between the epochs leave them alone."""
     data = data_for(name, test=16)
@@ -353,6 +351,7 @@ def test_running_statistics_move_once_per_training_step(name, method):
     assert all(int(count) == 64 // 32 for count in counts)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BATCH_NORM)
 def test_running_statistics_are_those_of_the_forward_pass_alone(name):
     """After a step of any rule they are what the forward pass of bp leaves, ep's twenty
@@ -607,7 +606,7 @@ def test_linear_layers_are_near_orthogonal_and_not_quite():
         assert 1.01 < float(values.max()) < 1.25
 
 
-@every_rule
+@pytest.mark.parametrize("method", METHODS)
 def test_with_frozen_blocks_only_the_credit_networks_of_linear_lq_learn(method):
     made, net, x, y = setting("linear_lq", method, freeze="blocks")
     before = {key: value.clone() for key, value in net.state_dict().items()}
@@ -622,6 +621,7 @@ def test_with_frozen_blocks_only_the_credit_networks_of_linear_lq_learn(method):
     assert learned == (made.passport.learned_feedback and not copies)
 
 
+@pytest.mark.long
 def test_costate_alignment_scores_every_rule_against_the_truth_and_no_other_network():
     """bp's credit is the costate; dfa's has nothing to do with it; state_bridge learns towards
     it on frozen blocks."""

@@ -97,6 +97,7 @@ def tutorial() -> type:
     return defined("write-a-method.md", "rule.py", "SignDfa")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("page", "file", "name"),
     [
@@ -143,6 +144,7 @@ def test_the_failure_that_the_tutorial_shows_is_what_is_printed(tutorial: type) 
     assert run(bound).reason in (DOCS / "write-a-method.md").read_text("utf-8")
 
 
+@pytest.mark.long
 def test_the_package_that_follows_the_tutorial_passes_its_own_tests(tmp_path: Path) -> None:
     place = scaffold.new("method", "sign_dfa", tmp_path, set())
     for file in ("bench_sign_dfa/rule.py", "bench_sign_dfa/__init__.py", "tests/test_sign_dfa.py"):

@@ -84,6 +84,7 @@ def test_a_cell_over_its_time_is_ended_with_all_that_it_started(
     assert "timeout: over its budget" in (tmp_path / "s" / record.identity / "log.txt").read_text()
 
 
+@pytest.mark.long
 def test_a_deaf_worker_does_not_keep_another_over_its_time(
     execute: Any, leap: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_deaf_worker_does_not_keep_another_over_its_time(
     assert len({pid for _, pid in sent[:first_kill]}) == 4
 
 
+@pytest.mark.long
 def test_a_cell_that_grows_over_its_memory_is_oom_and_the_next_on_its_slot_is_not(
     execute: Any,
 ) -> None:
@@ -192,6 +194,7 @@ os._exit(9)
     assert all(c.isprintable() or c == "\n" for c in text)
 
 
+@pytest.mark.long
 def test_cells_for_which_a_sweep_has_no_time_are_skipped_rows(
     execute: Any, leap: Any, tmp_path: Path
 ) -> None:
@@ -211,6 +214,7 @@ def test_cells_for_which_a_sweep_has_no_time_are_skipped_rows(
     assert [event["record"].status for event in again if event["event"] == "end"] == ["done"] * 3
 
 
+@pytest.mark.long
 def test_a_finished_run_outlives_a_training_that_is_cut_short(
     execute: Any, leap: Any, tmp_path: Path
 ) -> None:
@@ -281,6 +285,7 @@ def test_a_device_that_is_hidden_is_not_leased(
         devices.visible.cache_clear()
 
 
+@pytest.mark.long
 def test_slots_of_accelerators_are_leased_and_given_back(
     execute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def test_every_built_in_rule_has_a_whole_card(component: Component) -> None:
     assert null or "year" in fields("learning rule", component.name, shown.source)
 
 
+@pytest.mark.long
 def test_the_card_of_a_strangers_rule_is_shown_without_importing_it(here: Here) -> None:
     table = 'return [Component("own", "own_rule:Rule", "a rule", "Me 2026")]'
     folder = here.cwd / "site"

@@ -105,11 +105,13 @@ def test_a_child_that_hangs_or_dies_says_how(run: Run, body: str, text: str) -> 
     assert str(caught.value) == text
 
 
+@pytest.mark.long
 def test_a_large_request_to_a_child_that_has_died_is_no_broken_pipe(tmp_path: Path) -> None:
     with pytest.raises(child.ChildError, match="No module named 'no_such_module_at_all'"):
         list(child.ask("no_such_module_at_all", "x" * (1 << 20), 30))
 
 
+@pytest.mark.long
 def test_each_answer_has_its_own_limit(run: Run, leap: Any) -> None:
     """An hour passes with every answer; the limit is an hour and a half."""
     answers: list[int] = []
@@ -202,6 +204,7 @@ def test_a_child_has_the_limits_that_its_caller_has_now(run: Run) -> None:
     assert now == [0o27, other, hard]
 
 
+@pytest.mark.long
 def test_children_share_no_module_and_no_draw(run: Run) -> None:
     body = (
         "import random, numpy, torch\n"
@@ -278,6 +281,7 @@ def test_a_forked_child_ends_with_its_server_and_says_so(scripted: Path, run: Ru
     assert run("say(1)") == [1]  # with a new server
 
 
+@pytest.mark.long
 def test_the_server_of_workers_has_one_thread(scripted: Path) -> None:
     """Another thread would be missing in a fork, with the locks that it held."""
     worker = "bench_core.execution.worker.process"

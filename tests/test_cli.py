@@ -267,6 +267,7 @@ def test_help_lists_every_command_and_each_has_its_own() -> None:
 # -------------------------------------------------------------------------------------------- data
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("named", [True, False])
 def test_missing_cifar_files_are_one_line_that_says_where_they_must_lie(
     here: Here, named: bool
@@ -289,6 +290,7 @@ def test_missing_cifar_files_are_one_line_that_says_where_they_must_lie(
     assert sorted(path.name for path in here.cwd.rglob("*")) == ["empty", "s.yaml"]
 
 
+@pytest.mark.long
 def test_a_corrupt_cifar_file_is_refused_before_it_is_opened(here: Here) -> None:
     """The files are pickles that would leave a mark if anybody loaded them."""
 
@@ -328,6 +330,7 @@ def test_a_plan_is_readable_by_machines_and_says_what_is_reused(
     assert [path.name for path in here.cwd.iterdir()] == []
 
 
+@pytest.mark.long
 def test_a_plan_is_of_the_parts_that_its_options_name(here: Here, finished: Finished) -> None:
     options = ("--dataset", "teacher", "--arch", "relu_mlp", "--method", "fa", "--seed", 5)
     more = ("--epochs", 3, "--set", "floors=false")
@@ -359,6 +362,7 @@ def test_a_plan_says_from_which_runs_its_cost_is_estimated(
     assert totals.partition(" cost: ")[2].endswith(source.removeprefix("cost: "))
 
 
+@pytest.mark.long
 def test_lists_name_what_is_installed(here: Here, tmp_path: Path) -> None:
     hooks = plugin(
         "bench_archs()", 'return [Component("tall", "a:B", "\\x1b[31mred\\nand two lines")]'
@@ -431,6 +435,7 @@ def shell(bench: Bench, line: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("redirection", "status"),
     [("| head -n 1", 0), ("| true", 0), (">&-", 0), (">&- 2>&- <&-", 0), ("> /dev/full", 2)],
@@ -448,6 +453,7 @@ def test_a_reader_who_leaves_hears_nothing(
     assert done.stderr.splitlines() == expected
 
 
+@pytest.mark.long
 def test_a_run_without_standard_streams_does_its_work(bench: Bench, finished: Finished) -> None:
     """Otherwise the lock or a file of a run would get descriptor 1, and all that is printed."""
     done = shell(

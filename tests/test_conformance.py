@@ -41,7 +41,7 @@ from planted import (
 )
 
 from bench_core.errors import UsageError
-from bench_core.names import OURS
+from bench_core.names import OURS, bare_name
 from bench_core.registry import plugins
 from bench_core.registry.entry_points import of_file
 from bench_core.registry.loading import take
@@ -53,6 +53,8 @@ REGISTRY = plugins.load(only={OURS})
 BUILT_IN = [
     f"{item.kind}:{item.full_name}" for item in REGISTRY.components if item.kind != "executor"
 ]
+SLOW = ["perturbation_correlation", "ep", "weight_mirror", "predictive_coding", "local_loss"]
+SLOW += ["credit_bridge", "target_propagation", "state_bridge", "blend"]  # to check
 PLANTED = [*METHODS, *ARCHS, *DATASETS, *DIAGNOSTICS]
 
 
@@ -64,7 +66,10 @@ def failed(found: dict[str, Outcome]) -> dict[str, str]:
     return {name: outcome.reason for name, outcome in found.items() if outcome.status == "failed"}
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(it, marks=pytest.mark.long if bare_name(it) in SLOW else ()) for it in BUILT_IN],
+)
 def test_every_built_in_passes(name: str) -> None:
     found = outcomes(name)
     assert failed(found) == {}
@@ -197,6 +202,7 @@ def test_global_state_that_a_plugin_changes_is_put_back() -> None:
     assert state() == before
 
 
+@pytest.mark.long
 def test_a_known_failure_is_expected_and_one_that_passes_is_not() -> None:
     bad, check, _ = METHODS[0]
     found = outcomes(bad, expected_failures={check: "known, see the tracker"})

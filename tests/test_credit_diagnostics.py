@@ -45,6 +45,7 @@ def loss_of(audit, h, layer):
 # --------------------------------------------------------------------------------- ρ and nudging
 
 
+@pytest.mark.long
 def test_rho_is_the_mean_over_draws_of_pearson_over_samples():
     audit = audited("dfa", width=24)
     found = with_params("perturbation_correlation", draws=60).measure(audit)
@@ -157,6 +158,7 @@ def test_without_residual_the_layers_are_one_to_depth():
 # ------------------------------------------------------------------------------ null calibration
 
 
+@pytest.mark.long
 def test_the_null_of_dfa_is_what_fresh_matrices_give_and_training_stands_out_of_it():
     data = toy_data(n=2048)
     method, net = ready(rule("dfa", penalty=1e-2), resmlp(width=32, depth=3), data, epochs=8)
@@ -220,6 +222,7 @@ def test_a_null_that_does_not_vary_says_whether_its_credits_are_zero(
     assert found.not_diagnostic == f"the null does not vary: {why}"
 
 
+@pytest.mark.long
 def test_a_null_leaves_the_method_as_it_was():
     """Its tensors, its optimisers (a saved state must fit them) and its streams."""
     audit = audited("state_bridge")

@@ -118,6 +118,7 @@ def test_central_differences_are_exact_to_second_order(data):
     assert errors["forward", 0.04] / errors["forward", 0.02] == pytest.approx(2, rel=0.1)
 
 
+@pytest.mark.long
 def test_vec_fitted_on_a_frozen_network_becomes_the_gradient():
     """Cosine above .8 and norms within 20 % at every state, on samples outside the fit."""
     data = toy_data(n=1024)
@@ -134,6 +135,7 @@ def test_vec_fitted_on_a_frozen_network_becomes_the_gradient():
         assert float(a.norm() / g[site].norm()) == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.long
 def test_vec_is_fitted_as_well_where_states_have_exploded():
     """Steps relative to the state: with h_L of 1e6 before a terminal LayerNorm, where g_L is
     1e-6, the credit still finds it."""
@@ -147,6 +149,7 @@ def test_vec_is_fitted_as_well_where_states_have_exploded():
     assert min(alignments(method, net, data)) > 0.8
 
 
+@pytest.mark.long
 def test_the_terminal_term_aligns_the_credit_at_the_last_state(data, batch):
     x, y = batch
     cosines = {}
@@ -203,6 +206,7 @@ def test_forward_passes_count_the_measurements(data):
     assert ready(blend("zero_target"), resmlp(), data)[0].forward_passes == 1
 
 
+@pytest.mark.long
 def test_perlayer_vector_gives_every_sample_one_direction_and_learns_the_mean_gradient(data):
     """⟨w_l, u⟩ is fitted to the measured changes: its best value is the mean over the samples of
     r_l·g_l."""
@@ -308,6 +312,7 @@ def test_audits_of_a_blend_do_not_change_what_is_trained(few, branch):
     assert all(torch.equal(plain[key], watched[key]) for key in plain)
 
 
+@pytest.mark.long
 def test_zero_target_drives_its_credit_to_zero(data):
     method, net = ready(blend("zero_target"), resmlp(), data)
     states = net.states(data.test_x[:64]).detach(data.test_y[:64])
@@ -322,6 +327,7 @@ def test_zero_target_drives_its_credit_to_zero(data):
     assert size() < 0.1 * before
 
 
+@pytest.mark.long
 def test_only_true_targets_teach_the_gradient():
     """Fitted alike on a frozen network: the measured targets align the auxiliary credit,
     shuffled and random ones do not."""

@@ -367,6 +367,7 @@ def test_a_wrong_archive_is_refused_before_it_is_opened(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".download-*"))
 
 
+@pytest.mark.long
 def test_real_files_have_the_published_statistics(cifar):
     assert cifar.train_x.shape == (50_000, 3, 32, 32)
     assert cifar.test_y.bincount().tolist() == [1000] * 10

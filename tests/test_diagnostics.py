@@ -145,6 +145,7 @@ def test_alignment_says_when_the_credit_is_not_in_use():
     assert diagnostic("alignment").measure(audit).details["in_use"] is False
 
 
+@pytest.mark.long
 def test_alignment_reads_the_credit_from_which_the_blocks_learn():
     """A rule that audits the gradient and trains its blocks by noise has Γ = 1 for what it audits.
     The credit of the last block is not deep: a rule may compute it in another way."""

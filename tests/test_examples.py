@@ -68,6 +68,7 @@ def stranger(
     return run
 
 
+@pytest.mark.long
 def test_the_packages_pass_their_own_tests_at_once(
     stranger: Any, packages: dict[str, Path]
 ) -> None:
@@ -83,6 +84,7 @@ def test_the_packages_pass_their_own_tests_at_once(
     assert "failed" not in done.stdout
 
 
+@pytest.mark.long
 def test_the_example_is_checked_and_runs_beside_the_built_ins(
     stranger: Any, tmp_path: Path
 ) -> None:

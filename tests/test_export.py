@@ -296,6 +296,7 @@ def test_no_name_of_hardware_or_of_a_version_breaks_bibtex() -> None:
         assert set(works) == {"bench", "hao2026", "bench_reference", "paszke2019"}
 
 
+@pytest.mark.long
 def test_the_reading_commands_load_no_torch(tmp_path: Path) -> None:
     audit_folder(tmp_path, epochs=1)
     code = f"""
@@ -391,6 +392,7 @@ def test_hyphens_are_no_dashes_in_latex(text: str, written: str) -> None:
     assert latex(text) == written
 
 
+@pytest.mark.long
 def test_every_character_that_the_program_writes_has_its_latex() -> None:
     """These are the strings of the code but docstrings, and all summaries."""
     from bench_core.report.text.escape import latex

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from conftest import pairs
 from golden import compute
 
 import bench_core.training.credit
@@ -64,8 +65,7 @@ def test_the_figures_are_those_of_todays_numerics(rule: str) -> None:
         pytest.fail(message)
 
 
-@pytest.mark.parametrize("arch", compute.ARCHS)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("rule", "arch"), pairs(RULES, compute.ARCHS, "resmlp", ["bp", "fa"]))
 def test_the_figures_have_not_moved(rule: str, arch: str) -> None:
     if message := complaint(rule, arch, compute.read(rule)[arch], compute.figures(rule, arch)):
         pytest.fail(message)
@@ -105,6 +105,7 @@ def test_another_derivation_of_the_streams_is_noticed() -> None:
         assert moved("bp", "vit_mini")
 
 
+@pytest.mark.long
 def test_a_slightly_other_clipping_is_noticed() -> None:
     clip = Updater.clip
 

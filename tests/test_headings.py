@@ -35,6 +35,7 @@ CHANGED = ("--set", "data.limit=200", "--set", "training.learning_rate=100", "--
 USUAL = {"data": {"limit": None}, "training": {}, "arch": {"name": "resmlp"}}
 
 
+@pytest.mark.long
 def test_a_changed_run_shows_its_settings_and_not_the_title_of_the_suite(here: Here) -> None:
     (here.cwd / "two.yaml").write_text(SUITE)
     first = here("run", "two.yaml", *CHANGED, env={"BENCH_REPORT": "1"})
@@ -137,6 +138,7 @@ def test_a_title_counts_the_cells_of_the_suite_that_are_there(
     assert view(replace(beside, file=lacking)).title == f"Two rules ({told})"
 
 
+@pytest.mark.long
 def test_a_suite_without_a_title_is_headed_by_its_name(here: Here) -> None:
     (here.cwd / "two.yaml").write_text(SUITE.replace("title: Two rules on digits\n", ""))
     first = here("run", "two.yaml", "--no-report").stdout
@@ -166,6 +168,7 @@ def test_settings_of_diagnostics_are_shown() -> None:
     assert view(suite).headers[0].endswith("seed 42 · nudging.eta=0.2 · scale_growth.threshold=3.0")
 
 
+@pytest.mark.long
 def test_seeds_that_an_include_chooses_are_not_those_of_the_file(here: Here) -> None:
     """Seeds of the suite do not tell the cells of an entry that has seeds of its own."""
     text = SUITE + "include: [{method: fa, seeds: [7], training.epochs: 2}]\n"
@@ -175,6 +178,7 @@ def test_seeds_that_an_include_chooses_are_not_those_of_the_file(here: Here) -> 
     assert json.loads((here.cwd / "results/two/suite.json").read_text())["file"]["cells"] is None
 
 
+@pytest.mark.long
 def test_seeds_of_a_suite_keep_its_title_also_when_they_are_merged(here: Here) -> None:
     """The file's cells are known if `--seed` alone chose among them."""
     (here.cwd / "two.yaml").write_text(SUITE.replace("seeds: [1]", "seeds: [1, 2]"))

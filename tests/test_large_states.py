@@ -68,6 +68,7 @@ def everything(audit: Audit) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_the_figures_are_those_of_kept_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = everything(drawing())
     monkeypatch.setattr(module, "LARGE", 0)
@@ -75,6 +76,7 @@ def test_the_figures_are_those_of_kept_batches(monkeypatch: pytest.MonkeyPatch) 
     assert again == kept
 
 
+@pytest.mark.long
 def test_large_batches_are_not_kept_and_small_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
     def alive(audit: Audit) -> int:
         made: list[weakref.ref[ProbeBatch]] = []

@@ -304,6 +304,7 @@ def test_state_bridge_learns_to_predict_the_last_state(data, batch):
     assert miss() < 0.3 * before
 
 
+@pytest.mark.long
 def test_credit_bridge_value_meets_its_boundary_conditions_after_training(data, batch):
     """V(h_L) → CE and ∂V/∂h_L → the direction of ∂CE/∂h_L: trained on one batch, both misses
     shrink."""

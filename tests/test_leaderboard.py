@@ -800,6 +800,7 @@ def test_the_column_by_which_rows_are_grouped_stays(width: int) -> None:
     assert max(map(len, table)) <= width
 
 
+@pytest.mark.long
 def test_thousands_of_runs() -> None:
     records = [
         run(f"lab/rule{i}", seed, 0.3 + 1e-4 * ((i * 7 + seed) % 100))

@@ -245,6 +245,7 @@ def test_a_full_disk_behind_standard_output_costs_one_warning(
     assert (done.returncode, done.stderr) == (0, LOST)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("reader", ["full", "gone"])
 def test_a_run_whose_standard_output_is_lost_trains(tmp_path: Path, reader: str) -> None:
     suite = tmp_path / "tiny.yaml"
@@ -271,6 +272,7 @@ def test_a_terminal_without_greek_gets_stand_ins(finished: Finished, encoding: s
     assert not any("?" in line for line in lines if "is its sign right" not in line)
 
 
+@pytest.mark.long
 def test_figures_need_no_home_folder(finished: Finished, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import pwd\ndef unknown(uid): raise KeyError(uid)\npwd.getpwuid = unknown\n"

@@ -337,6 +337,7 @@ def test_code_in_an_archive_is_read_through_its_loader(
     assert one[f"{module}.rule"]
 
 
+@pytest.mark.long
 def test_a_distribution_that_lies_whole_in_an_archive_reaches_its_workers(
     tmp_path: Path, module: str, here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +379,7 @@ def test_a_helper_that_another_distribution_has_overwritten_is_refused(
         code_files([f"rule_of_{module}"], "x-rule")
 
 
+@pytest.mark.long
 def test_a_rule_that_a_script_finds_trains_and_is_not_reused_after_an_edit_of_its_helper(
     site: Path, module: str, here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,7 @@ def test_it_opens_from_disk_draws_everything_and_asks_for_nothing(
     assert len(shot) > 50_000
 
 
+@pytest.mark.long
 def test_a_chart_that_is_drawn_moves_nothing_below_it(opened: Opened) -> None:
     heights = "[...document.querySelectorAll('.panel')].map((panel) => panel.offsetHeight)"
     opened.page.evaluate(UNFOLD)
@@ -153,6 +154,7 @@ def expect(locator: Any) -> Any:
     return expect(locator)
 
 
+@pytest.mark.long
 def test_the_table_sorts_and_filters(opened: Opened) -> None:
     header = opened.page.locator(".verdicts thead th", has_text="accuracy")
     header.locator("button").click()
@@ -174,6 +176,7 @@ def test_the_table_sorts_and_filters(opened: Opened) -> None:
     assert opened.complaints == []
 
 
+@pytest.mark.long
 def test_a_point_tells_its_run_and_the_legend_chooses(opened: Opened) -> None:
     figure = opened.page.locator("figure.audit")
     figure.scroll_into_view_if_needed()
@@ -200,6 +203,7 @@ def test_a_point_tells_its_run_and_the_legend_chooses(opened: Opened) -> None:
     assert opened.complaints == []
 
 
+@pytest.mark.long
 def test_the_theme_switches_and_charts_follow(opened: Opened) -> None:
     opened.draw_all()
     paper = "() => getComputedStyle(document.body).backgroundColor"
@@ -216,6 +220,7 @@ def test_the_theme_switches_and_charts_follow(opened: Opened) -> None:
     assert opened.complaints == []
 
 
+@pytest.mark.long
 def test_a_link_to_a_run_opens_its_list(opened: Opened) -> None:
     opened.draw_all()  # the page's script has run
     opened.page.evaluate(
@@ -229,6 +234,7 @@ def test_a_link_to_a_run_opens_its_list(opened: Opened) -> None:
     assert identity in row.inner_text()
 
 
+@pytest.mark.long
 def test_it_is_readable_on_a_phone_in_the_dark(browser: Any, built: Path, tmp_path: Path) -> None:
     opened = Opened(browser, built, 390, 844, color_scheme="dark", has_touch=True, is_mobile=True)
     opened.draw_all()

@@ -46,6 +46,7 @@ def test_unchanged_results_do_not_render_their_page_again(here: Here, results: P
     assert page.read_text() == before
 
 
+@pytest.mark.long
 def test_a_change_of_results_suite_or_page_renders_it_again(here: Here, results: Path) -> None:
     (record,) = results.glob("*/run.json")
     os.utime(record, ns=(1, 1))

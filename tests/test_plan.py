@@ -219,6 +219,7 @@ def test_defaults_that_are_written_out_are_the_same_cell(planned) -> None:
     assert len({c.identity for c in one.cells}) == len(one.cells)
 
 
+@pytest.mark.long
 def test_what_cannot_change_the_numbers_is_not_in_the_identity(planned) -> None:
     def identities(*overrides: str) -> list[str]:
         return [c.identity for c in planned(SUITE, *overrides).cells]
@@ -268,6 +269,7 @@ def test_a_plan_warns_of_an_exclude_that_matches_nothing(planned) -> None:
     assert planned().troubles == ()
 
 
+@pytest.mark.long
 def test_a_plan_says_that_the_floors_bring_an_excluded_ceiling_back(planned) -> None:
     both = SUITE.replace("[dfa]", "[dfa, bp]")
     plan = planned(both + "exclude: [{method: [bp, fa]}]\n")
@@ -326,6 +328,7 @@ def test_a_letter_that_is_to_end_a_training_has_its_name_as_the_remedy(planned) 
     assert of_name.endswith("drift is not among the suite's diagnostics; add it there")
 
 
+@pytest.mark.long
 def test_a_plan_names_a_diagnostic_that_the_runs_to_reuse_lack(
     here: Here, finished: Finished
 ) -> None:
@@ -347,6 +350,7 @@ def test_a_plan_names_a_diagnostic_that_the_runs_to_reuse_lack(
     assert "did not measure" not in here("plan", "more.yaml").stderr
 
 
+@pytest.mark.long
 def test_a_plan_names_a_diagnostic_whose_numbers_have_changed_since_the_runs_to_reuse(
     here: Here, finished: Finished
 ) -> None:
@@ -658,6 +662,7 @@ def bench_archs():
         planned(SUITE.replace(RESMLP, "bare"))
 
 
+@pytest.mark.long
 def test_a_namesake_does_not_silently_judge_the_runs_of_another_file(
     planned: Callable[..., Plan],
 ) -> None:

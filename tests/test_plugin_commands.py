@@ -77,6 +77,7 @@ def built_ins_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "examine", lighter)
 
 
+@pytest.mark.long
 def test_a_rule_that_ends_the_process_fails_the_check_that_it_was_at_and_the_others_go_on(
     installed,
 ) -> None:
@@ -291,6 +292,7 @@ def test_a_distribution_is_checked_with_all_that_it_brings(monkeypatch: pytest.M
     assert "'quickstart' is a suite, not a component: `bench plan quickstart`" in str(error)
 
 
+@pytest.mark.long
 def test_plugins_are_checked_one_by_one(
     installed, built_ins_here: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +318,7 @@ def test_plugins_are_checked_one_by_one(
     )
 
 
+@pytest.mark.long
 def test_the_check_says_all_that_the_list_says(
     installed, built_ins_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +358,7 @@ def test_the_check_waits_as_long_as_it_is_told(
     assert f"its import did not end; give it longer with {longer}" in " ".join(output.split())
 
 
+@pytest.mark.long
 def test_strict_plugins_stop_before_anything_is_written(
     installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,6 +390,7 @@ def test_new_says_what_to_do_next(tmp_path: Path) -> None:
     assert "a method 'bp' is installed already" in str(error)
 
 
+@pytest.mark.long
 def test_pytest_takes_the_checks_of_a_component(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--bench-check"]
     command.append("bench-core/dfa")

@@ -386,6 +386,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return {f"x-{fault.replace(' ', '-')}": reason for fault, (_, reason) in HOSTILE.items()}
 
 
+@pytest.mark.long
 def test_modules_that_hang_or_end_their_process_cost_a_line_each(
     hostile: dict[str, str], tmp_path: Path, leap: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -432,6 +433,7 @@ def test_the_patience_with_imports_is_a_positive_number(
         loading.limit()
 
 
+@pytest.mark.long
 def test_what_a_stranger_brings_is_the_same_heard_from_a_child(install, tmp_path: Path) -> None:
     here = install(
         rule=GOOD,
@@ -447,6 +449,7 @@ def test_what_a_stranger_brings_is_the_same_heard_from_a_child(install, tmp_path
 # -------------------------------------------------------------------- through the installed command
 
 
+@pytest.mark.long
 def test_broken_and_unused_is_one_warning(bench: Bench, tmp_path: Path) -> None:
     fake_dist(tmp_path / "site", "x-broken", "broken_unused", "import no_such_module_at_all")
     done = bench("list", "methods", path=[tmp_path / "site"])
@@ -460,6 +463,7 @@ def test_broken_and_unused_is_one_warning(bench: Bench, tmp_path: Path) -> None:
     assert "trouble: x-broken 1.0 (it): cannot be imported" in listed.stdout
 
 
+@pytest.mark.long
 def test_broken_and_used_stops_before_anything_is_written(here: Here, tmp_path: Path) -> None:
     (tmp_path / "suite.yaml").write_text(TINY.replace("[dfa]", "[mine]"))
     fake_dist(tmp_path / "site", "x-broken", "broken_used", "import no_such_module_at_all")
@@ -578,6 +582,7 @@ ENDS = {
 }
 
 
+@pytest.mark.long
 def test_whatever_a_rule_does_its_row_says_what_it_was(here: Here, tmp_path: Path) -> None:
     site = tmp_path / "site"
     listed = ", ".join(f'Component("{name.lower()}", "unruly_rules:{name}")' for name in ENDS)
@@ -619,6 +624,7 @@ for arguments in ARGUMENTS:
 """
 
 
+@pytest.mark.long
 def test_commands_that_do_not_train_never_load_torch(finished: Finished, tmp_path: Path) -> None:
     suite, results = str(finished.suite), str(finished.results)
     commands = [["--help"], ["list"], ["plugins"], ["schema"], ["leaderboard", results]]
@@ -642,6 +648,7 @@ def test_the_interface_loads_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.long
 def test_the_first_optimiser_imports_no_compiler() -> None:
     """torch's own wrappers import it: 1.2 s of CPU in every process that trains."""
     code = (

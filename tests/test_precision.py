@@ -94,6 +94,7 @@ def test_every_rule_trains_with_float32_state(name: str) -> None:
         assert not value.is_floating_point() or value.dtype == torch.float32
 
 
+@pytest.mark.long
 def test_precision_is_part_of_the_cell_and_needs_a_device_that_has_it(here: Here) -> None:
     suite = here.cwd / "tiny.yaml"
     suite.write_text(TINY + "floors: false\n")
@@ -110,6 +111,7 @@ def test_precision_is_part_of_the_cell_and_needs_a_device_that_has_it(here: Here
     assert "must be float32 on mps: bfloat16 needs cpu or cuda" in refused.stderr
 
 
+@pytest.mark.long
 def test_verdicts_on_digits_agree_in_both_precisions(here: Here) -> None:
     """bp clears its floor and dfa is walked back, as in the quickstart."""
     suite = here.cwd / "digits.yaml"

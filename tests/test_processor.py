@@ -92,6 +92,7 @@ print("agree")
 """
 
 
+@pytest.mark.long
 def test_products_are_right_with_either_library() -> None:
     """BENCH_MATMUL=torch keeps torch's own products on every machine; then oneDNN replaces them.
 
@@ -176,6 +177,7 @@ def test_large_states_get_pages_of_their_own(monkeypatch: pytest.MonkeyPatch) ->
     assert calls == [(memory.M_MMAP_THRESHOLD, memory.APART)]
 
 
+@pytest.mark.long
 def test_the_library_does_not_depend_on_the_default_type() -> None:
     code = "import torch; from bench_core.training import processor; "
     code += "print(processor.matmul_library())"

@@ -210,6 +210,7 @@ def test_every_field_of_a_record_is_explained() -> None:
     assert sorted(of_epoch) == sorted(Epoch.model_fields)
 
 
+@pytest.mark.long
 def test_the_distance_of_the_states_is_a_column_in_every_form(here, tmp_path: Path) -> None:
     """It takes two runs, so it is computed when the table is made."""
     suite = tmp_path / "near.yaml"

@@ -315,6 +315,7 @@ def run_code(source: str, names: dict[str, Any]) -> Any:
     )
 
 
+@pytest.mark.long
 def test_the_five_lines_of_the_docs_draw_a_plot(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +330,7 @@ def test_the_five_lines_of_the_docs_draw_a_plot(
     assert (tmp_path / "curves.svg").read_text().startswith("<svg")
 
 
+@pytest.mark.long
 def test_the_cells_of_the_notebook_run_and_have_their_outputs(
     results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

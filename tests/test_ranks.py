@@ -33,6 +33,7 @@ def drawn(means: object, deviations: object, seeds: int, draw: np.random.Generat
     return [dict(enumerate(row)) for row in values.tolist()]
 
 
+@pytest.mark.long
 def test_26_identical_rules_share_all_ranks_in_at_least_95_of_100_tables() -> None:
     draw = np.random.default_rng(1)
     tables = [rank(drawn([0.5] * 26, [0.01] * 26, 3, draw)).intervals for _ in range(400)]
@@ -40,6 +41,7 @@ def test_26_identical_rules_share_all_ranks_in_at_least_95_of_100_tables() -> No
     assert wrong / len(tables) <= 0.05
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "deviations",
     [
@@ -159,6 +161,7 @@ def test_seeds_that_two_points_need() -> None:
     assert "with 2 seeds, no two rules can be told apart; a difference of 2 points needs" in wide
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("rules", "seeds"), [(2, 3), (6, 2), (6, 3), (6, 10), (13, 3)])
 def test_two_rules_that_differ_by_the_resolution_are_told_apart_four_times_out_of_five(
     rules: int, seeds: int

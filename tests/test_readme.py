@@ -50,6 +50,7 @@ def installed(tmp_path_factory):
     return target
 
 
+@pytest.mark.long
 def test_the_rule_in_twenty_lines_stands_in_the_table(installed, tmp_path):
     rule = block("bench_one_bit.py")
     assert len([line for line in rule.splitlines() if line.strip()]) <= 22
@@ -78,6 +79,7 @@ def test_the_rule_in_twenty_lines_stands_in_the_table(installed, tmp_path):
     assert re.search(r"bench-one-bit\s+1.0\s+1 method\s+ok", listed)
 
 
+@pytest.mark.long
 def test_the_quickstart_flags_three_rules_and_a_second_run_trains_nothing(tmp_path):
     """The demo runs end to end (one of its three seeds) through the installed command.
 

@@ -72,6 +72,7 @@ def test_a_second_run_trains_nothing_and_prints_the_same_table(here, finished: F
     }
 
 
+@pytest.mark.long
 def test_the_same_cells_give_the_same_bits_whatever_runs_beside_them(
     bench, finished: Finished, tmp_path
 ):
@@ -91,6 +92,7 @@ def test_the_same_cells_give_the_same_bits_whatever_runs_beside_them(
         assert record["measurements"] == other[name]["measurements"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_killed_run_goes_on_and_its_table_is_that_of_a_straight_one(
     bench, here, finished: Finished, tmp_path, after
@@ -115,6 +117,7 @@ def test_a_killed_run_goes_on_and_its_table_is_that_of_a_straight_one(
     assert figures(tmp_path / "r") == figures(finished.results)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_workers_and_leaves_nothing_half_written(
     bench, finished: Finished, tmp_path, number
@@ -151,6 +154,7 @@ def test_a_killed_worker_is_a_row_and_the_next_run_finishes_it(
     assert figures(tmp_path / "r") == figures(finished.results)
 
 
+@pytest.mark.long
 def test_a_cell_whose_fork_server_is_killed_starts_again(here, finished: Finished, tmp_path):
     """SIGKILL of the process that its worker was forked from: same bits, nothing lost."""
     started = supervise.start
@@ -172,6 +176,7 @@ def test_a_cell_whose_fork_server_is_killed_starts_again(here, finished: Finishe
     assert figures(tmp_path / "r") == figures(finished.results)
 
 
+@pytest.mark.long
 def test_two_runners_on_one_folder_share_the_cells(bench, finished: Finished, tmp_path):
     """Each cell is trained once: a run folder that is there is never replaced, and nobody fails."""
     both = [
@@ -186,6 +191,7 @@ def test_two_runners_on_one_folder_share_the_cells(bench, finished: Finished, tm
     assert figures(tmp_path / "r") == figures(finished.results)
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_the_sweep_with_one_line_and_loses_nothing(
     here, finished: Finished, tmp_path
 ):
@@ -272,6 +278,7 @@ def test_a_run_of_a_newer_bench_stays_and_stops_an_older_one(here, finished: Fin
     assert json.loads(record.read_bytes())["schema"] == 99
 
 
+@pytest.mark.long
 def test_every_run_has_a_suite_file_that_makes_it_again(here, finished: Finished, tmp_path):
     """Whatever its suite and its options were.
 
@@ -300,6 +307,7 @@ def test_every_run_has_a_suite_file_that_makes_it_again(here, finished: Finished
             }
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
 def test_a_device_that_is_not_here_is_said_before_anything_runs_and_disputes_nothing(
     here, finished: Finished, tmp_path
@@ -316,6 +324,7 @@ def test_a_device_that_is_not_here_is_said_before_anything_runs_and_disputes_not
     assert not (tmp_path / "theirs" / "tiny" / "agreement").exists()
 
 
+@pytest.mark.long
 def test_runs_of_two_suites_are_trained_again_at_once(here, finished: Finished, tmp_path):
     """Two cells in three runs: the cell that both suites have is trained for each."""
     for name in ("one", "two"):
@@ -331,6 +340,7 @@ def test_runs_of_two_suites_are_trained_again_at_once(here, finished: Finished, 
     assert parts == [("1", "2"), ("2", "2"), ("1", "1")]
 
 
+@pytest.mark.long
 def test_an_interrupted_replication_leaves_nothing_half_written(
     bench, here, finished: Finished, tmp_path
 ):
@@ -353,6 +363,7 @@ def test_an_interrupted_replication_leaves_nothing_half_written(
     assert before.items() <= runs(into / "tiny").items()
 
 
+@pytest.mark.long
 def test_a_killed_replication_is_tidied_by_the_next(bench, here, finished: Finished, tmp_path):
     shutil.copytree(finished.results, tmp_path / "theirs")
     into, options = tmp_path / "theirs-replicas", ("--sample", "100%", "--workers", 1)
@@ -417,6 +428,7 @@ class Forgets(LocalMethod):
 """
 
 
+@pytest.mark.long
 def test_a_rule_that_forgets_its_state_is_trained_anew_and_the_user_hears_why(
     here, tmp_path, monkeypatch
 ):

@@ -224,6 +224,7 @@ def test_no_row_of_the_reference_stands_beside_a_cell_that_was_trained_here(
     assert rules == [("bench-core/fa", "run")] * 2 + [("bench-core/bp", "reference")] * 2
 
 
+@pytest.mark.long
 def test_a_copy_of_an_earlier_reference_gives_way_to_the_run_of_today(
     here: Here, finished: Finished, shipped: Path
 ) -> None:
@@ -237,6 +238,7 @@ def test_a_copy_of_an_earlier_reference_gives_way_to_the_run_of_today(
     assert store.raw(copy) == today == store.raw(shipped / "tiny" / copy.name)
 
 
+@pytest.mark.long
 def test_a_plan_says_what_the_reference_lacks_but_not_of_rules_that_it_does_not_know(
     here: Here, finished: Finished, shipped: Path
 ) -> None:
@@ -257,6 +259,7 @@ def test_a_plan_says_what_the_reference_lacks_but_not_of_rules_that_it_does_not_
     assert note.endswith("the nearest runs have arch bench-core/resmlp, not bench-core/relu_mlp")
 
 
+@pytest.mark.long
 def test_a_part_of_a_suite_of_the_reference_has_the_title_of_the_suite(
     here: Here, finished: Finished, shipped: Path
 ) -> None:
@@ -276,6 +279,7 @@ def test_a_part_of_a_suite_of_the_reference_has_the_title_of_the_suite(
     assert "tiny: not the whole suite: run with options, such as --method or --set" in done.stdout
 
 
+@pytest.mark.long
 def test_the_cost_of_a_plan_says_that_its_runs_are_of_the_reference(
     here: Here, finished: Finished, shipped: Path
 ) -> None:
@@ -381,6 +385,7 @@ def test_precision_counts_every_rule_that_gets_a_rank(finished: Finished) -> Non
     assert "one seed" in precision(plan)[0]
 
 
+@pytest.mark.long
 def test_precision_counts_the_rules_that_the_folder_has(here: Here, finished: Finished) -> None:
     """A plan of one rule is ranked among the finished runs of its recipe, and no others."""
     seeds = ("--seed", "1", "--seed", "2", "--set", "floors=false", "--no-reference")
@@ -420,6 +425,7 @@ def test_precision_is_by_the_scatter_of_the_runs_that_are_here() -> None:
     assert line.endswith("(if all scatter like the runs that are here)")
 
 
+@pytest.mark.long
 def test_a_suite_of_the_reference_can_be_named_beside_own_runs(
     here: Here, finished: Finished, shipped: Path
 ) -> None:
@@ -586,6 +592,7 @@ def test_what_is_not_valid_is_named_and_not_used(
     assert sum("its run read other data" in why for why in told) >= 4 - lost
 
 
+@pytest.mark.long
 def test_an_edited_rule_is_trained_and_not_taken_from_the_reference(
     here: Here, tmp_path: Path, finished: Finished, shipped: Path
 ) -> None:
@@ -653,6 +660,7 @@ def test_a_changed_suite_file_of_the_reference_is_named(
     assert "suite.json of its suite was changed" in made["err"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("newer", [True, False])
 def test_a_reference_that_cannot_be_used_is_named_once_by_every_command(
     here: Here, tmp_path: Path, finished: Finished, shipped: Path, newer: bool
@@ -1085,6 +1093,7 @@ def test_claims_of_all_suites_are_held_against_the_reference(
     assert "an entry needs" in all_claims()[1][0]
 
 
+@pytest.mark.long
 def test_the_document_of_claims_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_REFERENCE", str(REPOSITORY / "reference"))
     text, troubles = all_claims()
@@ -1093,6 +1102,7 @@ def test_the_document_of_claims_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -
     assert text == stored, "run `bench claims --all -o docs/claims.md`"
 
 
+@pytest.mark.long
 def test_claims_of_a_suite_are_those_of_the_document(
     here: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1108,6 +1118,7 @@ def test_claims_of_a_suite_are_those_of_the_document(
         assert f"\n{line}\n" in document, suite
 
 
+@pytest.mark.long
 def test_the_commands_of_the_readme_run_on_the_reference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

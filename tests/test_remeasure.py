@@ -61,6 +61,7 @@ def bench_diagnostics():
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_audit_ends_at_once_and_says_so(copy, tmp_path: Path, number: int) -> None:
     """Neither the measurements that have begun nor those that wait are carried out."""
@@ -265,6 +266,7 @@ class Own(Diagnostic):
 """
 
 
+@pytest.mark.long
 def test_an_edited_diagnostic_is_named_until_it_measures_again(tmp_path: Path) -> None:
     """Its author has not raised its `numerics`, and the edit came between two commands."""
     site = tmp_path / "site"

@@ -112,6 +112,7 @@ def at_work(tmp_path: Path) -> list[int]:
 # ------------------------------------------------------------------------------------ the same bits
 
 
+@pytest.mark.long
 def test_the_same_cell_gives_the_same_bits_on_every_executor(
     tmp_path: Path, quiet_ray: Any
 ) -> None:
@@ -153,6 +154,7 @@ def test_the_same_cell_gives_the_same_bits_on_every_executor(
 # ---------------------------------------------------------------------------------------------- ray
 
 
+@pytest.mark.long
 def test_a_dead_ray_node_costs_only_its_own_cells_time(
     tmp_path: Path, site: Any, quiet_ray: Any
 ) -> None:
@@ -269,6 +271,7 @@ def test_ray_joins_a_cluster_or_starts_one(
 LOCAL = Options(2, settings={"cluster": "local"})
 
 
+@pytest.mark.long
 def test_a_preempted_job_is_put_back_and_does_its_cell(tmp_path: Path, site: Any) -> None:
     """SIGUSR2 preempts the first attempt at each cell, as Slurm does."""
     site(
@@ -316,6 +319,7 @@ def test_settings_of_slurm_are_checked(
         slurm.execute(cells(tmp_path, 1), forged.job, lambda c, e: None, Options(settings=settings))
 
 
+@pytest.mark.long
 def test_a_refused_command_keeps_the_record_of_the_last_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1205,6 +1209,7 @@ def test_a_second_signal_waits_until_the_jobs_are_cancelled(
     assert leftovers(two[0].folder.parent) == []
 
 
+@pytest.mark.long
 def test_an_interrupt_ends_the_jobs_of_this_machine(tmp_path: Path, site: Any) -> None:
     """Real jobs of submitit, whose controller is ended by SIGINT."""
     site(ATTEMPT + "time.sleep(600)")
@@ -1273,6 +1278,7 @@ def test_a_machine_without_the_runners_working_folder_trains(
     assert "cut short" not in answer
 
 
+@pytest.mark.long
 def test_a_worker_that_a_schedulers_sigterm_ends_is_no_crash_of_the_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

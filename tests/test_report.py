@@ -186,6 +186,7 @@ def test_every_number_leads_to_its_run(miniature: View, audit_page: Parsed) -> N
     assert {link.removeprefix("#") for link in links if link} <= targets
 
 
+@pytest.mark.long
 def test_ids_are_unique_and_labels_lead_somewhere(miniature: View) -> None:
     parsed = Parsed(page.page([miniature.results, miniature.results]))
     ids = [attributes["id"] for _, attributes in parsed.tags if attributes.get("id")]
@@ -366,6 +367,7 @@ def test_the_temporal_figure_names_rules_that_fired_and_are_trustworthy(
     assert figure.marks[-1].name == "c (batch_stability) first fires"
 
 
+@pytest.mark.long
 def test_the_temporal_figure_spreads_marks_that_would_pile_up(
     audit_figures: dict[str, list[Figure]], miniature: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,6 +384,7 @@ def test_the_temporal_figure_spreads_marks_that_would_pile_up(
     assert '"symlog"' in json.dumps(figure.panels[0].spec)
 
 
+@pytest.mark.long
 def test_the_temporal_figure_says_how_far_its_epochs_lie_apart(
     audit_figures: dict[str, list[Figure]], miniature: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,6 +406,7 @@ def test_the_temporal_figure_says_how_far_its_epochs_lie_apart(
     assert "the accuracy at most 2 epochs apart, epoch 0" in figure.caption
 
 
+@pytest.mark.long
 def test_the_temporal_figure_says_which_rules_fired_in_their_warm_up(
     audit_figures: dict[str, list[Figure]], miniature: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -437,6 +441,7 @@ def test_alignment_is_struck_where_the_reference_is_at_the_floor(
     assert marks == ["rect", "rect", "point", "text", "text"]  # the stroke hides no sign
 
 
+@pytest.mark.long
 def test_sweeps_are_drawn_where_an_axis_varies(sweep_figures: dict[str, list[Figure]]) -> None:
     assert {"lambda_sweep", "depth_sweep", "normalization"} <= sweep_figures.keys()
     assert "penalty" not in sweep_figures  # three values of λ are a sweep
@@ -468,6 +473,7 @@ def in_network(records: list[RunRecord], **params: int) -> Iterator[RunRecord]:
         yield record.model_copy(update={"cell": cell})
 
 
+@pytest.mark.long
 def test_a_caption_says_the_settings_in_which_recipes_differ(
     audit_figures: dict[str, list[Figure]],
 ) -> None:
@@ -591,6 +597,7 @@ def test_what_is_not_finite_is_said_and_not_drawn(value: float) -> None:
             clean(text)
 
 
+@pytest.mark.long
 def test_thousands_of_runs_stay_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "MOST_RUNS", 100)
     records = [
@@ -605,6 +612,7 @@ def test_thousands_of_runs_stay_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(rows) == 100
 
 
+@pytest.mark.long
 def test_a_figure_leaves_out_floors_before_rules_and_marks_that_it_has_not() -> None:
     rules = [
         each for i in range(50) for each in seeds(f"lab/r{i}", [0.3 + 1e-3 * i, 0.301 + 1e-3 * i])
@@ -628,6 +636,7 @@ def test_lines_of_a_figure_have_a_colour_and_a_dash_that_no_other_has() -> None:
     assert len({key.colour for key in keys[:8]}) == len({key.dash for key in keys[:8]}) == 8
 
 
+@pytest.mark.long
 def test_the_temporal_figure_names_the_runs_that_it_leaves_out(
     miniature: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -667,6 +676,7 @@ def test_the_figure_of_costs_speaks_of_a_line_where_there_is_one() -> None:
 # ---------------------------------------------------------------------------------------- escaping
 
 
+@pytest.mark.long
 def test_names_bring_no_tag_and_end_no_script() -> None:
     """All hostile names, wherever others can put text, beside the pages with harmless names."""
 
@@ -836,6 +846,7 @@ def test_several_suites_are_one_document() -> None:
 # -------------------------------------------------------------------------------------------- site
 
 
+@pytest.mark.long
 def test_a_site_takes_several_peoples_results_together(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     write(ours, audit(), 2, suite="audit5")

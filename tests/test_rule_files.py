@@ -77,6 +77,7 @@ def path_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
+@pytest.mark.long
 def test_a_rule_from_a_file_is_run_recorded_digested_and_shown(
     here: Here, path_as_it_was: None
 ) -> None:
@@ -123,6 +124,7 @@ def test_a_rule_from_a_file_is_run_recorded_digested_and_shown(
     )
 
 
+@pytest.mark.long
 def test_an_entry_of_include_may_name_a_rule_file(here: Here, path_as_it_was: None) -> None:
     (here.cwd / "fed.py").write_text(RULE)
     for written in ("./fed.py", "{name: ./fed.py, gain: 3}", "./fed.py/fed"):
@@ -277,6 +279,7 @@ def test_a_suite_names_a_rule_file_by_its_path_from_the_suites_folder(
         assert [method.as_dict() for method in chosen.methods] == expected[1:]
 
 
+@pytest.mark.long
 def test_a_sweep_without_time_shows_the_cells_that_another_runner_has_as_skipped(
     here: Here,
 ) -> None:
@@ -292,6 +295,7 @@ def test_a_sweep_without_time_shows_the_cells_that_another_runner_has_as_skipped
     assert "changed meanwhile" not in done.stderr
 
 
+@pytest.mark.long
 def test_claims_read_a_suite_that_names_rule_files_without_their_code(
     here: Here, path_as_it_was: None
 ) -> None:
@@ -340,6 +344,7 @@ def test_a_rule_that_leaves_the_working_folder_stops_no_other(
     assert "2 cells, 0 reused, 2 to run" in done.stdout
 
 
+@pytest.mark.long
 def test_a_run_that_ends_early_leaves_the_finished_one_and_names_no_log(
     here: Here, path_as_it_was: None
 ) -> None:
@@ -395,6 +400,7 @@ def test_of_a_file_with_several_rules_a_suite_names_one(
             rule_files.with_suite(str(suite), [], [])
 
 
+@pytest.mark.long
 def test_of_a_file_with_several_rules_a_command_names_one(here: Here) -> None:
     (here.cwd / "pair.py").write_text(PAIR)
     (here.cwd / "tiny.yaml").write_text(SUITE)
@@ -509,6 +515,7 @@ def test_a_module_that_was_edited_after_the_plan_is_not_recorded_as_the_planned_
     check_modules(modules)  # of a package, which may be found after an import alone, or elsewhere
 
 
+@pytest.mark.long
 def test_after_an_undone_edit_todays_runs_stay_whatever_runs_next(
     here: Here, path_as_it_was: None
 ) -> None:
@@ -670,6 +677,7 @@ def test_the_check_of_global_state_says_how_to_draw() -> None:
         must_preserve(changes, "measuring", remedy=PROBE_DRAWS)  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_a_file_and_the_package_made_from_it_are_told_apart_in_one_line(
     here: Here, path_as_it_was: None
 ) -> None:
@@ -760,6 +768,7 @@ def outcomes_of(here: Here, name: str) -> dict[str, str]:
     return {item["check"]: item["reason"] for item in map(json.loads, told.splitlines())}
 
 
+@pytest.mark.long
 def test_an_axis_that_a_rule_does_not_know_names_the_rule_and_the_remedy(
     here: Here, path_as_it_was: None
 ) -> None:

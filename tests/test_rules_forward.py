@@ -85,6 +85,7 @@ def test_fixed_prediction_tends_to_backpropagation_at_small_steps():
     assert 1 > misses[0] > 0.9 > misses[1] > 1e-9 > misses[2]
 
 
+@pytest.mark.long
 def test_standard_errors_tend_to_the_gradient_for_a_small_output_error():
     """k times the loss: −ε_l/k → g_l as k → 0, the miss in proportion to k; and ε is 0 where the
     error is (the free state)."""
@@ -262,6 +263,7 @@ def test_pepita_refuses_masks_that_differ_between_the_passes():
 # ------------------------------------------------------------------------------- forward_forward
 
 
+@pytest.mark.long
 def test_goodness_rises_for_right_labels_and_falls_for_wrong_ones(digits):
     """Over training on digits, in every layer: on test images G(x⁺) − G(x⁻) grows, and each side
     is moved past where it was."""

@@ -162,6 +162,7 @@ def test_the_inverse_loss_is_least_at_the_inverse(monkeypatch):
     torch.testing.assert_close(linear.weight.detach(), inverse, rtol=0, atol=0.02)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "least"), [("residual", 0.9), ("plain", 0.6), ("small cnn", 0.1), ("tokens", 0.6)]
 )
@@ -298,6 +299,7 @@ ONE_EPOCH = {**TRAINING, "epochs": 1, "batch_size": 64, "learning_rate": 5e-3}
 TWO_EPOCHS = {**TRAINING, "epochs": 2}  # for predictors that start at zero
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "params", "training", "least"),
     [

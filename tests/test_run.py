@@ -259,6 +259,7 @@ def test_observers_hear_of_everything_and_a_raising_one_is_said_once(sweep: Swee
     )
 
 
+@pytest.mark.long
 def test_a_crash_does_not_touch_the_next_cell_of_a_builtin(sweep: Sweep) -> None:
     """bp among broken rules gives the bits that it gives alone: `loud` is bp that prints."""
     env = {"NOTES": str(sweep.home / "unheard"), "MARK": str(sweep.home / "mark")}
@@ -378,6 +379,7 @@ class Sets(DirectFeedbackAlignment):
 """
 
 
+@pytest.mark.long
 def test_what_changes_a_training_beside_its_identity_ends_the_cell(here: Here) -> None:
     """A diagnostic is no part of the identity, so its cell is trained again without it."""
     fake_dist(here.cwd / "site", "x-meddle", "meddling", MEDDLING)
@@ -439,6 +441,7 @@ def test_what_changes_a_training_beside_its_identity_ends_the_cell(here: Here) -
 # -------------------------------------------------------------------------------- where writes fail
 
 
+@pytest.mark.long
 def test_files_that_may_not_grow_stop_the_sweep_with_one_line(
     bench: Bench, finished: Finished
 ) -> None:
@@ -576,6 +579,7 @@ def test_what_a_worker_started_ends_with_it(execute, tmp_path: Path) -> None:
     assert wait_until(lambda: not alive(int((tmp_path / "pid").read_text())))
 
 
+@pytest.mark.long
 def test_many_cells_leave_no_descriptor_and_no_child(execute, tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     events = execute("finish()", cells=6, slots=3)

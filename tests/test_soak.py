@@ -95,6 +95,7 @@ def kill_some(process: subprocess.Popen[Any], draw: random.Random) -> str:
     return which
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_killed_at_a_random_moment_and_run_again_the_table_is_the_same(
     tmp_path: Path, straight: str, seed: int
@@ -111,6 +112,7 @@ def test_killed_at_a_random_moment_and_run_again_the_table_is_the_same(
     assert leftovers(tmp_path / "s") == []
 
 
+@pytest.mark.long
 def test_two_runners_on_one_folder_do_each_cell_once(tmp_path: Path, straight: str) -> None:
     both = [subprocess.Popen(runner(tmp_path)) for _ in range(2)]
     assert [process.wait(timeout=HANG) for process in both] == [0, 0]

@@ -43,6 +43,7 @@ def run(here: Here, *options: str, results: str = "results") -> tuple[str, RunRe
     return done.stdout, found.record, [json.loads(line) for line in lines]
 
 
+@pytest.mark.long
 def test_sparse_epochs_have_the_same_training(here: Here) -> None:
     _, dense, every = run(here, results="dense")
     _, sparse, some = run(here, *SPARSE, results="sparse")
@@ -59,6 +60,7 @@ def test_sparse_epochs_have_the_same_training(here: Here) -> None:
         assert row["measurements"] in ({}, full["measurements"])
 
 
+@pytest.mark.long
 def test_a_denser_record_serves_a_sparser_request_and_not_the_reverse(here: Here) -> None:
     _, first, _ = run(here, *SPARSE)
     out, dense, rows = run(here)
@@ -72,6 +74,7 @@ def test_a_denser_record_serves_a_sparser_request_and_not_the_reverse(here: Here
     assert kept.accuracy == first.accuracy
 
 
+@pytest.mark.long
 def test_the_plan_says_why_a_sparse_record_is_not_reused(here: Here) -> None:
     run(here, *SPARSE)
     plan = here("plan", here.cwd / "tiny.yaml")
@@ -90,6 +93,7 @@ def test_a_record_serves_if_it_has_every_epoch_that_is_asked_for(
     assert found == ("" if serves else told)
 
 
+@pytest.mark.long
 def test_tables_and_exports_of_sparse_epochs(here: Here) -> None:
     _, record, _ = run(here, *SPARSE)
     shown = here("show", f"results/tiny/{record.identity}")

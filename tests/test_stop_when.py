@@ -69,6 +69,7 @@ class Drifts(DirectFeedbackAlignment):
 """
 
 
+@pytest.mark.long
 def test_the_credit_of_a_training_that_ends_early_is_checked_as_at_a_planned_end(here: Here):
     (here.cwd / "drifts.py").write_text(DRIFTS)
     suite = here.cwd / "tiny.yaml"
@@ -80,6 +81,7 @@ def test_the_credit_of_a_training_that_ends_early_is_checked_as_at_a_planned_end
     assert "credit() of Drifts returns another credit when it is asked for" in failed[0].reason
 
 
+@pytest.mark.long
 def test_what_fires_before_training_ends_nothing(here: Here):
     """It is not diagnostic in this suite."""
     suite = here.cwd / "tiny.yaml"
@@ -123,6 +125,7 @@ class Clock(Diagnostic):
 """
 
 
+@pytest.mark.long
 def test_a_clock_cannot_end_a_training(here: Here):
     """Otherwise two runs of one cell would be trained for different numbers of epochs."""
     folder = here.cwd / "site"

@@ -190,7 +190,7 @@ class Machine(RuleBasedStateMachine):
 
 
 Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
-TestStore = Machine.TestCase
+TestStore = pytest.mark.long(Machine.TestCase)
 
 
 # ------------------------------------------------------------------------------- the n-th write
@@ -222,6 +222,7 @@ except (StoreError, OSError) as error:
 """
 
 
+@pytest.mark.long
 def test_whichever_write_of_a_worker_fails_the_sweep_stops_and_nothing_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +254,7 @@ def test_whichever_write_of_a_worker_fails_the_sweep_stops_and_nothing_is_lost(
     assert all("No space left on device" in line and "\n" not in line for line in said)
 
 
+@pytest.mark.long
 def test_whichever_write_of_the_runner_fails_it_is_one_line_and_the_next_run_does_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

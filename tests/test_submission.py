@@ -330,6 +330,7 @@ MOVES = {  # a rename is a change of two places
 }
 
 
+@pytest.mark.long
 def test_the_workflow_takes_one_plain_folder_with_plain_requirements(tmp_path: Path) -> None:
     steps = yaml.safe_load((EXAMPLE / ".github/workflows/judge.yml").read_text())
     script = next(step["run"] for step in steps["jobs"]["judge"]["steps"] if "run" in step)
@@ -386,6 +387,7 @@ def test_a_good_submission_is_verified_and_replicated(here: Here, good: Path) ->
     assert (here.cwd / "site" / "suite-tiny.html").exists()
 
 
+@pytest.mark.long
 def test_broken_and_forged_submissions_are_refused(here: Here, good: Path, tmp_path: Path) -> None:
     def spoiled(name: str) -> Path:
         folder = Path(shutil.copytree(good, tmp_path / name))

@@ -674,6 +674,7 @@ def test_user_text_is_shown_safely(write: Any) -> None:
 # --------------------------------------------------------------------------------------------- fuzz
 
 
+@pytest.mark.long
 @settings(max_examples=60)
 @given(
     st.one_of(

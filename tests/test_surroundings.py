@@ -59,6 +59,7 @@ def refuse() -> None:
         raise OSError(ctypes.get_errno(), "no filter of system calls")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are those of x86_64")
 @pytest.mark.parametrize("fork", ["1", "0"])
 def test_a_run_needs_no_system_call_that_a_container_may_refuse(bench: Any, fork: str) -> None:
@@ -73,6 +74,7 @@ def test_a_run_needs_no_system_call_that_a_container_may_refuse(bench: Any, fork
     assert leftovers(bench.cwd / "other" / "tiny") == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kilobytes", "works"), [(8_000_000, False), (200_000_000, True)])
 def test_a_figure_within_a_limit_of_address_space_is_drawn_or_says_what_it_needs(
     bench: Any, finished: Finished, kilobytes: int, works: bool
@@ -154,6 +156,7 @@ def broken(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
+@pytest.mark.long
 def test_a_rule_that_breaks_its_surroundings_loses_its_own_cell_alone(
     here: Here, broken: Path
 ) -> None:
@@ -195,6 +198,7 @@ def umask() -> int:
     return mask
 
 
+@pytest.mark.long
 def test_a_started_worker_that_kills_its_parent_does_not_end_the_runner(
     here: Here, broken: Path
 ) -> None:
@@ -359,6 +363,7 @@ def bench_suite_end(records):
 """
 
 
+@pytest.mark.long
 def test_a_sweep_waits_for_no_observer_and_is_not_moved_by_one(here: Here, tmp_path: Path) -> None:
     """It hangs until both cells have ended, changes folder and umask, and raises an interrupt."""
     fake_dist(tmp_path / "site", "x-slow", "slow_observer", OBSERVER)

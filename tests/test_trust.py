@@ -194,6 +194,7 @@ def test_a_replica_from_before_a_diagnostic_was_installed_is_trained_again(tmp_p
     assert trained({**names, "diagnostic lab/new": 1}) == ""
 
 
+@pytest.mark.long
 def test_replicas_of_a_rule_and_of_its_floor_have_names_apart(
     here: Here, finished: Finished, tmp_path: Path
 ) -> None:
@@ -211,6 +212,7 @@ def test_replicas_of_a_rule_and_of_its_floor_have_names_apart(
     assert any("dfa[frozen]" in line for line in said)
 
 
+@pytest.mark.long
 def test_a_replica_is_trained_here_whatever_lies_in_its_folder(here: Here, forged: Path) -> None:
     done = here("replicate", forged, "--sample", "1", "--seed", "0")
     assert done.returncode == 1

@@ -186,6 +186,7 @@ def test_the_winners_are_trained_on_the_seeds_of_the_suite_and_read_the_test_set
     assert "Tuned, the best score on held-out training samples among the trials: " in output
 
 
+@pytest.mark.long
 def test_a_search_that_was_stopped_continues_with_the_same_ledger(
     tuned: Any, tmp_path: Path
 ) -> None:
@@ -275,6 +276,7 @@ def test_two_searches_of_a_rule_at_once_know_of_each_other(
     assert (found.seed, found.cells, found.earlier) == (0, ["a", "both"], ["b"])
 
 
+@pytest.mark.long
 def test_a_merge_carries_the_trials_along(tuned: Any, tmp_path: Path, asked_here: None) -> None:
     """From a results folder and from a suite folder; then nothing is left to train."""
     home, _ = tuned
@@ -407,6 +409,7 @@ def test_equal_values_are_one_cell_and_two_trials(tmp_path: Path, asked_here: No
     assert [cell.cell.method.params["penalty"] for cell in cells[::2]] == [0.1, 0.0, 0.0]
 
 
+@pytest.mark.long
 def test_a_search_in_a_suite_that_saves_its_state_is_done(tmp_path: Path) -> None:
     """Trials have no diagnostics: a state is saved without any measurement."""
     text = SUITE.replace("training: {epochs: 1", "checkpoint_every: 1\ntraining: {epochs: 2")
@@ -440,6 +443,7 @@ def _search_of_a_file(folder: Path, name: str, rule: str) -> Path:
     return _file(folder, text.replace("    dfa: {normalize: [sample, none]}", own))
 
 
+@pytest.mark.long
 def test_a_search_whose_trials_all_fail_says_how_they_are_trained_again(tmp_path: Path) -> None:
     rule = MINE.replace("0.1 * h", "h / MENDED.exists()").replace("\n\n\n", MENDED, 1)
     suite = _search_of_a_file(tmp_path, "fails", rule)
@@ -464,6 +468,7 @@ def test_only_a_finished_trial_has_a_score() -> None:
     assert trials._score(run(accuracy=math.nan)) is None
 
 
+@pytest.mark.long
 def test_a_search_without_time_has_no_winners_and_says_how_it_continues(tmp_path: Path) -> None:
     """The trials that are skipped leave the search unfinished: no winner is drawn from the rest."""
     command = ("tune", _file(tmp_path), "-o", "r", "--no-report")
@@ -520,6 +525,7 @@ def test_a_dry_run_writes_nothing(tuned: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.long
 def test_a_dry_run_counts_what_is_there(tuned: Any, tmp_path: Path, asked_here: None) -> None:
     shutil.copytree(tuned[0] / "r", tmp_path / "r")
     done = Here(tmp_path)("tune", _file(tmp_path), "-o", "r", "--dry-run")

@@ -261,6 +261,7 @@ def moody(name: str, dropout: float = 0.0, test: int = 256, **params: object) ->
 NAMES = [component.name for component in bench_diagnostics()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("name", ["sign_symmetry", "predictive_coding", "bp"])
 def test_diagnostics_read_the_network_in_eval_mode_and_move_no_generator(
@@ -350,6 +351,7 @@ def test_gates_of_relu_are_its_open_units() -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["ep", "predictive_coding"])
 def test_an_inference_settles_with_more_steps(name: str) -> None:
     found = []
