@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,13 @@ seeds: [1]
 data: {limit: 256}
 training: {epochs: 1, batch_size: 64}
 """
+
+
+def some(names: Iterable[str], few: Container[str]) -> list[Any]:
+    """All names; `make test` has a few of them."""
+    return [
+        pytest.param(name, marks=() if name in few else pytest.mark.long, id=name) for name in names
+    ]
 
 
 def pairs(

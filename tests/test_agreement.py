@@ -402,6 +402,7 @@ def table(results: Path) -> str:
     return leaderboards(gather([results])[0], "csv")
 
 
+@pytest.mark.long
 def test_every_leaderboard_and_the_page_say_how_far_runs_can_be_relied_on(tmp_path: Path) -> None:
     from bench_core.report.tables.formats import leaderboards
 

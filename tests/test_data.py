@@ -129,6 +129,7 @@ def test_linear_quadratic_is_a_linear_map_with_targets_of_unit_variance():
     assert torch.equal(data.train_y, LinearQuadratic(LinearQuadratic.Params()).load(None).train_y)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
 def test_teacher_has_the_students_form(alpha):
     """50,000 + 10,000 inputs N(0, I_128); a student_net with the teacher's weights and the same

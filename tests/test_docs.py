@@ -32,6 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.long
 def test_the_site_shows_every_public_name_with_its_fields(site: Path) -> None:
     page = (site / "api.html").read_text("utf-8")
     assert [name for name in api.__all__ if f'id="bench_core.api.{name}"' not in page] == []

@@ -99,6 +99,7 @@ def test_it_is_judged_and_shown_without_its_package(results: Path) -> None:
     assert (exported[0]["e_rank"], exported[0]["spread"]) == (7.0, spread)
 
 
+@pytest.mark.long
 def test_it_has_a_panel_a_row_and_a_column_of_the_page(results: Path) -> None:
     (suite,), _ = gather([results])
     shown = view(suite)

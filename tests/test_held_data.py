@@ -43,6 +43,7 @@ class Searches(DirectFeedbackAlignment):
 """
 
 
+@pytest.mark.long
 def test_a_rule_that_searches_for_the_test_set_finds_no_tensor_of_it(here: Here) -> None:
     site = here.cwd / "site"
     fake_dist(site, "bench-searches", "bench_searches", SEARCHES + plugin(

@@ -378,6 +378,7 @@ def test_a_killed_replication_is_tidied_by_the_next(bench, here, finished: Finis
     assert leftovers(into / "tiny") == []
 
 
+@pytest.mark.long
 def test_somebody_elses_results_are_checked_and_made_again(here, finished: Finished, tmp_path):
     """`bench verify`, then `bench replicate` of one run, in the same environment.
 

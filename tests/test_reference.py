@@ -153,6 +153,7 @@ def plan(here: Here, suite: Path, home: Path, *more: str) -> dict[str, Any]:
     return {**json.loads(done.stdout), "err": done.stderr}
 
 
+@pytest.mark.long
 def test_cells_come_from_the_reference_and_are_marked_in_every_format(
     here: Here, finished: Finished, shipped: Path
 ) -> None:
@@ -839,6 +840,7 @@ def test_a_refused_row_is_in_no_table_and_fails_the_check(
     assert (checked.exit_code, "states another cell" in checked.output) == (1, True)
 
 
+@pytest.mark.long
 def test_other_data_and_sparser_epochs_do_not_stand_for_a_cell(
     here: Here, finished: Finished, shipped: Path
 ) -> None:
