@@ -189,6 +189,7 @@ def test_an_environment_that_no_message_holds_ends_no_server(
     assert servers() == before
 
 
+@pytest.mark.long
 def test_a_child_has_the_limits_that_its_caller_has_now(run: Run) -> None:
     ask = "import resource\nsay([os.umask(0), *resource.getrlimit(resource.RLIMIT_CORE)])"
     (before,) = run(ask)
@@ -217,6 +218,7 @@ def test_children_share_no_module_and_no_draw(run: Run) -> None:
     assert all(one != other for one, other in zip(first[1:], second[1:], strict=True))
 
 
+@pytest.mark.long
 def test_the_mark_of_a_forked_worker_stands_where_the_kernel_shows_it(run: Run) -> None:
     mark = secrets.token_hex(8)  # of this test alone: the same test may run beside it
     env = {**child.environment(), groups.MARK: mark}
@@ -268,6 +270,7 @@ def test_a_child_is_ended_before_it_has_a_request(scripted: Path, run: Run) -> N
             assert groups.end_groups([process])
 
 
+@pytest.mark.long
 def test_a_forked_child_ends_with_its_server_and_says_so(scripted: Path, run: Run) -> None:
     if os.environ["BENCH_FORK"] == "0":
         pytest.skip("it has no server")

@@ -118,6 +118,7 @@ def test_the_plugins_that_the_planted_ones_are_made_of_pass(good: type) -> None:
     assert failed(outcomes(good)) == {}
 
 
+@pytest.mark.long
 def test_a_state_that_a_rule_changes_in_place_is_not_taken_for_a_draw() -> None:
     found = failed(outcomes(ChangesTheError))  # which adds .1 to the error, so it is not linear
     assert {*found} == {"credit_is_linear_in_the_error", "data_stay_as_they_are"}

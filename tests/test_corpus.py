@@ -77,6 +77,7 @@ floors: false
 """
 
 
+@pytest.mark.long
 def test_a_run_of_an_older_schema_is_shown_and_not_reused(tmp_path: Path) -> None:
     shutil.copytree(CORPUS / "schema-2", tmp_path / "results")
     (suite,), _ = gather([tmp_path / "results"])

@@ -243,6 +243,7 @@ def test_a_null_leaves_the_method_as_it_was():
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["noise_credit", "node_perturbation", "forward_gradient", "shuffled_credit"]
 )
@@ -253,6 +254,7 @@ def test_noise_does_not_stand_out_of_fresh_noise(name):
     assert abs(found.value) < 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "params"),
     [("weight_mirror", {}), ("sign_symmetry", {}), ("sign_symmetry", {"magnitude": "frsf"})],

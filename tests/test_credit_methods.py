@@ -376,6 +376,7 @@ def test_what_an_auxiliary_network_does_not_see_does_not_move_it(data, batch, br
     assert torch.allclose(a[0], a[2]) == (moves == "nothing")
 
 
+@pytest.mark.long
 def test_prefit_fits_while_the_network_waits_and_frozen_stays(data, batch):
     x, y = batch
     method, net = ready(blend("prefit_frozen", prefit=12), resmlp(), data)

@@ -39,6 +39,7 @@ def test_the_site_shows_every_public_name_with_its_fields(site: Path) -> None:
     assert "<li><strong>audited</strong> a_l at the states" in " ".join(page.split())
 
 
+@pytest.mark.long
 def test_no_page_of_the_site_asks_another_host(site: Path) -> None:
     asked = re.compile(r'<(?:script|link|img)[^>]*(?:src|href)="?(?:https?:)?//[^">]*')
     found = {page.name: asked.findall(page.read_text("utf-8")) for page in site.glob("*.html")}

@@ -335,6 +335,7 @@ def test_a_results_folder_is_data(tmp_path: Path) -> None:
     assert not (tmp_path / "mark").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["audit", "temporal"])
 def test_figure_writes_a_file_per_recipe_and_its_caption(name: str, tmp_path: Path) -> None:
     audit_folder(tmp_path / "r", epochs=2)

@@ -65,6 +65,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "results"
 
 
+@pytest.mark.long
 def test_it_is_judged_and_shown_without_its_package(results: Path) -> None:
     """The verdict, the sentence and the column, in every format."""
     suites, troubles = gather([results])

@@ -276,6 +276,7 @@ def test_rules_stand_on_the_first_screen_and_floors_are_folded(opened: Opened) -
     assert opened.page.locator(".scroll:visible").evaluate_all(cut) == []
 
 
+@pytest.mark.long
 def test_a_screen_reader_finds_its_way(opened: Opened) -> None:
     """Landmarks, a heading order without gaps, names for everything that can be operated."""
     levels = opened.page.locator("h1, h2, h3, h4").evaluate_all(

@@ -855,6 +855,7 @@ def test_a_plan_says_which_cells_continue(planned, monkeypatch: pytest.MonkeyPat
         state.pop(*unlike)
 
 
+@pytest.mark.long
 def test_a_plan_says_that_the_training_of_other_code_begins_anew(
     planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -627,6 +627,7 @@ def test_an_edited_rule_is_trained_and_not_taken_from_the_reference(
         assert '"action": "reference"' not in done.stdout
 
 
+@pytest.mark.long
 def test_the_demo_trains_all_that_it_shows() -> None:
     """README's first table is of one's own runs: no cell on digits is in the reference."""
     shipped = reference.installed(reference.folder())

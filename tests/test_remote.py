@@ -372,6 +372,7 @@ def test_a_run_from_a_machine_without_the_folder_comes_as_bytes(
     assert leftovers(cell.folder.parent) == []
 
 
+@pytest.mark.long
 def test_a_job_finds_the_modules_that_its_runner_finds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,6 +395,7 @@ finish()
 """
 
 
+@pytest.mark.long
 def test_the_executor_of_the_manual_runs_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,6 +440,7 @@ def test_the_executor_of_the_manual_runs_cells(
     assert leftovers(tmp_path / "s") == []
 
 
+@pytest.mark.long
 def test_a_run_that_comes_too_late_does_not_replace_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -301,6 +301,7 @@ def data_of(panel: Panel) -> list[list[dict[str, object]]]:
     return found
 
 
+@pytest.mark.long
 def test_the_audit_figure_has_a_point_per_run_and_the_thresholds(
     audit_figures: dict[str, list[Figure]],
 ) -> None:

@@ -333,6 +333,7 @@ def test_a_rule_file_of_a_suite_that_is_not_chosen_may_be_broken(
         rule_files.with_suite(suite, [], [])
 
 
+@pytest.mark.long
 def test_a_rule_that_leaves_the_working_folder_stops_no_other(
     here: Here, path_as_it_was: None
 ) -> None:

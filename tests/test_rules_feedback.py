@@ -134,6 +134,7 @@ def test_kolen_pollack_shrinks_the_difference_by_the_decay(kind):
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["residual", "cnn"])
 def test_the_weight_mirror_finds_the_forward_weights(kind):
     """At rest: direction and size of every W, to the error that the docstring says."""

@@ -737,6 +737,7 @@ _PLAIN = st.recursive(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(sorted(Suite.model_fields)), _PLAIN, max_size=4))
 def test_any_values_under_known_keys(value: dict[str, Any]) -> None:

@@ -52,6 +52,7 @@ def hostile(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.long
 def test_escape_sequences_of_a_results_folder_reach_no_terminal(here: Here, hostile: Path) -> None:
     (run, *_) = hostile.glob("s/*/run.json")
     further = [f"show {run.parent.name[:12]}", f"why {run.parent.name[:12]} --results"]

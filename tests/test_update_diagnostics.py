@@ -174,6 +174,7 @@ def test_the_raw_update_is_the_gradient_of_the_rule_before_the_clip() -> None:
         assert torch.allclose(update.raw[key], -gradient, rtol=1e-4, atol=1e-7), key
 
 
+@pytest.mark.long
 def test_target_alignment_is_the_directional_derivative() -> None:
     _, net, audit = trained("dfa")
     audit.data = toy_data(n=256, test=128)
