@@ -28,7 +28,7 @@ class ProductFeedback(KolenPollack):
     first: fixed  P stays as drawn (PFA; with m < out the control of LDFA).
     first: oja    (LDFA) P learns the leading directions of the errors by Oja's rule,
                   P ← P + η·(SᵀS·P − P·PᵀSᵀS·P), S = δ_y/‖δ_y‖ over batch and positions, η = `rate`;
-                  Q steps first, by the P before
+                  Q steps first, by the P before.
 
     Ours: P orthonormal (PFA's code: Xavier uniform; orthogonal where m = out; LDFA's: Kaiming
     uniform); S in place of δ_y, so that η has no unit; Q follows AdamW's update of W.
