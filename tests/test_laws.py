@@ -1116,18 +1116,40 @@ def test_a_rule_gives_no_score_of_its_own(few):
     class Praises(DirectFeedbackAlignment):
         def setup(self, net, task, tools):
             super().setup(net, task, tools)
-            net.loss = replace(net.loss) if hasattr(net.loss, "__dataclass_fields__") else net.loss
             net.loss = Praise()
 
     class Praise(type(few.loss)):
         def score(self, logits, y):
             return 0.98
 
-    net = resmlp()
-    method = Praises(Praises.Params())
-    bare = set_up_beside_copy(method, net, few, TRAINING_ONE, 0)
-    row = train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0, bare=bare)
-    assert row.accuracy != 0.98
+    with pytest.raises(BenchError, match=r"a rule replaces net\.loss, by whose gradient all rules"):
+        set_up_beside_copy(Praises(Praises.Params()), resmlp(), few, TRAINING_ONE, 0)
+
+
+@pytest.mark.parametrize("when", ["setup", "step"])
+@pytest.mark.parametrize("hook", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_a_hook_on_a_gradient_is_refused_by_the_name_of_its_parameter(few, when, hook):
+    """A copy of the network has none, so `projected_step` would not see what it does."""
+
+    class Hooks(DirectFeedbackAlignment):
+        def setup(self, net, task, tools):
+            super().setup(net, task, tools)
+            if when == "setup":
+                getattr(net.blocks[1].w1.weight, hook)(lambda gradient: None)
+
+        def step(self, x, y, epoch):
+            if when == "step":
+                getattr(self.net.blocks[1].w1.weight, hook)(lambda gradient: None)
+            return super().step(x, y, epoch)
+
+    net, method = resmlp(), Hooks(Hooks.Params())
+
+    def run():
+        bare = set_up_beside_copy(method, net, few, TRAINING_ONE, 0)
+        train(method, net, few, {**TRAINING_ONE, "epochs": 1}, 0, bare=bare)
+
+    with pytest.raises(BenchError, match=r"hook on the gradient of blocks\.1\.w1\.weight"):
+        run()
 
 
 @pytest.mark.parametrize("name", METHODS)

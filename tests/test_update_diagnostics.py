@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -511,6 +512,27 @@ def test_a_credit_that_writes_into_an_earlier_batch_is_refused() -> None:
     method, net = ready(WritesLater(WritesLater.Params()), resmlp(seed=3), data, seed=5, **TRAINING)
     with pytest.raises(BenchError, match=r"^WritesLater.credit changes h_1 of an earlier batch in"):
         _ = Audit(net, method, data, 5, 0).batches
+
+
+@pytest.mark.parametrize("norms", [True, False])
+def test_a_credit_may_log_numbers_and_keep_no_batch(norms: bool) -> None:
+    """The first audit comes before the first step: a memory of batches would hold test samples."""
+
+    class Remembers(DirectFeedbackAlignment):
+        def setup(self, net, task, tools):  # type: ignore[no-untyped-def]
+            super().setup(net, task, tools)
+            self.memory = []
+
+        def credit(self, states, y, epoch):  # type: ignore[no-untyped-def]
+            if len(self.memory) < 24:
+                self.memory.append(states.x.norm() if norms else (states.x, y))
+            return super().credit(states, y, epoch)
+
+    data = toy_data(n=64, test=64)
+    method, net = ready(Remembers(Remembers.Params()), resmlp(seed=3), data, seed=5, **TRAINING)
+    told = r"^computing the credit of Remembers in an audit changes rule.memory\[1\]\[0\]"
+    with nullcontext() if norms else pytest.raises(BenchError, match=told):
+        check_credit(Audit(net, method, data, 5, 0), TrainingState(net, method, {}))
 
 
 def test_a_network_of_other_bits_each_time_accuses_no_rule(

@@ -26,7 +26,7 @@ from bench_core.training.optimizer import cosine
 from bench_core.training.precision import products_in
 from bench_core.training.rng import stream
 from bench_core.training.saved_state import storable
-from bench_core.training.setup import frozen_parameters, random_classes
+from bench_core.training.setup import frozen_parameters, must_have_its_gradients, random_classes
 
 NOT_EVALUATED: dict[str, float | None] = {"accuracy": None, "test_loss": None}
 
@@ -118,7 +118,7 @@ def train(
     steps, updater = len(data.train_y) // batch_size, method.tools.updaters[0]
     losses = torch.zeros(max(steps, 1), device=data.train_y.device)
     drawn = torch.randint(max(steps, 1), (epochs,), generator=stream(seed, "watched")).tolist()
-    first = resumption.begin(streams) if resumption is not None else 0
+    first, loss = resumption.begin(streams) if resumption is not None else 0, net.loss
     last = training["stop_after"] or epochs
     shapes = {name: value.shape for name, value in storable(net, method).items()}
     frozen = {name: value.clone() for name, value in frozen_parameters(method, net).items()}
@@ -146,6 +146,7 @@ def train(
         seconds = time.perf_counter() - started
         _must_be_finite(net, finite, epoch + 1)
         _must_be_equal(frozen_parameters(method, net), frozen, epoch + 1)
+        must_have_its_gradients(net, loss)
         wanted = epoch + 1 == last or (epoch + 1) % evaluate_every == 0
         figures = evaluated(net, held, bare) if wanted else NOT_EVALUATED
         train_loss = float(losses.double().mean())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench_core.errors import BenchError
 from bench_core.training.data import Data
+from bench_core.training.loss import Loss
 from bench_core.training.method import Method, Task, Tools
 from bench_core.training.net import Net, copied, in_eval, tensors_of
 from bench_core.training.optimizer import Updater
@@ -57,8 +58,10 @@ def _set_up(
 ) -> None:
     parameters = dict(net.named_parameters())
     drawn = {name: value.detach().clone() for name, value in tensors_of(net).items()}
+    loss = net.loss
     method.setup(net, task, _tools(method, net, data, training, seed))
     _must_be_its_network(net, parameters, drawn)
+    must_have_its_gradients(net, loss)
     frozen = net.depth - trained_blocks(method, net)
     with torch.no_grad():  # a floor has the random blocks of its seed, also if `setup` changed them
         for name, value in tensors_of(net).items():
@@ -153,6 +156,25 @@ def _must_be_its_network(
                 f"setup() replaces {name} of the network, and another network cannot be compared "
                 "with those of other rules; change its values in place, make it an architecture, "
                 "or keep modules of the rule in the rule (docs/hooks.md)"
+            )
+
+
+def must_have_its_gradients(net: Net, loss: Loss) -> None:
+    """Raise BenchError if a rule has changed what the gradients of the network are.
+
+    Every rule of a table is measured by the loss of its data set. A hook on the gradient of a
+    parameter is lost by a copy of the network, so `projected_step` would compare another step.
+    """
+    if net.loss is not loss:
+        raise BenchError(
+            "a rule replaces net.loss, by whose gradient all rules are measured; scale or smooth "
+            "inside credit() or step()"
+        )
+    for name, value in net.named_parameters():
+        if value._backward_hooks or getattr(value, "_post_accumulate_grad_hooks", None):
+            raise BenchError(
+                f"a rule registers a hook on the gradient of {name}, which no audit of its step "
+                "sees; change gradients inside credit() or step()"
             )
 
 

@@ -30,6 +30,7 @@ class Alignment:
     library         Γ per layer with each norm clamped at 1e-8
     in_use          False: Γ is that of a credit with which no block was trained yet
     step            cosine of the blocks' updates to the gradient (projected_step), if measured
+    untried         why that cosine has no value though it was asked for; empty: it has, or was not
     readouts        Γ per layer of the rule's further read-outs by name (ep: displacement)
     blocks          Γ of the credit c_l that trains block l, l = 1 … L; empty: the deep ones are a_l
     blocks_deep     its mean over deep layers; None: c_l is a_l, or it is not finite
@@ -43,6 +44,7 @@ class Alignment:
     library: tuple[float | None, ...]
     in_use: bool
     step: float | None
+    untried: str
     readouts: Mapping[str, tuple[float | None, ...]]
     blocks: tuple[float | None, ...]
     blocks_deep: float | None
@@ -82,6 +84,7 @@ def alignment(record: RunRecord, judgement: Judgement) -> Alignment | None:
         numbers("library"),
         details.get("in_use") is not False,
         finite(step.value) if step and not step.not_diagnostic else None,
+        (step.not_diagnostic or "") if step and step.value is None else "",
         {name: numbers(f"{name}{suffix}") for name in further},
         numbers("blocks"),
         finite(details.get("blocks_deep")),
@@ -96,8 +99,9 @@ def without_direction(read: Sequence[Alignment]) -> bool:
     them, is not finite, or is that of a credit that is not in use, or the rule shows no credit.
     Without deep layers Γ of all layers counts. A block without a credit does not learn and does not
     count; the last one counts if no other has a credit. Where the updates themselves were compared
-    with the gradient (projected_step, of a rule with a step of its own in every run), the smaller
-    of the two cosines counts. Runs that did not measure Γ decide nothing.
+    with the gradient (projected_step, in every run that measures Γ), the smaller of the two cosines
+    counts, and without a value nothing is known: the rule cannot be copied, say. Runs that did not
+    measure Γ decide nothing.
     """
     values = [_direction(item) for item in read]
     known = [value for value in values if value is not None]
@@ -112,7 +116,7 @@ def without_direction(read: Sequence[Alignment]) -> bool:
 
 def _direction(item: Alignment) -> float | None:
     """Return the mean Γ of the credit from which the blocks of a run learn, if it is known."""
-    if item.not_diagnostic or not item.in_use:
+    if item.not_diagnostic or not item.in_use or item.untried:
         return None
     shown = _shown(item)
     return shown if shown is None or item.step is None else min(shown, item.step)

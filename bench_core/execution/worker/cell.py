@@ -83,14 +83,12 @@ def unasked(
 ) -> list[tuple[str, Diagnostic]]:
     """Return what is measured after training though the suite does not list it: projected_step.
 
-    A rule with a step of its own may train its blocks by another credit than the one that it shows
-    to `alignment`. So where Γ is measured, the step is compared with the gradient too.
+    A rule may train its blocks by another credit than the one that it shows to `alignment`: in a
+    step of its own, in `learn`, or in train mode alone. So where Γ is measured, the step is
+    compared with the gradient too.
     """
-    from bench_core.training.local_method import LocalMethod
-
     names = {name for name, _ in listed}
-    by_core = type(method).step is LocalMethod.step
-    if by_core or method.params.freeze or "alignment" not in names or STEP in names:
+    if method.params.freeze or "alignment" not in names or STEP in names:
         return []
     return diagnostics(registry, [{"name": f"{OURS}/{STEP}", "params": {}}])
 

@@ -105,7 +105,8 @@ def check_credit(audit: Audit, training: TrainingState) -> None:
 
     The first time it may fill caches and keep what it saw last. The second time, with the same
     samples, the credit must be the same, and every tensor that can be reached from the rule must
-    stay as it is: a running mean does not. Counters and logs that no credit depends on may change.
+    stay as it is: a running mean does not. Counters and logs that no credit depends on may change,
+    but none may gain a tensor of several numbers: a memory of batches would train on test samples.
     So must the states and labels that it is given, of which torch does not count every write; these
     are compared for `SAMPLES` samples alone. A credit that raises is left to the diagnostics. One
     that is not finite on the untrained network is refused, because after a step the loss would be
@@ -120,7 +121,7 @@ def check_credit(audit: Audit, training: TrainingState) -> None:
     for _ in range(2):
         roots: dict[str, Any] = {"rule": method, "net": audit.net}
         with _credit_alone():
-            batch = audit.batch(x, y)
+            batch = audit.batch(x.clone(), y.clone())
             read = {name: value.clone() for name, value in given(batch.states, batch.y).items()}
             if (credits := batch.credits) is not None:
                 named = dict(named_credits(credits, audit.net.sites))
@@ -134,6 +135,8 @@ def check_credit(audit: Audit, training: TrainingState) -> None:
     names = sorted(name for name in one if name in other and one[name] != other[name])
     if not torch.are_deterministic_algorithms_enabled():
         names = []  # what the credit saw last may differ by rounding
+    kept = (name for name, (shape, *_) in other.items() if name not in one and shape.numel() > 1)
+    names += sorted(kept)
     rest = (
         "audits must not change a training: keep counts, means and draws for setup(), learn() or "
         "step(), out of credit() and of a forward pass in eval mode"

@@ -238,6 +238,8 @@ def aimless(row: Row) -> str:
     if deep.not_diagnostic or own is None:
         because = f" ({deep.not_diagnostic})" * bool(deep.not_diagnostic)
         return f"whether its credit has the direction of the gradient is not known{because}"
+    if untried := next((item.untried for item in alignments(row) if item.untried), ""):
+        return f"its step could not be compared with the gradient ({untried})"
     steps = [run.record.measurements.get("projected_step") for run in row.finished]
     judged = [item.value for item in steps if item and not item.not_diagnostic]
     known = [value for value in judged if value is not None]
