@@ -139,6 +139,8 @@ def main() -> None:
             os._exit(Exit.USAGE)  # without the flush that would fail again
         import traceback
 
+        if "KeyboardInterrupt" in traceback.format_exc():  # pydantic wraps it in a SchemaError
+            sys.exit(Exit.INTERRUPTED)
         echo(traceback.format_exc(), err=True, nl=False)
         echo("this is a bug of bench: please report it with the lines above", err=True)
         sys.exit(Exit.BUG)

@@ -571,9 +571,7 @@ def test_what_cannot_be_a_results_folder_is_a_usage_error(tmp_path: Path, kind: 
     else:
         (tmp_path / "file").touch()
         results = tmp_path / "file" / "results"
-    with pytest.raises(
-        UsageError, match=r"cannot be written: .*; choose another folder with --results"
-    ):
+    with pytest.raises(UsageError, match=r"cannot be written: .*; choose another folder$"):
         suite_folder.create(results, "s")
 
 

@@ -216,6 +216,19 @@ def test_a_submission_unlike_the_installed_suite_is_named(
     assert here("submit", finished.results, "-o", "other").stderr == f"warning: {told}\n"
 
 
+def test_a_part_of_a_suite_is_said_to_be_one(here: Here, good: Path, finished: Finished) -> None:
+    """By submit, and by verify of what it made; the suite is the author's own."""
+    shutil.copytree(finished.results, here.cwd / "part")
+    for path in sorted((here.cwd / "part").glob("*/*/run.json"))[1:]:
+        shutil.rmtree(path.parent)
+    told = "1 of the 4 runs of its suite have ended and are here; the same `bench run` trains"
+    for command in (["submit", "part", "-o", "less"], ["verify", "less"]):
+        done = here(*command)
+        assert done.returncode == 0
+        assert told in done.stderr
+    assert "have ended" not in here("verify", good).stderr
+
+
 def test_rows_of_epochs_lose_paths_too(finished: Finished, tmp_path: Path) -> None:
     (run, *_), own = scan([finished.results]).runs, tmp_path / "own"
     shutil.copytree(run.folder, own)

@@ -225,6 +225,25 @@ def test_an_earlier_search_stays_until_the_new_one_has_winners(
     assert after.rules["bp"].earlier == sorted(before.rules["bp"].cells)
 
 
+def test_further_seeds_of_a_search_are_added_to_its_cells(
+    tuned: Any, tmp_path: Path, asked_here: None
+) -> None:
+    shutil.copytree(tuned[0] / "r", tmp_path / "r")
+    before = ledger.read(tmp_path / "r" / "small").rules["bp"]
+    tuning = Tuning(load_suite(_file(tmp_path)), plugins.load(), tmp_path / "r")
+    for score, cells, earlier in ((0.0, [*before.cells, "9"], []), (1.0, ["9"], before.cells)):
+        trials = [*before.results]
+        best = before.best if not score else 1 - before.best
+        trials[best] = trials[best].model_copy(update={"score": score or trials[best].score})
+        tuning.rules["bp"] = before.model_copy(
+            update={"cells": [], "results": trials, "best": best}
+        )
+        ledger.write(tmp_path / "r" / "small", "small", {"bp": before})
+        tuning.won({"bp": ["9"]})
+        after = ledger.read(tmp_path / "r" / "small").rules["bp"]
+        assert (after.cells, after.earlier) == (cells, sorted(earlier))
+
+
 def test_a_dry_run_estimates_what_is_left_of_a_training_and_the_whole_of_the_others(
     tuned: Any, tmp_path: Path, asked_here: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,17 +49,19 @@ def merge(sources: tuple[Path, ...], into: Path) -> None:
     result = merge_folders(sources, into)
     warn(result.troubles)
     for line in result.conflicts:
-        echo(f"conflict: {line}", err=True)
+        echo(cut(f"conflict: {line}"), err=True)
     if result.conflicts:
         wrote = "these runs stay as another bench wrote them meanwhile; the others were merged"
         wrote = wrote if result.late else f"nothing was written to {into}"
-        settle = "`bench replicate` says which run holds; leave the other one out"
-        echo(f"error: {len(result.conflicts)} conflicts; {wrote}; {settle}", err=True)
+        settle = "`bench replicate` says which run holds; remove the other one from its folder "
+        settle += "(`bench clean FOLDER --method NAME`), or leave that folder out"
+        conflicts = plural(len(result.conflicts), "conflict")
+        echo(f"error: {conflicts}; {wrote}; {settle}", err=True)
         sys.exit(Exit.SOME_FAILED)
     counts = [f"{result.count(fate)} {word}" for fate, word in WORDS.items() if result.count(fate)]
     if result.measured:
         counts.append(f"{plural(result.measured, 'late measurement')} copied")
-    echo(f"{into}: {len(result.fates)} runs: {', '.join(counts) or 'nothing to copy'}")
+    echo(f"{into}: {plural(len(result.fates), 'run')}: {', '.join(counts) or 'nothing to copy'}")
     sys.exit(Exit.SOME_FAILED if result.troubles else Exit.DONE)
 
 
@@ -106,7 +108,7 @@ def verify(results: tuple[Path, ...], quarantine: bool, as_json: bool) -> None:
             echo(f"{folder_name}: {fate}", err=True)
         warn(differs)
         more = f"; {plural(len(among), 'fault')} among them" if among else ""
-        echo(f"{total} runs: {total - faulty} without fault, {faulty} with{more}")
+        echo(f"{plural(total, 'run')}: {total - faulty} without fault, {faulty} with{more}")
     sys.exit(Exit.SOME_FAILED if faulty or among else Exit.DONE)
 
 
@@ -217,9 +219,10 @@ def submit(results: Path, output: Path) -> None:
     before you publish it. Others judge it with `bench verify` and `bench replicate`. RESULTS is a
     results folder, a suite folder or a suite.
     """
+    from bench_core.report.text.numbers import plural
     from bench_core.sharing.submission import submit as write
 
     submission = write(shown_folders((results,))[0], output)
     warn(submission.troubles)
     needs = ", ".join(submission.requirements) or "bench-core alone"
-    echo(f"{output}: {len(submission.runs)} runs; needs {needs}")
+    echo(f"{output}: {plural(len(submission.runs), 'run')}; needs {needs}")

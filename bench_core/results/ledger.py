@@ -90,6 +90,14 @@ class Tuned(Frozen):
         """Return what tells two searches of a rule apart: seed, trials and winner."""
         return self.seed, self.trials, sorted(self.cells)
 
+    def continues(self, other: Tuned) -> bool:
+        """Decide whether two entries are of one search: equal trials, and so an equal winner."""
+
+        def trials(one: Tuned) -> tuple[Any, ...]:
+            return one.seed, one.scored_on, one.space, [t.identity for t in one.results], one.winner
+
+        return self.best is not None and trials(self) == trials(other)
+
     @property
     def winner(self) -> Values:
         """The values of the best trial; none without one."""

@@ -34,7 +34,7 @@ def create(results: Path, suite: str) -> Path:
         why = error.strerror
         if isinstance(error, FileExistsError | NotADirectoryError):
             why = obstacle(folder) or why
-        reason = f"{why}; choose another folder with --results"
+        reason = f"{why}; choose another folder"
         raise UsageError(f"{folder}: cannot be written: {reason}") from None
     return folder
 

@@ -36,7 +36,7 @@ from bench_core.results.ledger import Ledger, Tuned
 from bench_core.results.record import Measurement, RunRecord
 from bench_core.results.scan import Stored, scan
 from bench_core.results.suite_json import SuiteJson
-from bench_core.sharing.suite_differences import judged_otherwise, unlike
+from bench_core.sharing.suite_differences import judged_otherwise, unfinished, unlike
 from bench_core.sharing.verify import faults
 
 SCHEMA = 1
@@ -200,6 +200,7 @@ def submit(results: Path, output: Path) -> Submission:
     for folder, records in by_folder.items():
         _write_suite(folder, output, {record.identity for record in submission.runs})
         _write_ledger(ledgers[folder], output / folder.resolve().name, records)
+        submission.troubles += unfinished(folder, records)
     submission.troubles += [*unlike(submission.runs), *_mixed(suites)]
     submission.requirements = _requirements(submission.runs, list(by_folder))
     needs = "".join(f"{line}\n" for line in submission.requirements)
@@ -227,12 +228,16 @@ def against_their_lists(roots: Sequence[Path], runs: Sequence[Stored]) -> Iterat
 
 
 def unlike_their_suites(roots: Sequence[Path], runs: Sequence[Stored]) -> list[str]:
-    """Say how the runs of submissions differ from the installed suites; this is no fault."""
-    return [
-        f"{root}: {line}"
-        for root, own in _submissions(roots, runs).items()
-        for line in unlike([run.record for run in own])
-    ]
+    """Say how the runs of submissions differ from their suites; this is no fault."""
+    lines = []
+    for root, own in _submissions(roots, runs).items():
+        by_folder = defaultdict[Path, list[RunRecord]](list)
+        for run in own:
+            by_folder[run.folder.parent].append(run.record)
+        lines += [f"{root}: {line}" for line in unlike([run.record for run in own])]
+        for folder, records in by_folder.items():
+            lines += [f"{root}: {line}" for line in unfinished(folder, records)]
+    return lines
 
 
 def _submissions(roots: Sequence[Path], runs: Sequence[Stored]) -> dict[Path, list[Stored]]:

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench_core.analysis import suite_file
 from bench_core.analysis.claims.recipe import Recipe, compare, value_text
 from bench_core.results import store, suite_folder
 from bench_core.results.hashing import jsonable, plain_text
-from bench_core.results.record import RunRecord
+from bench_core.results.record import RunRecord, cell_key
+from bench_core.results.status import FINAL
 from bench_core.suite.cells import hashable
 from bench_core.suite.load import installed_suites, load_suite
 from bench_core.suite.model import Suite
@@ -32,6 +34,19 @@ def unlike(records: Sequence[RunRecord]) -> list[str]:
         name: _parts(load_suite(name), by_suite[name]) for name in by_suite if name in names
     }
     return [f"differs from {name}: {'; '.join(parts)}" for name, parts in parts_of.items() if parts]
+
+
+def unfinished(folder: Path, records: Sequence[RunRecord]) -> list[str]:
+    """Say how many runs of a suite of one's own are not there, or did not end."""
+    file = suite_file.described(folder, [], None).file
+    cells = set(file.cells or ()) if file else set[str]()
+    ended = cells & {cell_key(record.cell) for record in records if record.status in FINAL}
+    if ended == cells or folder.resolve().name in installed_suites():
+        return []
+    return [
+        f"{folder.resolve().name}: {len(ended)} of the {len(cells)} runs of its suite have ended and "
+        "are here; the same `bench run` trains the others"
+    ]
 
 
 def judged_otherwise(folder: Path) -> list[str]:

@@ -322,7 +322,8 @@ class Tuning:
         """Write the entries of these rules; those of others stay, which may be tuned meanwhile.
 
         An earlier search with winners stays until the new one has its own; then its cells are those
-        of an earlier winner. So are those of another search of the rule that ended meanwhile.
+        of an earlier winner. So are those of another search of the rule that ended meanwhile. The
+        same search again, for further seeds, adds its cells.
         """
         with suite_folder.locked(self.folder):
             known = self._known()
@@ -336,8 +337,11 @@ class Tuning:
             return rule
         if key not in self.ended:
             return there
-        earlier = {*rule.earlier, *there.earlier, *there.cells} - {*rule.cells}
-        return rule.model_copy(update={"earlier": sorted(earlier)})
+        cells = [*there.cells, *rule.cells] if rule.continues(there) else rule.cells
+        earlier = {*rule.earlier, *there.earlier, *there.cells} - {*cells}
+        return rule.model_copy(
+            update={"cells": [*dict.fromkeys(cells)], "earlier": sorted(earlier)}
+        )
 
 
 def _reused(plan: Plan) -> dict[str, RunRecord]:

@@ -232,6 +232,8 @@ def of_recipes(groups: Iterable[Group]) -> str:
 def reason(row: Row) -> str:
     """Write the main reason of a rule that is not trustworthy: `trains|train blocks that …`."""
     verdict, done = row.verdict, [run for run in row.runs if run.record.status == "done"]
+    if row.runs and all(run.record.status == "conflict" for run in row.runs):
+        return "has|have two results of a run that differ, so neither counts"
     if not done:
         return f"has|have no finished run ({verdict.text})"
     if verdict.kind == SINGLE_SEED:
