@@ -44,8 +44,8 @@ def unfinished(folder: Path, records: Sequence[RunRecord]) -> list[str]:
     if ended == cells or folder.resolve().name in installed_suites():
         return []
     return [
-        f"{folder.resolve().name}: {len(ended)} of the {len(cells)} runs of its suite have ended and "
-        "are here; the same `bench run` trains the others"
+        f"{folder.resolve().name}: {len(ended)} of the {len(cells)} runs of its suite have ended "
+        "and are here; the same `bench run` trains the others"
     ]
 
 
