@@ -139,8 +139,10 @@ def main() -> None:
             os._exit(Exit.USAGE)  # without the flush that would fail again
         import traceback
 
-        if "KeyboardInterrupt" in traceback.format_exc():  # pydantic wraps it in a SchemaError
-            sys.exit(Exit.INTERRUPTED)
+        from pydantic_core import SchemaError
+
+        if isinstance(error, SchemaError) and "KeyboardInterrupt" in str(error):
+            sys.exit(Exit.INTERRUPTED)  # pydantic has wrapped it
         echo(traceback.format_exc(), err=True, nl=False)
         echo("this is a bug of bench: please report it with the lines above", err=True)
         sys.exit(Exit.BUG)

@@ -25,6 +25,7 @@ from conftest import (
     plan_totals,
     plugin,
 )
+from pydantic_core import SchemaError
 
 from bench_core import cli
 from bench_core.commands import results, run
@@ -234,6 +235,8 @@ def test_what_click_refuses_is_exit_2_without_a_traceback(
     [
         (StoreError("full"), 2, "error: full\n"),
         (KeyboardInterrupt(), 130, ""),
+        (SchemaError("Error building SchemaValidator:\n  KeyboardInterrupt: "), 130, ""),
+        (ValueError("KeyboardInterrupt"), 3, "this is a bug of bench"),
         (ZeroDivisionError("ours"), 3, "this is a bug of bench: please report it"),
         (FileNotFoundError(2, "No such file or directory", "x"), 3, "this is a bug of bench"),
     ],
