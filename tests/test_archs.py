@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import pairs
+from conftest import pairs, some
 from nets import LOCAL, METHODS, TRAINING, Exact, arch, gradients, ready, rule, toy_data
 from torch import nn
 
@@ -169,7 +169,7 @@ def test_dfa_does_not_depend_on_the_weights_above(name):
     )
 
 
-@every_arch
+@pytest.mark.parametrize("name", some(TINY, {"vit_mini", "relu_mlp"}))
 def test_ep_prediction_error_tends_to_the_gradient(name):
     """β → 0, T → ∞, in float64: the residual read-out is g_l at every site, direction and length.
 

@@ -55,10 +55,8 @@ BUILT_IN = [
     f"{item.kind}:{item.full_name}" for item in REGISTRY.components if item.kind != "executor"
 ]
 QUICK = {  # of all kinds, and rules of each interface
-    name
-    for name in BUILT_IN
-    if not name.startswith("method:") or bare_name(name) in {"bp", "fa", "kolen_pollack", "vec"}
-} - {"diagnostic:bench-core/perturbation_correlation"}
+    name for name in BUILT_IN if not name.startswith("method:") or bare_name(name) in {"bp", "vec"}
+} - {"diagnostic:bench-core/perturbation_correlation", "diagnostic:bench-core/settledness"}
 PLANTED = [*METHODS, *ARCHS, *DATASETS, *DIAGNOSTICS]
 
 

@@ -30,6 +30,8 @@ from bench_core.training.optimizer import Updater, cosine
 from bench_core.training.rng import stream
 from bench_core.training.setup import set_up_beside_copy
 
+FEW = {"bp", "fa", "kolen_pollack", "ep", "vec"}  # rules of each interface, for `make test`
+
 # --------------------------------------------------------------------------- the local machinery
 
 
@@ -1152,7 +1154,7 @@ def test_a_hook_on_a_gradient_is_refused_by_the_name_of_its_parameter(few, when,
         run()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", some(METHODS, FEW))
 def test_a_penalty_shrinks_the_branches(name):
     """It is larger than any credit, and the steps are ten times the usual ones."""
     data = toy_data(n=128, test=128)
@@ -1166,7 +1168,7 @@ def test_a_penalty_shrinks_the_branches(name):
     assert branch(10.0) < 0.4 * branch(0.0)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", some(METHODS, FEW))
 def test_random_targets_hide_every_label(few, name):
     """Whatever the labels are, the training is the same bit for bit."""
     hidden = replace(few, train_y=(few.train_y + 1) % 5)
@@ -1233,7 +1235,7 @@ def test_a_checkpoint_gives_back_the_same_credits(few, name):
     assert all(torch.equal(a, b) for a, b in zip(before.audited, after.audited, strict=True))
 
 
-@pytest.mark.parametrize("name", some(METHODS, {"bp", "fa", "kolen_pollack", "ep"}))
+@pytest.mark.parametrize("name", some(METHODS, FEW))
 @pytest.mark.parametrize("options", [{"terminal_norm": False}, {"residual": False}])
 def test_every_rule_trains_every_variant_of_resmlp(name, options):
     """Credits have the shapes of the states at their sites, and the loss falls."""

@@ -143,7 +143,7 @@ def test_a_late_audit_measures_what_the_run_measured(copy, tmp_path):
     assert store.read(run.folder, sums=True) == run.record  # the run itself is as it was
     assert "not diagnostic: fewer than two epochs" in done.stdout
     again = yaml.safe_load(suite_of(record))["diagnostics"]  # what the run itself measured
-    assert set(again) == run.record.measurements.keys()
+    assert set(again) == set(run.record.listed())
 
 
 def test_the_diagnostics_of_credit_and_block_are_kept(copy):

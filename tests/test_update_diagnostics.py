@@ -66,7 +66,16 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), OPTIONS, ids=[f"{name} {o.get('branch', '')}" for name, o in OPTIONS]
+    ("name", "options"),
+    [
+        pytest.param(
+            name,
+            options,
+            marks=() if name in ("bp", "fa", "ep") else pytest.mark.long,
+            id=f"{name} {options.get('branch', '')}",
+        )
+        for name, options in OPTIONS
+    ],
 )
 def test_diagnostics_of_an_update_leave_the_training_as_it_was(
     name: str, options: dict[str, object]
