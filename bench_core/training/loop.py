@@ -118,7 +118,8 @@ def train(
     steps, updater = len(data.train_y) // batch_size, method.tools.updaters[0]
     losses = torch.zeros(max(steps, 1), device=data.train_y.device)
     drawn = torch.randint(max(steps, 1), (epochs,), generator=stream(seed, "watched")).tolist()
-    first, loss = resumption.begin(streams) if resumption is not None else 0, net.loss
+    loss = net.loss
+    first = resumption.begin(streams) if resumption is not None else 0
     last = training["stop_after"] or epochs
     shapes = {name: value.shape for name, value in storable(net, method).items()}
     frozen = {name: value.clone() for name, value in frozen_parameters(method, net).items()}
